@@ -1,0 +1,8 @@
+"""python launch.py --config configs/digits.py: see `python launch.py --help`."""
+
+import sys
+
+from score_sde.main import main
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv))

@@ -1,0 +1,50 @@
+"""Orbax behind four calls: save, restore, latest step, wait. A checkpoint is a state and a small JSON object."""
+
+import pathlib
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+
+from score_sde.errors import UsageError
+
+
+class Checkpoints:
+    """The checkpoints <directory>/<step>/ of one run, the newest `keep` of them."""
+
+    def __init__(self, directory: pathlib.Path, keep: int = 3) -> None:
+        options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True)
+        self._manager = ocp.CheckpointManager(directory.absolute(), options=options)
+        self.directory = directory
+
+    def latest_step(self) -> int | None:
+        """The step of the newest finished checkpoint, None where there is none."""
+        return self._manager.latest_step()
+
+    def save(self, step: int, state: Any, meta: dict[str, Any]) -> None:
+        """Save asynchronously; the directory <step> appears when it is whole. Saving a step twice does nothing."""
+        if step in self._manager.all_steps():
+            return
+        items = ocp.args.Composite(state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(meta))
+        self._manager.save(step, args=items)
+
+    def restore(self, like: Any, step: int | None = None) -> tuple[Any, dict[str, Any]]:
+        """The state (its structure, shapes and dtypes like `like`) and the JSON object of a step, the newest by default.
+
+        Raises UsageError where there is no checkpoint.
+        """
+        step = self.latest_step() if step is None else step
+        if step is None:
+            raise UsageError(f"no checkpoint in {self.directory}: train there first, or name the right --workdir")
+        abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
+        items = ocp.args.Composite(state=ocp.args.StandardRestore(abstract), meta=ocp.args.JsonRestore())
+        restored = self._manager.restore(step, args=items)
+        return restored["state"], restored["meta"]
+
+    def wait(self) -> None:
+        """Return when every save is on disk."""
+        self._manager.wait_until_finished()
+
+    def close(self) -> None:
+        """Wait and release the threads."""
+        self._manager.close()

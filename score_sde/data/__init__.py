@@ -1,0 +1,1 @@
+"""Image sources, the position-indexed stream over them, and augmentation by key."""

@@ -1,0 +1,1 @@
+"""How good samples are: distances and tests between sets of images, in float64 on the host."""

@@ -1,0 +1,48 @@
+"""Many samples from a trained model: batches of one compiled program, sample k a function of (seed, k)."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from score_sde.data.augment import to_uint8
+from score_sde.experiment import Experiment
+from score_sde.parallel import replicate, spread
+from score_sde.progress import Progress
+from score_sde.rng import example_keys, positions, root_key
+
+
+class Generated(NamedTuple):
+    """Images uint8 [N, H, W, C] and the mean number of network evaluations that one took."""
+
+    images: np.ndarray
+    evaluations: float
+
+
+class Generator:
+    """Draws samples by the config's `sampling` section, compiling its program once."""
+
+    def __init__(self, experiment: Experiment) -> None:
+        self._config = experiment.config
+        centered = self._config.data.centered
+
+        def draw(params: Any, key: jax.Array, position: jax.Array) -> tuple[jax.Array, jax.Array]:
+            samples = experiment.draw(params, example_keys(key, position))
+            return to_uint8(samples.x, centered), samples.evaluations
+
+        self._draw: Callable = jax.jit(draw)
+
+    def __call__(self, params: Any, count: int, *, show: bool = True) -> Generated:
+        """Samples 0 .. count - 1 of sampling.seed, in batches of sampling.batch_size."""
+        size, key = self._config.sampling.batch_size, root_key(self._config.sampling.seed)
+        params, images, evaluations = replicate(params), [], []
+        with Progress("sampling", count, "samples", show=show) as progress:
+            for first in range(0, count, size):
+                x, nfe = self._draw(params, replicate(key), spread(positions(first, size)))
+                used = min(size, count - first)
+                images.append(np.asarray(x)[:used])
+                evaluations.append((used, int(nfe)))
+                progress.update(used)
+        mean = sum(n * nfe for n, nfe in evaluations) / count
+        return Generated(np.concatenate(images), mean)

@@ -1,0 +1,30 @@
+"""Grids and PNG files."""
+
+import math
+import pathlib
+
+import numpy as np
+from PIL import Image
+
+
+def grid(images: np.ndarray, columns: int | None = None, padding: int = 2, min_side: int = 48) -> Image.Image:
+    """uint8 images [N, H, W, C], C 1 or 3, side by side; small ones enlarged to `min_side` pixels by whole factors."""
+    count, height, width, channels = images.shape
+    columns = columns or max(1, math.isqrt(count))
+    rows = math.ceil(count / columns)
+    scale = max(1, round(min_side / height))
+    tall, wide = height * scale + padding, width * scale + padding
+    canvas = np.zeros((rows * tall + padding, columns * wide + padding, channels), np.uint8)
+    for i, image in enumerate(images):
+        top, left = padding + (i // columns) * tall, padding + (i % columns) * wide
+        big = image.repeat(scale, axis=0).repeat(scale, axis=1)
+        canvas[top : top + big.shape[0], left : left + big.shape[1]] = big
+    return Image.fromarray(canvas[..., 0] if channels == 1 else canvas)
+
+
+def save_grid(path: pathlib.Path, images: np.ndarray, columns: int | None = None) -> None:
+    """Write a grid as PNG, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_suffix(".tmp.png")
+    grid(images, columns).save(unfinished)
+    unfinished.replace(path)

@@ -1,0 +1,103 @@
+"""What the command line's modes do, each in terms of the library's own calls."""
+
+import json
+import os
+import pathlib
+import sys
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from score_sde.checkpoint import Checkpoints
+from score_sde.errors import require
+from score_sde.evaluation.two_sample import two_sample
+from score_sde.experiment import Experiment, build
+from score_sde.generation import Generated, Generator
+from score_sde.images import save_grid
+from score_sde.training.loop import NonFiniteLoss, Stopped
+from score_sde.training.loop import train as train_loop
+from score_sde.training.step import TrainState
+from score_sde.workdir import Workdir, write_json
+
+GRID = 100
+"""At most so many samples are shown in a grid."""
+
+
+def start_jax() -> None:
+    """Turn on the persistent compilation cache, unless the environment says otherwise."""
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        home = pathlib.Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser()
+        jax.config.update("jax_compilation_cache_dir", str(home / "score_sde" / "jax"))
+
+
+def train(config: ConfigDict, workdir: Workdir, overwrite: bool = False) -> int:
+    """Train or resume, then draw the final grid and figures; returns the exit code."""
+    experiment = build(config)
+    try:
+        state = train_loop(experiment, workdir)
+    except Stopped as error:
+        print(error, file=sys.stderr)
+        return 128 + error.signum
+    except NonFiniteLoss as error:
+        print(f"score-sde: {error}", file=sys.stderr)
+        return 3
+    finish(experiment, state, workdir)
+    return 0
+
+
+def finish(experiment: Experiment, state: TrainState, workdir: Workdir) -> None:
+    """Draw the final grid and, where evaluation.final_samples > 0, print the two-sample figures; once per step."""
+    step, wanted = int(state.step), experiment.config.evaluation.final_samples
+    picture, report = workdir.samples / f"final_{step:08d}.png", workdir.path / "evaluation" / f"final_{step:08d}.json"
+    if picture.exists() and (report.exists() or not wanted):
+        print(f"{workdir.path} is complete at step {step}: samples in {picture}")
+        return
+    generated = Generator(experiment)(state.ema, max(wanted, experiment.config.sampling.num_samples))
+    save_grid(picture, generated.images[:GRID])
+    print(f"samples of {generated.evaluations:.0f} network evaluations each in {picture}")
+    if wanted:
+        figures = two_sample(generated.images[:wanted], experiment.images.train, experiment.images.held_out)
+        write_json(report, {"step": step, "evaluations": generated.evaluations, **figures.__dict__})
+        print(figures)
+
+
+def sample(config: ConfigDict, workdir: Workdir, overwrite: bool = False) -> int:
+    """Draw sampling.num_samples samples with the newest checkpoint's EMA weights; returns the exit code."""
+    experiment = build(config)
+    checkpoints = Checkpoints(workdir.checkpoints, config.checkpoint.keep)
+    state, meta = checkpoints.restore(experiment.abstract_state())
+    checkpoints.close()
+    settings = {"sampling": config.sampling.to_dict(), "step": meta["step"]}
+    c = config.sampling
+    folder = workdir.samples / f"{c.solver}-{c.num_steps}-seed{c.seed}"
+    if _is_done(folder, settings, overwrite):
+        print(f"{folder} already holds these samples")
+        return 0
+    generated = Generator(experiment)(state.ema, c.num_samples)
+    _write_samples(folder, generated, settings)
+    print(f"{c.num_samples} samples of {generated.evaluations:.0f} network evaluations each in {folder}")
+    return 0
+
+
+def _is_done(folder: pathlib.Path, settings: dict, overwrite: bool) -> bool:
+    """Whether the folder holds just these samples; UsageError where it holds others and may not be overwritten."""
+    file = folder / "settings.json"
+    if not file.exists():
+        return False
+    old = json.loads(file.read_text())
+    if {k: old.get(k) for k in settings} == json.loads(json.dumps(settings)):
+        return (folder / "samples.npz").exists()
+    require(overwrite, f"{folder} holds samples of other settings: add --overwrite, or change sampling.seed")
+    return False
+
+
+def _write_samples(folder: pathlib.Path, generated: Generated, settings: dict) -> None:
+    """The samples first and whole, settings.json last: where it stands, the folder is complete."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "settings.json").unlink(missing_ok=True)
+    unfinished = folder / "samples.tmp.npz"
+    np.savez_compressed(unfinished, samples=generated.images)
+    unfinished.replace(folder / "samples.npz")
+    save_grid(folder / "grid.png", generated.images[:GRID])
+    write_json(folder / "settings.json", {**settings, "evaluations": generated.evaluations})

@@ -1,0 +1,150 @@
+"""Residual and resampling blocks of NCSN++ and DDPM++."""
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from score_sde.networks.layers import (
+    NIN,
+    Conv,
+    Conv2d,
+    Dense,
+    Dropout,
+    Dtype,
+    GroupNorm,
+    activation,
+    channel_vector,
+    ddpm_init,
+)
+from score_sde.networks.resampling import downsample_2d, naive_downsample_2d, naive_upsample_2d, upsample_2d
+from score_sde.typing import Array, Keys
+
+FirKernel = tuple[float, ...]
+
+
+def resample_2d(x: Array, direction: str, fir_kernel: FirKernel | None) -> Array:
+    """Double ("up") or halve ("down") H and W of x [B, H, W, C], with the FIR filter or, for None, naively."""
+    if direction == "up":
+        return naive_upsample_2d(x) if fir_kernel is None else upsample_2d(x, fir_kernel)
+    return naive_downsample_2d(x) if fir_kernel is None else downsample_2d(x, fir_kernel)
+
+
+class ResnetBlockBigGANpp(nn.Module):
+    """Residual block that resamples both branches if `resample` is "up" or "down" (BigGAN).
+
+    x [B, H, W, C], temb [B, E] or None, dropout keys [B] or None -> [B, H', W', features]; `skip_rescale` divides
+    the sum by sqrt(2). Source: Brock et al. 2019; Song et al. 2021, appendix H.
+    """
+
+    features: int | None = None
+    resample: str = "none"  # none | up | down
+    fir_kernel: FirKernel | None = (1, 3, 3, 1)  # None: naive resampling
+    dropout: float = 0.1
+    skip_rescale: bool = True
+    init_scale: float = 0.0
+    nonlinearity: str = "swish"
+    dtype: Dtype = jnp.float32
+    loop_safe: bool = False
+
+    @nn.compact
+    def __call__(self, x: Array, temb: Array | None = None, keys: Keys | None = None) -> Array:
+        act, features = activation(self.nonlinearity), self.features or x.shape[-1]
+        common = {"dtype": self.dtype, "loop_safe": self.loop_safe}
+        h = act(GroupNorm(name="GroupNorm_0")(x))
+        if self.resample != "none":
+            h, x = (resample_2d(v, self.resample, self.fir_kernel) for v in (h, x))
+        h = Conv(features, **common, name="Conv_0")(h)
+        if temb is not None:
+            h = h + channel_vector(Dense(features, dtype=self.dtype, name="Dense_0")(act(temb)))
+        h = act(GroupNorm(name="GroupNorm_1")(h))
+        h = Dropout(self.dropout, name="Dropout_0")(h, keys)
+        h = Conv(features, kernel_init=ddpm_init(self.init_scale), **common, name="Conv_1")(h)
+        if x.shape[-1] != features or self.resample != "none":
+            x = Conv(features, 1, **common, name="Conv_2")(x)
+        return (x + h) / 2**0.5 if self.skip_rescale else x + h
+
+
+class ResnetBlockDDPMpp(nn.Module):
+    """Residual block of Ho et al. 2020 with NCSN++'s normalisation.
+
+    x [B, H, W, C], temb [B, E] or None, dropout keys [B] or None -> [B, H, W, features]; `skip_rescale` divides the
+    sum by sqrt(2).
+    """
+
+    features: int | None = None
+    conv_shortcut: bool = False
+    dropout: float = 0.1
+    skip_rescale: bool = False
+    init_scale: float = 0.0
+    nonlinearity: str = "swish"
+    dtype: Dtype = jnp.float32
+    loop_safe: bool = False
+
+    @nn.compact
+    def __call__(self, x: Array, temb: Array | None = None, keys: Keys | None = None) -> Array:
+        act, features = activation(self.nonlinearity), self.features or x.shape[-1]
+        common = {"dtype": self.dtype, "loop_safe": self.loop_safe}
+        h = act(GroupNorm(name="GroupNorm_0")(x))
+        h = Conv(features, **common, name="Conv_0")(h)
+        if temb is not None:
+            h = h + channel_vector(Dense(features, dtype=self.dtype, name="Dense_0")(act(temb)))
+        h = act(GroupNorm(name="GroupNorm_1")(h))
+        h = Dropout(self.dropout, name="Dropout_0")(h, keys)
+        h = Conv(features, kernel_init=ddpm_init(self.init_scale), **common, name="Conv_1")(h)
+        if x.shape[-1] != features and self.conv_shortcut:
+            x = Conv(features, **common, name="Conv_2")(x)
+        elif x.shape[-1] != features:
+            x = NIN(features, dtype=self.dtype, name="NIN_0")(x)
+        return (x + h) / 2**0.5 if self.skip_rescale else x + h
+
+
+class Combine(nn.Module):
+    """Concatenate ("cat") or add ("sum") a 1x1 convolution of the pyramid to the features.
+
+    Pyramid x [B, H, W, C], features y [B, H, W, D] -> [B, H, W, D], or 2 D channels when concatenated.
+    """
+
+    method: str = "sum"  # sum | cat
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Array, y: Array) -> Array:
+        h = Conv(y.shape[-1], 1, dtype=self.dtype, name="Conv_0")(x)
+        return jnp.concatenate([h, y], axis=-1) if self.method == "cat" else h + y
+
+
+class Upsample(nn.Module):
+    """Double H and W of x [B, H, W, C]: by a FIR filter, or naively for None; `with_conv` adds a 3x3 convolution."""
+
+    features: int | None = None
+    with_conv: bool = False
+    fir_kernel: FirKernel | None = (1, 3, 3, 1)
+    dtype: Dtype = jnp.float32
+    loop_safe: bool = False
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        features, common = self.features or x.shape[-1], {"dtype": self.dtype, "loop_safe": self.loop_safe}
+        if not self.with_conv:
+            return resample_2d(x, "up", self.fir_kernel)
+        if self.fir_kernel is None:
+            return Conv(features, **common, name="Conv_0")(naive_upsample_2d(x))
+        return Conv2d(features, "up", self.fir_kernel, **common, name="Conv2d_0")(x)
+
+
+class Downsample(nn.Module):
+    """Halve H and W of x [B, H, W, C]: by a FIR filter, or naively for None; `with_conv` adds a 3x3 convolution."""
+
+    features: int | None = None
+    with_conv: bool = False
+    fir_kernel: FirKernel | None = (1, 3, 3, 1)
+    dtype: Dtype = jnp.float32
+    loop_safe: bool = False
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        features, common = self.features or x.shape[-1], {"dtype": self.dtype, "loop_safe": self.loop_safe}
+        if not self.with_conv:
+            return resample_2d(x, "down", self.fir_kernel)
+        if self.fir_kernel is None:
+            return Conv(features, stride=2, **common, name="Conv_0")(x)
+        return Conv2d(features, "down", self.fir_kernel, **common, name="Conv2d_0")(x)

@@ -1,0 +1,233 @@
+"""NCSN++ and DDPM++: the U-Nets of Song et al. 2021, one class with options.
+
+Reading order: `__call__` embeds the label, then `_encode` (where FIR down-sampling happens), `_middle`, `_decode`.
+"""
+
+from dataclasses import dataclass, field
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from score_sde.networks.attention import AttnBlockpp
+from score_sde.networks.blocks import Combine, Downsample, ResnetBlockBigGANpp, ResnetBlockDDPMpp, Upsample
+from score_sde.networks.layers import (
+    Conv,
+    Dense,
+    Dtype,
+    GaussianFourierProjection,
+    GroupNorm,
+    Names,
+    activation,
+    ddpm_init,
+    fold_in,
+    positional_embedding,
+)
+from score_sde.typing import Array, Keys
+
+CHOICES = {
+    "resblock_type": ("biggan", "ddpm"),
+    "progressive": ("none", "output_skip", "residual"),
+    "progressive_input": ("none", "input_skip", "residual"),
+    "progressive_combine": ("sum", "cat"),
+    "embedding_type": ("fourier", "positional"),
+}
+
+
+@dataclass
+class _Pass:
+    """What one forward pass carries along: the name counters, the embedding [B, 4 nf] and the dropout keys [B]."""
+
+    temb: Array | None
+    dropout_keys: Keys | None
+    names: Names = field(default_factory=Names)
+    blocks: int = 0
+
+    def next_keys(self) -> Keys | None:
+        self.blocks += 1
+        return None if self.dropout_keys is None else fold_in(self.dropout_keys, self.blocks)
+
+
+class NCSNpp(nn.Module):
+    """Noise-conditional U-Net: x [B, H, W, C], label [B] -> [B, H, W, C] float32 (Song et al. 2021, appendix H).
+
+    label: the noise level itself for the Fourier embedding (its logarithm is embedded), any number for the
+    positional one. sigma [B]: what the output is divided by if `scale_by_sigma`. dropout_keys [B]: one typed key per
+    example; None turns dropout off. `centered` False: x lies in [0, 1] and is mapped to [-1, 1] first.
+    DDPM++ is fir=False, progressive_input="none", embedding_type="positional", scale_by_sigma=False.
+    `dtype` is that of convolutions and matrix products; parameters, statistics, softmax and embeddings are float32.
+    `loop_safe` keeps gradients fast inside a loop on CPU, at the price of forward mode (see conv.py).
+    ValueError: an unknown option, a size that cannot be halved often enough, a missing sigma.
+    """
+
+    nf: int = 128
+    ch_mult: tuple[int, ...] = (1, 2, 2, 2)
+    num_res_blocks: int = 4
+    attn_resolutions: tuple[int, ...] = (16,)
+    dropout: float = 0.1
+    resamp_with_conv: bool = True
+    conditional: bool = True
+    fir: bool = True
+    fir_kernel: tuple[float, ...] = (1, 3, 3, 1)
+    skip_rescale: bool = True
+    resblock_type: str = "biggan"
+    progressive: str = "none"
+    progressive_input: str = "none"
+    progressive_combine: str = "sum"
+    embedding_type: str = "fourier"
+    init_scale: float = 0.0
+    fourier_scale: float = 16.0
+    scale_by_sigma: bool = True
+    nonlinearity: str = "swish"
+    centered: bool = True
+    dtype: Dtype = jnp.float32
+    loop_safe: bool = False
+
+    def __post_init__(self) -> None:
+        for name, choices in CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise ValueError(f"{name} is {getattr(self, name)!r}: choose one of {', '.join(choices)}")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout is {self.dropout}: it must be at least 0 and below 1")
+        activation(self.nonlinearity)
+        super().__post_init__()
+
+    @nn.compact
+    def __call__(self, x: Array, label: Array, sigma: Array | None = None, dropout_keys: Keys | None = None) -> Array:
+        self._check(x, sigma)
+        state = _Pass(temb=None, dropout_keys=dropout_keys)
+        state.temb = self._embed(state, label)
+        channels = x.shape[-1]
+        x = (x if self.centered else 2 * x - 1).astype(self.dtype)
+        skips = self._encode(state, x)
+        h = self._middle(state, skips[-1])
+        y = self._decode(state, h, skips, channels).astype(jnp.float32)
+        return y / sigma.astype(jnp.float32)[:, None, None, None] if self.scale_by_sigma and sigma is not None else y
+
+    def _check(self, x: Array, sigma: Array | None) -> None:
+        divisor = 2 ** (len(self.ch_mult) - 1)
+        if x.shape[1] % divisor or x.shape[2] % divisor:
+            raise ValueError(
+                f"images of {x.shape[1]}x{x.shape[2]} cannot be halved {len(self.ch_mult) - 1} times, once per"
+                " further entry of ch_mult: pad the images or shorten ch_mult"
+            )
+        if self.scale_by_sigma and sigma is None:
+            raise ValueError("scale_by_sigma divides the output by sigma: pass sigma [B], or set scale_by_sigma=False")
+
+    def _embed(self, state: _Pass, label: Array) -> Array | None:
+        """Label [B] -> temb [B, 4 nf] float32, None if unconditional (the Fourier frequencies exist all the same)."""
+        if self.embedding_type == "fourier":
+            name = state.names("GaussianFourierProjection")
+            fourier = GaussianFourierProjection(self.nf, self.fourier_scale, name=name)
+            embedding = fourier(jnp.log(label.astype(jnp.float32)))
+        else:
+            embedding = positional_embedding(label, self.nf)
+        if not self.conditional:
+            return None
+        hidden = Dense(4 * self.nf, name=state.names("Dense"))(embedding)
+        return Dense(4 * self.nf, name=state.names("Dense"))(activation(self.nonlinearity)(hidden))
+
+    def _encode(self, state: _Pass, x: Array) -> list[Array]:
+        """Images [B, H, W, C] -> features of every level, finest first; the decoder consumes them from the end."""
+        skips, pyramid = [self._conv(state, x, self.nf)], x
+        for level, mult in enumerate(self.ch_mult):
+            for _ in range(self.num_res_blocks):
+                skips.append(self._attend_at(state, self._residual(state, skips[-1], mult * self.nf)))
+            if level < len(self.ch_mult) - 1:
+                h = self._resample(state, skips[-1], "down")
+                pyramid, h = self._join_input(state, pyramid, h)
+                skips.append(h)
+        return skips
+
+    def _middle(self, state: _Pass, h: Array) -> Array:
+        h = self._residual(state, h, h.shape[-1])
+        h = self._attention(state, h)
+        return self._residual(state, h, h.shape[-1])
+
+    def _decode(self, state: _Pass, h: Array, skips: list[Array], channels: int) -> Array:
+        """Coarsest features h and all skips -> [B, H, W, channels]."""
+        pyramid = None
+        for level, mult in reversed(list(enumerate(self.ch_mult))):
+            for _ in range(self.num_res_blocks + 1):
+                h = self._residual(state, jnp.concatenate([h, skips.pop()], axis=-1), mult * self.nf)
+            h = self._attend_at(state, h)
+            pyramid, h = self._join_output(state, pyramid, h, channels)
+            if level > 0:
+                h = self._resample(state, h, "up")
+        if self.progressive == "output_skip" and pyramid is not None:
+            return pyramid
+        return self._conv(state, self._normalise(state, h), channels, self.init_scale)
+
+    def _join_input(self, state: _Pass, pyramid: Array, h: Array) -> tuple[Array, Array]:
+        """Halve the input's pyramid and join it to the features h, which have been halved already."""
+        if self.progressive_input == "input_skip":
+            pyramid = self._pyramid_resample(state, pyramid, "down", None)
+            combine = Combine(self.progressive_combine, self.dtype, name=state.names("Combine"))
+            return pyramid, combine(pyramid, h)
+        if self.progressive_input == "residual":
+            pyramid = self._rescaled_sum(self._pyramid_resample(state, pyramid, "down", h.shape[-1]), h)
+            return pyramid, pyramid
+        return pyramid, h
+
+    def _join_output(self, state: _Pass, pyramid: Array | None, h: Array, channels: int) -> tuple[Array | None, Array]:
+        """Double the output's pyramid (None at the coarsest level, where it begins) and join it to the features h."""
+        if self.progressive == "output_skip":
+            if pyramid is None:
+                return self._conv(state, self._normalise(state, h), channels, self.init_scale), h
+            pyramid = self._pyramid_resample(state, pyramid, "up", None)
+            return pyramid + self._conv(state, self._normalise(state, h), channels, self.init_scale), h
+        if self.progressive == "residual":
+            if pyramid is None:
+                return self._conv(state, self._normalise(state, h), h.shape[-1]), h
+            pyramid = self._rescaled_sum(self._pyramid_resample(state, pyramid, "up", h.shape[-1]), h)
+            return pyramid, pyramid
+        return None, h
+
+    def _residual(self, state: _Pass, h: Array, features: int, resample: str = "none") -> Array:
+        common = {
+            "dropout": self.dropout,
+            "skip_rescale": self.skip_rescale,
+            "init_scale": self.init_scale,
+            "nonlinearity": self.nonlinearity,
+            "dtype": self.dtype,
+            "loop_safe": self.loop_safe,
+        }
+        if self.resblock_type == "ddpm":
+            block = ResnetBlockDDPMpp(features, **common, name=state.names("ResnetBlockDDPMpp"))
+        else:
+            name = state.names("ResnetBlockBigGANpp")
+            block = ResnetBlockBigGANpp(features, resample, self._fir, **common, name=name)
+        return block(h, state.temb, state.next_keys())
+
+    def _resample(self, state: _Pass, h: Array, direction: str) -> Array:
+        """Double or halve the features: inside a residual block (BigGAN) or by a module of its own (DDPM)."""
+        if self.resblock_type == "biggan":
+            return self._residual(state, h, h.shape[-1], direction)
+        return self._resampler(state, direction, None, self.resamp_with_conv)(h)
+
+    def _pyramid_resample(self, state: _Pass, pyramid: Array, direction: str, features: int | None) -> Array:
+        """Double or halve a pyramid of images, with a convolution to `features` channels unless that is None."""
+        return self._resampler(state, direction, features, features is not None)(pyramid)
+
+    def _resampler(self, state: _Pass, direction: str, features: int | None, with_conv: bool) -> Upsample | Downsample:
+        kind, name = (Upsample, "Upsample") if direction == "up" else (Downsample, "Downsample")
+        return kind(features, with_conv, self._fir, self.dtype, self.loop_safe, name=state.names(name))
+
+    def _attend_at(self, state: _Pass, h: Array) -> Array:
+        return self._attention(state, h) if h.shape[1] in self.attn_resolutions else h
+
+    def _attention(self, state: _Pass, h: Array) -> Array:
+        return AttnBlockpp(self.skip_rescale, self.init_scale, self.dtype, name=state.names("AttnBlockpp"))(h)
+
+    def _normalise(self, state: _Pass, h: Array) -> Array:
+        return activation(self.nonlinearity)(GroupNorm(name=state.names("GroupNorm"))(h))
+
+    def _conv(self, state: _Pass, h: Array, features: int, init_scale: float = 1.0) -> Array:
+        init = ddpm_init(init_scale)
+        return Conv(features, kernel_init=init, dtype=self.dtype, loop_safe=self.loop_safe, name=state.names("Conv"))(h)
+
+    def _rescaled_sum(self, a: Array, b: Array) -> Array:
+        return (a + b) / 2**0.5 if self.skip_rescale else a + b
+
+    @property
+    def _fir(self) -> tuple[float, ...] | None:
+        return self.fir_kernel if self.fir else None

@@ -1,0 +1,68 @@
+"""From prior to data: one pure function over every solver, to be compiled once as a whole trajectory."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from score_sde.rng import Purpose, child
+from score_sde.sde import SDE, denoiser
+from score_sde.solvers.base import AdaptiveSolver, Solver
+from score_sde.typing import Array, Constraint, Keys, ScoreFn
+
+
+class Samples(NamedTuple):
+    """Samples x [B, ...] and the number of network evaluations that each took [] (int32)."""
+
+    x: Array
+    evaluations: Array
+
+
+def sample(
+    keys: Keys,
+    score: ScoreFn,
+    sde: SDE,
+    shape: tuple[int, ...],
+    *,
+    solver: Solver | AdaptiveSolver,
+    times: Array,
+    denoise: bool = True,
+    constrain: Constraint | None = None,
+) -> Samples:
+    """Draw one sample of the given shape per key: the prior, carried from times[0] to times[-1], then denoised.
+
+    times is a decreasing grid [N + 1] (score_sde.times); an adaptive solver uses its two ends. `denoise` replaces
+    the last x by E[x_0 | x], one more evaluation. `constrain` projects after every step, on fixed grids alone.
+    Sample k depends on keys[k] and nothing else, batch-coupled solvers (RK45) excepted. Pure: jit it as a whole.
+    """
+    x = sde.prior_sample(child(keys, Purpose.PRIOR), shape)
+    step_keys = child(keys, Purpose.STEPS)
+    if isinstance(solver, AdaptiveSolver):
+        if constrain is not None:
+            raise ValueError("an adaptive solver takes no constraint: choose a fixed-grid solver")
+        x, evaluations = solver.solve(step_keys, sde, score, x, times[0], times[-1])
+    else:
+        x = _march(step_keys, score, sde, x, solver, times, constrain)
+        evaluations = jnp.int32((len(times) - 1) * solver.evaluations)
+    if denoise:
+        x, evaluations = denoiser(sde, score)(x, times[-1]), evaluations + 1
+    return Samples(x, evaluations)
+
+
+def _march(
+    keys: Keys, score: ScoreFn, sde: SDE, x: Array, solver: Solver, times: Array, constrain: Constraint | None
+) -> Array:
+    """Every step of a fixed-grid solver in one scan."""
+
+    def body(carry: tuple, node: tuple[Array, Array, Array]) -> tuple[tuple, None]:
+        x, memory = carry
+        i, t, s = node
+        here = child(keys, i)
+        x, _, memory = solver.step(here, sde, score, x, t, s, memory)
+        if constrain is not None:
+            x = constrain(child(here, Purpose.PRIOR), x, s)
+        return (x, memory), None
+
+    nodes = (jnp.arange(len(times) - 1), times[:-1], times[1:])
+    (x, _), _ = jax.lax.scan(body, (x, solver.init(sde, x, times[0])), nodes)
+    return x

@@ -1,0 +1,154 @@
+"""The training loop: calls of the compiled step between boundaries, with logs, grids, checkpoints and resumption."""
+
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from score_sde.checkpoint import Checkpoints
+from score_sde.experiment import Experiment
+from score_sde.generation import Generator
+from score_sde.images import grid, save_grid
+from score_sde.progress import Progress
+from score_sde.training.metrics import MetricsLog, Pending
+from score_sde.training.step import TrainState
+from score_sde.workdir import Workdir
+
+
+class Stopped(Exception):
+    """Training was stopped by a signal, after a checkpoint was written."""
+
+    def __init__(self, signum: int, step: int) -> None:
+        super().__init__(f"stopped by {signal.Signals(signum).name} after step {step}; the same command resumes")
+        self.signum = signum
+
+
+class NonFiniteLoss(Exception):
+    """The loss is no longer a finite number; the last checkpoint before it stands."""
+
+    def __init__(self, step: int, loss: float) -> None:
+        super().__init__(f"the loss is {loss} at step {step}: lower optimizer.learning_rate or optimizer.grad_clip")
+
+
+def train(experiment: Experiment, workdir: Workdir, *, show: bool = True) -> TrainState:
+    """Train from scratch, or from the newest checkpoint in the workdir, up to training.num_steps.
+
+    Raises Stopped on SIGTERM or SIGINT (a checkpoint of that very step is written) and NonFiniteLoss.
+    """
+    workdir.check(experiment.config)
+    workdir.claim(experiment.config)
+    with _signals() as caught:
+        return _Run(experiment, workdir, show, caught).to_the_end()
+
+
+class _Run:
+    """One process's part of a run: its place in the stream and where it writes."""
+
+    def __init__(self, experiment: Experiment, workdir: Workdir, show: bool, caught: list[int]) -> None:
+        self.experiment, self.workdir, self.show, self.caught = experiment, workdir, show, caught
+        self.config = experiment.config
+        self.checkpoints = Checkpoints(workdir.checkpoints, self.config.checkpoint.keep)
+        self.step, self.position, pending = 0, 0, []
+        if self.checkpoints.latest_step() is None:
+            state = experiment.initial_state()
+        else:
+            state, meta = self.checkpoints.restore(experiment.abstract_state())
+            self.step, self.position, pending = meta["step"], meta["position"], _pending(meta)
+            print(f"resuming {workdir.path} after step {self.step}", file=sys.stderr)
+        self.state = experiment.strategy.place_state(state)
+        self.log = MetricsLog(workdir.metrics, workdir.tensorboard, self.step, pending)
+        self.generator = Generator(experiment)
+        self.stream = experiment.stream
+
+    def to_the_end(self) -> TrainState:
+        """Every remaining call; the last state is always checkpointed."""
+        config, total = self.config, self.config.training.num_steps
+        call = self.experiment.strategy.compile(self.experiment.train_step())
+        if self.show and self.step < total:
+            print("compiling the training step ...", file=sys.stderr)
+        with Progress("training", total, "steps", self.step, self.show) as progress:
+            note = ""
+            while self.step < total:
+                count = self._call_length()
+                self._advance(call, count)
+                if self._due(config.logging.every) or self.step == total:
+                    note = self._write_log()
+                progress.update(count, note)
+                stopping = bool(self.caught)
+                if self._due(config.checkpoint.every) or self.step == total or stopping:
+                    self._save()
+                if stopping:
+                    self._close()
+                    raise Stopped(self.caught[0], self.step)
+                if self._due(config.logging.samples_every):
+                    self._draw_grid()
+        self._close()
+        return self.experiment.strategy.fetch_state(self.state)
+
+    def _call_length(self) -> int:
+        """Updates of the next call: steps_per_call, or fewer to end on a boundary."""
+        config = self.config
+        boundaries = [config.logging.every, config.checkpoint.every, config.logging.samples_every]
+        distances = [n - self.step % n for n in boundaries if n]
+        return min(config.training.steps_per_call, config.training.num_steps - self.step, *distances)
+
+    def _due(self, every: int) -> bool:
+        return every > 0 and self.step % every == 0
+
+    def _advance(self, call: Any, count: int) -> None:
+        size = self.config.training.batch_size
+        batches = self.stream.batches(self.position, size, count)
+        self.state, metrics = call(self.state, self.experiment.strategy.place_batches(batches))
+        self.log.add(metrics, size * count)
+        self.step += count
+        self.position += size * count
+
+    def _write_log(self) -> str:
+        """Write a line; refuse to go on from a loss that is not finite."""
+        line = self.log.flush(self.step)
+        if not np.isfinite(line["loss"]):
+            self._close()
+            raise NonFiniteLoss(self.step, line["loss"])
+        return f"loss {line['loss']:.4f}"
+
+    def _save(self) -> None:
+        meta = {"step": self.step, "position": self.position, "pending": [list(row) for row in self.log.pending]}
+        self.checkpoints.save(self.step, self.experiment.strategy.fetch_state(self.state), meta)
+
+    def _draw_grid(self) -> None:
+        state = self.experiment.strategy.fetch_state(self.state)
+        images = self.generator(state.ema, self.config.sampling.num_samples, show=False).images
+        save_grid(self.workdir.samples / f"step_{self.step:08d}.png", images)
+        self.log.add_image("samples", grid(images), self.step)
+
+    def _close(self) -> None:
+        self.checkpoints.close()
+        self.log.close()
+
+
+def _pending(meta: dict[str, Any]) -> Pending:
+    return [(loss, norm, rate) for loss, norm, rate in meta["pending"]]
+
+
+@contextmanager
+def _signals() -> Iterator[list[int]]:
+    """Collect SIGTERM and SIGINT instead of dying of them; a second one kills as usual. No-op off the main thread."""
+    caught: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield caught
+        return
+
+    def note(signum: int, frame: Any) -> None:
+        caught.append(signum)
+        signal.signal(signum, previous[signum])
+
+    previous = {s: signal.signal(s, note) for s in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield caught
+    finally:
+        for signum, handler in previous.items():
+            signal.signal(signum, handler)

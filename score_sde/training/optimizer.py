@@ -1,0 +1,59 @@
+"""Adam with linear warm-up, global-norm clipping and decoupled weight decay, as score_sde trains with."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from score_sde.typing import Array
+
+Params = Any
+
+FROZEN = "GaussianFourierProjection"
+"""Modules whose parameters are constants of the architecture: no gradient reaches them, so no decay may either."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Optimizer:
+    """p <- p - lr(step) (Adam(clip(g)) + weight_decay p), with lr(step) = learning_rate min(step / warmup, 1).
+
+    clip(g) = g c / max(|g|, c) over all parameters, off for c < 0; `step` counts from 0, so that under warm-up the
+    first update has rate 0. Source: Kingma & Ba 2015; Loshchilov & Hutter 2019; Song et al. 2021, appendix H.
+    """
+
+    learning_rate: float = 2e-4
+    warmup: int = 5000
+    beta1: float = 0.9
+    beta2: float = 0.999
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+    grad_clip: float = 1.0
+
+    def init(self, params: Params) -> Any:
+        """Optimizer state for the parameters."""
+        return self._transform().init(params)
+
+    def rate(self, step: Array) -> Array:
+        """The learning rate of the update that follows `step` updates."""
+        if self.warmup == 0:
+            return jnp.float32(self.learning_rate)
+        return self.learning_rate * jnp.minimum(step / jnp.float32(self.warmup), 1.0)
+
+    def update(self, gradients: Params, state: Any, params: Params, step: Array) -> tuple[Params, Any]:
+        """New parameters and optimizer state after one update from gradients already averaged over devices."""
+        updates, state = self._transform().update(gradients, state, params)
+        rate = self.rate(step)
+        return jax.tree.map(lambda p, u: p - rate * u, params, updates), state
+
+    def _transform(self) -> optax.GradientTransformation:
+        parts = [optax.clip_by_global_norm(self.grad_clip)] if self.grad_clip >= 0 else []
+        parts.append(optax.scale_by_adam(self.beta1, self.beta2, self.eps))
+        if self.weight_decay:
+            parts.append(optax.add_decayed_weights(self.weight_decay, mask=_decayed))
+        return optax.chain(*parts)
+
+
+def _decayed(params: Params) -> Params:
+    return jax.tree_util.tree_map_with_path(lambda path, _: FROZEN not in jax.tree_util.keystr(path), params)

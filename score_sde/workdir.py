@@ -1,0 +1,97 @@
+"""The directory of one run: whose it is, what is in it. Free of jax, so that it is refused before jax is imported."""
+
+import importlib.metadata
+import json
+import os
+import pathlib
+import platform
+import tempfile
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from score_sde.config import differing_fields, flatten
+from score_sde.errors import UsageError, require
+
+PACKAGES = ("score-sde", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+
+
+class Workdir:
+    """Paths of a run. `check` looks without touching; `claim` writes config.json or notes the resumption."""
+
+    def __init__(self, path: str | pathlib.Path) -> None:
+        self.path = pathlib.Path(path).expanduser()
+        self.config = self.path / "config.json"
+        self.history = self.path / "config_history.jsonl"
+        self.checkpoints = self.path / "checkpoints"
+        self.metrics = self.path / "metrics.jsonl"
+        self.tensorboard = self.path / "tensorboard"
+        self.samples = self.path / "samples"
+
+    def check(self, config: ConfigDict) -> None:
+        """UsageError where the directory belongs to another experiment or cannot be written."""
+        try:
+            if self.config.exists():
+                self._check_same(config)
+            else:
+                self._check_free()
+            self._check_writable()
+        except OSError as error:
+            reason = error.strerror or error
+            raise UsageError(f"--workdir {self.path} cannot be used ({reason}): choose another directory") from None
+
+    def _check_same(self, config: ConfigDict) -> None:
+        try:
+            old = flatten(json.loads(self.config.read_text())["config"])
+        except (ValueError, KeyError, AttributeError):
+            raise UsageError(f"{self.config} is not a config this program wrote: choose another --workdir") from None
+        new = flatten(config)
+        fields = [f"{n} ({old.get(n)} there, {new.get(n)} here)" for n in differing_fields(old, new)]
+        require(
+            not fields,
+            f"--workdir {self.path} holds another experiment, which differs in {', '.join(fields)}:"
+            " give these fields the same values or choose another --workdir",
+        )
+
+    def _check_free(self) -> None:
+        taken = [p.name for p in (self.checkpoints, self.metrics, self.samples) if p.exists()]
+        require(
+            not taken,
+            f"--workdir {self.path} holds {', '.join(taken)} but no config.json: choose an empty or new directory",
+        )
+
+    def _check_writable(self) -> None:
+        existing = self.path
+        while not existing.exists():
+            existing = existing.parent
+        require(existing.is_dir(), f"--workdir {self.path} cannot be made: {existing} is a file; choose another directory")
+        with tempfile.TemporaryFile(dir=existing):
+            pass
+
+    def claim(self, config: ConfigDict) -> None:
+        """Write config.json, or where it exists append the resumption to config_history.jsonl."""
+        record = {"config": config.to_dict(), "versions": versions()}
+        if self.config.exists():
+            with self.history.open("a") as file:
+                file.write(json.dumps(record) + "\n")
+            return
+        write_json(self.config, record)
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that decide a run's numbers."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def write_json(path: pathlib.Path, value: Any) -> None:
+    """Write JSON, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(path.name + ".tmp")
+    unfinished.write_text(json.dumps(value, indent=2) + "\n")
+    os.replace(unfinished, path)

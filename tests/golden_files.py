@@ -1,0 +1,46 @@
+"""Read the recorded outputs of other people's code in tests/golden."""
+
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+GOLDEN = Path(__file__).parent / "golden"
+Arrays = dict[str, np.ndarray]
+Tree = dict[str, Any]
+
+
+@cache
+def load(name: str, folder: str = "song2021") -> Arrays:
+    """All arrays of golden/<folder>/<name>.npz; the result is shared: do not write to it."""
+    with np.load(GOLDEN / folder / f"{name}.npz") as arrays:
+        return dict(arrays)
+
+
+def unpack_flat(arrays: Arrays, prefix: str = "") -> Arrays:
+    """Packed parameters -> {name: array}; the index is a JSON list of [name, shape, offset] into one float32 vector."""
+    flat = arrays[f"{prefix}params_flat"]
+    index = json.loads(str(arrays[f"{prefix}params_index"]))
+    return {name: flat[offset : offset + int(np.prod(shape))].reshape(shape) for name, shape, offset in index}
+
+
+def unpack(arrays: Arrays, prefix: str = "") -> Tree:
+    """Packed parameters -> nested dict, {"params": {"Conv_0": {"kernel": ...}}}."""
+    tree: Tree = {}
+    for name, value in unpack_flat(arrays, prefix).items():
+        *branches, leaf = name.split("/")
+        node = tree
+        for branch in branches:
+            node = node.setdefault(branch, {})
+        node[leaf] = value
+    return tree
+
+
+def relative_error(a: Any, b: Any) -> float:
+    """max|a - b| / max|b| in float64."""
+    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    if a.shape != b.shape:
+        raise ValueError(f"shapes differ: {a.shape} and {b.shape}")
+    return float(np.abs(a - b).max() / np.abs(b).max())

@@ -1,0 +1,186 @@
+"""Solvers on data with an exact score: the law they recover, their order, and scipy's step control."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.integrate import solve_ivp
+
+from score_sde import times
+from score_sde.analytic import gaussian
+from score_sde.rng import example_keys, normal, positions, root_key
+from score_sde.sampling import sample
+from score_sde.sde import SDE, reverse
+from score_sde.solvers import (
+    RK45,
+    AdaptiveSolver,
+    Ancestral,
+    AnnealedLangevin,
+    Euler,
+    EulerMaruyama,
+    Langevin,
+    OneStepSolver,
+    PredictorCorrector,
+    ReverseDiffusion,
+    Solver,
+)
+from tests.golden_files import relative_error
+from tests.oracles import SDES, T_MIN, bimodal
+
+D = 32
+N_SAMPLES = 4096
+MEAN = np.linspace(-1, 1, D)
+
+
+def covariance() -> np.ndarray:
+    """A chain with correlation 0.6 between neighbours and standard deviations from 0.4 to 0.8."""
+    std = np.linspace(0.4, 0.8, D)
+    return np.outer(std, std) * 0.6 ** np.abs(np.subtract.outer(np.arange(D), np.arange(D)))
+
+
+@pytest.fixture(scope="module")
+def data():
+    return gaussian(jnp.asarray(MEAN, jnp.float32), jnp.asarray(covariance(), jnp.float32))
+
+
+PREDICTORS = {
+    "euler_maruyama": EulerMaruyama(),
+    "euler_maruyama_churn": EulerMaruyama(churn=0.5),
+    "reverse_diffusion": ReverseDiffusion(),
+    "ancestral": Ancestral(),
+    "ancestral_large": Ancestral(large_variance=True),
+    "euler": Euler(),
+    "rk45": RK45(),
+}
+CORRECTORS = {"none": None, "langevin": Langevin(snr=0.05), "annealed_langevin": AnnealedLangevin(snr=0.05, steps=2)}
+PAIRS = [(p, c) for p in PREDICTORS for c in CORRECTORS if p != "rk45" or c == "none"]
+
+
+def combined(predictor: str, corrector: str) -> Solver | AdaptiveSolver:
+    first, second = PREDICTORS[predictor], CORRECTORS[corrector]
+    if second is None:
+        return first
+    assert isinstance(first, Solver)
+    return PredictorCorrector(first, second)
+
+
+@pytest.mark.parametrize("sde_name", SDES)
+@pytest.mark.parametrize(("predictor", "corrector"), PAIRS)
+def test_gaussian_data_is_recovered(data, sde_name, predictor, corrector):
+    """n = 4096 samples, 500 steps: mean and variances within Monte Carlo error along every principal axis.
+
+    The bounds are 5 standard errors, beside 1 % of a standard deviation (2 % of the variance) that 500 first-order
+    steps may still be off by.
+    """
+    sde = SDES[sde_name]
+    keys = example_keys(root_key(0), positions(0, N_SAMPLES))
+    grid = times.log_snr(sde, T_MIN[sde_name], 500)
+    run = lambda keys: sample(keys, data.score(sde), sde, (D,), solver=combined(predictor, corrector), times=grid)
+    x = np.asarray(jax.jit(run)(keys).x, np.float64)
+    y = (x - MEAN) @ np.asarray(data.basis) / np.sqrt(np.asarray(data.variances))
+    # Without the denoised tail's variance: E[x_0 | x] has variance v^2 / (v + sigma^2 / alpha^2).
+    t = T_MIN[sde_name]
+    shrink = 1 / (1 + float(sde.sigma(t) / sde.alpha(t)) ** 2 / np.asarray(data.variances))
+    np.testing.assert_array_less(np.abs(y.mean(0)), 5 / np.sqrt(N_SAMPLES) + 0.01)
+    c = np.cov(y.T)
+    error = np.abs(c - np.diag(shrink))
+    np.testing.assert_array_less(error, 5 * np.sqrt((1 + np.eye(D)) / N_SAMPLES) + 0.02)
+    # All axes together: the standard error falls by sqrt(D).
+    assert abs(np.trace(c) / shrink.sum() - 1) < 5 * np.sqrt(2 / (N_SAMPLES * D)) + 0.02
+
+
+def variance_after(solver: OneStepSolver, sde: SDE, grid: np.ndarray, data_variance: float) -> tuple[float, float]:
+    """Mean and variance of x at the last node from N(1, v) at the first: exact, as every update is linear in x and z."""
+    marginal = lambda t: sde.alpha(t) ** 2 * data_variance + sde.sigma(t) ** 2
+    score = lambda x, t: -(x - sde.alpha(t)) / marginal(t)
+
+    def body(carry, ts):
+        mean, variance = carry
+        step = lambda x, z: solver.update(sde, score, jnp.full((1, 1), x), ts[0], ts[1], jnp.full((1, 1), z)).x[0, 0]
+        offset = step(0.0, 0.0)
+        a, b = step(1.0, 0.0) - offset, step(0.0, 1.0) - offset
+        return (a * mean + offset, a**2 * variance + b**2), None
+
+    start = (sde.alpha(grid[0]), marginal(grid[0]))
+    (mean, variance), _ = jax.lax.scan(body, start, (jnp.asarray(grid[:-1]), jnp.asarray(grid[1:])))
+    return float(mean - sde.alpha(grid[-1])), float(variance / marginal(grid[-1]) - 1)
+
+
+ONE_STEP = {name: s for name, s in PREDICTORS.items() if isinstance(s, OneStepSolver)}
+
+
+@pytest.mark.parametrize("sde_name", SDES)
+@pytest.mark.parametrize("predictor", ONE_STEP)
+def test_weak_order_one(float64, sde_name, predictor):
+    """On Gaussian data the law of the samples is known exactly: its error halves with the step."""
+    sde = SDES[sde_name]
+    errors = []
+    for n in (400, 800, 1600):
+        grid = np.asarray(times.uniform(sde, 0.1, n))
+        errors.append(np.abs(variance_after(ONE_STEP[predictor], sde, grid, 0.25)).max())
+    orders = np.log2(np.divide(errors[:-1], errors[1:]))
+    np.testing.assert_allclose(orders, 1, atol=0.1)
+
+
+@pytest.mark.parametrize("sde_name", SDES)
+def test_euler_has_order_one_on_the_probability_flow(float64, sde_name):
+    sde, data = SDES[sde_name], gaussian(jnp.ones(2), jnp.eye(2) * 0.25)
+    x = normal(example_keys(root_key(0), positions(0, 4)), (2,)) * sde.prior_std
+    exact = data.flow(sde)(x, sde.T, 0.1)
+    errors = []
+    for n in (200, 400, 800):
+        grid = times.uniform(sde, 0.1, n)
+        body = lambda x, ts: (Euler().step(x, sde, data.score(sde), x, *ts, ()).x, None)
+        errors.append(relative_error(jax.lax.scan(body, x, (grid[:-1], grid[1:]))[0], exact))
+    np.testing.assert_allclose(np.log2(np.divide(errors[:-1], errors[1:])), 1, atol=0.1)
+
+
+def test_rk45_step_has_order_five(float64):
+    """One forced step each over h, h/2: the local error of y' = cos(t) y falls by 2^6."""
+    solver = RK45(rtol=1e3, atol=1e3)  # accepts any step
+    drift = lambda x, t: jnp.cos(t) * x
+    errors = []
+    for h in (0.4, 0.2, 0.1):
+        x, _ = solver.integrate(drift, jnp.ones((1, 1)), jnp.float64(0.5), jnp.float64(0.5 + h))
+        errors.append(abs(float(x[0, 0]) / np.exp(np.sin(0.5 + h) - np.sin(0.5)) - 1))
+    np.testing.assert_allclose(np.log2(np.divide(errors[:-1], errors[1:])), 6, atol=0.35)
+
+
+@pytest.mark.parametrize("rtol", [1e-3, 1e-5, 1e-8])
+@pytest.mark.parametrize("sde_name", SDES)
+def test_rk45_takes_scipys_steps(float64, sde_name, rtol):
+    """The same float64 drift: the same number of evaluations as solve_ivp, and the same endpoint, in both directions."""
+    sde, mixture = SDES[sde_name], bimodal()
+    drift = reverse(sde, mixture.score(sde), churn=0.0).drift
+    x = normal(example_keys(root_key(1), positions(0, 4)), (2, 2, 1)) * sde.prior_std
+    compiled = jax.jit(drift)
+    on_host = lambda t, y: np.asarray(compiled(jnp.asarray(y).reshape(x.shape), t)).ravel()
+    solve = jax.jit(lambda x, t, s: RK45(rtol, rtol).integrate(drift, x, t, s))
+    for t, s in ((sde.T, T_MIN[sde_name]), (T_MIN[sde_name], sde.T)):
+        theirs = solve_ivp(on_host, (t, s), np.ravel(x), method="RK45", rtol=rtol, atol=rtol)
+        ours, evaluations = solve(x, t, s)
+        assert int(evaluations) == theirs.nfev
+        assert relative_error(np.ravel(ours), theirs.y[:, -1]) < 1e-9
+
+
+def test_rk45_survives_a_rejected_step_and_reports_a_broken_drift():
+    sharp = lambda x, t: jnp.where(t > 0.5, 100.0, 0.0) * jnp.cos(100 * t) * jnp.ones_like(x)
+    x, evaluations = RK45(1e-6, 1e-6).integrate(sharp, jnp.zeros((1, 1)), jnp.float32(0.0), jnp.float32(1.0))
+    np.testing.assert_allclose(x[0, 0], np.sin(100) - np.sin(50), atol=1e-3)
+    assert int(evaluations) > 100
+    broken = lambda x, t: jnp.where(t > 0.5, jnp.nan, 1.0) * jnp.ones_like(x)
+    x, _ = jax.jit(lambda x: RK45().integrate(broken, x, jnp.float32(0.0), jnp.float32(1.0)))(jnp.zeros((1, 1)))
+    assert np.isnan(x).all()
+
+
+@pytest.mark.parametrize("sde_name", SDES)
+def test_large_and_small_ancestral_variance_bracket_the_posterior(sde_name):
+    """One long step onto data of no variance is exact with the small variance: x_s ~ N(alpha_s mu, sigma_s^2)."""
+    sde, t, s = SDES[sde_name], 0.9, 0.3
+    point = lambda x, t: -(x - sde.alpha(t)) / sde.sigma(t) ** 2
+    linear = lambda z, x: Ancestral().update(sde, point, jnp.full((1, 1), x), t, s, jnp.full((1, 1), z)).x[0, 0]
+    offset = linear(0.0, sde.alpha(t))
+    np.testing.assert_allclose(offset, sde.alpha(s), rtol=1e-4, atol=1e-5)
+    spread = linear(0.0, sde.alpha(t) + sde.sigma(t)) - offset
+    noise = linear(1.0, sde.alpha(t)) - offset
+    np.testing.assert_allclose(np.hypot(spread, noise), sde.sigma(s), rtol=1e-4)
