@@ -9,11 +9,12 @@ from score_sde import times
 from score_sde.errors import UsageError
 from score_sde.rng import example_keys, positions, root_key
 from score_sde.sampling import Samples, sample
-from score_sde.sde import SDE
+from score_sde.sde import SDE, VP
 from score_sde.solvers import RK45, AnnealedLangevin, EulerMaruyama, Langevin, PredictorCorrector, ReverseDiffusion
 from tests.oracles import SDES, T_MIN, bimodal
 
 SHAPE = (2, 2, 1)
+DATA = bimodal()
 
 
 def keys(first: int, count: int):
@@ -22,7 +23,7 @@ def keys(first: int, count: int):
 
 def draw(solver, batch, *, sde: SDE = SDES["vp"], steps: int = 20, **options) -> Samples:
     grid = times.uniform(sde, 1e-3, steps)
-    run = lambda k: sample(k, bimodal().score(sde), sde, SHAPE, solver=solver, times=grid, **options)
+    run = lambda k: sample(k, DATA.score(sde), sde, SHAPE, solver=solver, times=grid, **options)
     return jax.jit(run)(batch)
 
 
@@ -75,8 +76,6 @@ def test_one_compilation_serves_every_key_parameter_and_sde_number():
         traces.append(1)
         grid = times.log_snr(sde, 1e-3, 10)
         return sample(batch, lambda x, t: -strength * x, sde, SHAPE, solver=EulerMaruyama(), times=grid).x
-
-    from score_sde.sde import VP
 
     first = run(keys(0, 2), VP(), 1.0)
     second = run(keys(2, 2), VP(0.2, 10.0), 0.9)

@@ -5,6 +5,7 @@ belongs to a grid and tends to 1; steps here know no grid, so that factor is 1 f
 """
 
 import dataclasses
+import math
 
 import jax.numpy as jnp
 
@@ -21,15 +22,22 @@ def langevin_step(x: Array, score: Array, z: Array, size: Time) -> Step:
 
 @dataclasses.dataclass(frozen=True)
 class Langevin(Corrector):
-    """Step size 2 (snr |z| / |score|)^2 with each example's own norms, so that no example knows its batch."""
+    """Step size 2 snr^2 D / |score|^2, D the elements of an example, with the example's own norm.
+
+    So no example knows its batch; the published form, with batch means of both norms, is in reference.py. Two
+    differences follow. The noise's norm is its expectation sqrt(D), as its own value would correlate with the noise
+    it scales. A step that depends on x settles on p_t |score|^2 instead of p_t: of Gaussian data with D equal
+    variances, these come out larger by the factor 1 + 2 / D, 0.07 % for a CIFAR-10 image.
+    """
 
     snr: float = 0.16
     steps: int = 1
 
     def update(self, sde: SDE, score: ScoreFn, x: Array, t: Array, z: Array) -> Step:
         gradient = score(x, t)
-        ratio = sum_per_example(z**2) / sum_per_example(gradient**2)
-        return langevin_step(x, gradient, z, 2 * self.snr**2 * ratio)
+        dimension = math.prod(x.shape[1:])
+        size = 2 * self.snr**2 * dimension / sum_per_example(gradient**2)
+        return langevin_step(x, gradient, z, size)
 
 
 @dataclasses.dataclass(frozen=True)

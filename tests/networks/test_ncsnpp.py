@@ -14,7 +14,7 @@ import pytest
 from flax.traverse_util import flatten_dict
 
 from score_sde.networks import NCSNpp
-from tests.golden_files import GOLDEN, load, relative_error, unpack, unpack_flat
+from tests.golden_files import GOLDEN, load, quick_jit, relative_error, unpack, unpack_flat
 
 GOLDENS = sorted(path.stem for path in (GOLDEN / "song2021").glob("net_ncsnpp_*.npz"))
 FIELDS = {field.name for field in dataclasses.fields(NCSNpp)} - {"name", "parent"}
@@ -62,7 +62,7 @@ def test_golden(name: str) -> None:
     network, params, inputs = golden_case(name)
     made = jax.eval_shape(network.init, jax.random.key(0), *inputs)
     assert jax.tree.map(jnp.shape, made) == jax.tree.map(np.shape, params)
-    assert relative_error(jax.jit(network.apply)(params, *inputs), load(name)["output"]) < 1e-5
+    assert relative_error(quick_jit(network.apply)(params, *inputs), load(name)["output"]) < 1e-5
 
 
 DDPMPP = {"fir": False, "embedding_type": "positional", "scale_by_sigma": False}
@@ -83,14 +83,12 @@ PUBLISHED = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("options", "size", "scalars", "leaves"), [p[1:] for p in PUBLISHED], ids=[p[0] for p in PUBLISHED]
-)
-def test_published_parameter_count(options: dict[str, Any], size: int, scalars: int, leaves: int) -> None:
+@pytest.mark.parametrize(("name", "options", "size", "scalars", "leaves"), PUBLISHED)
+def test_published_parameter_count(name: str, options: dict[str, Any], size: int, scalars: int, leaves: int) -> None:
     one = jnp.ones(1)
     tree = jax.eval_shape(NCSNpp(**options).init, jax.random.key(0), jnp.zeros((1, size, size, 3)), one, one)
     shapes = [leaf.shape for leaf in jax.tree.leaves(tree)]
-    assert (sum(math.prod(shape) for shape in shapes), len(shapes)) == (scalars, leaves)
+    assert (sum(math.prod(shape) for shape in shapes), len(shapes)) == (scalars, leaves), name
 
 
 def test_published_names_of_tiny_config_a() -> None:
@@ -136,8 +134,19 @@ def test_published_counters_interleave_main_and_pyramid_resamplers() -> None:
     assert (params["GroupNorm_1"]["scale"].shape, params["Conv_2"]["kernel"].shape) == ((4,), (3, 3, 4, 3))
 
 
+@pytest.mark.parametrize("resblock_type", ["biggan", "ddpm"])
+def test_loop_safe_reaches_every_convolution(resblock_type: str) -> None:
+    """Outside a custom_vjp no convolution is left in the traced program."""
+    options = {"progressive": "residual", "progressive_input": "residual", "resblock_type": resblock_type}
+    for safe in (True, False):
+        network, params = tiny(**options, loop_safe=safe)
+        primitives = [equation.primitive.name for equation in jax.make_jaxpr(network.apply)(params, *INPUTS).eqns]
+        assert ("conv_general_dilated" in primitives) != safe
+        assert ("custom_vjp_call" in primitives) == safe
+
+
 def test_loop_safe_changes_no_value_and_no_gradient() -> None:
-    network, params = tiny(progressive_input="residual")
+    network, params = tiny(ch_mult=(1,), attn_resolutions=())
 
     def loss(params: Any, x: jax.Array, network: NCSNpp) -> jax.Array:
         return jnp.sin(network.apply(params, x, *INPUTS[1:])).sum()  # pyright: ignore[reportAttributeAccessIssue]
@@ -146,7 +155,7 @@ def test_loop_safe_changes_no_value_and_no_gradient() -> None:
         both = (network, network.clone(loop_safe=True))
         return [jax.value_and_grad(loss, (0, 1))(params, x, net) for net in both]
 
-    native, safe = jax.jit(gradients)(INPUTS[0])
+    native, safe = quick_jit(gradients)(INPUTS[0])
     largest = max(float(jnp.abs(g).max()) for g in jax.tree.leaves(native))
     for ours, theirs in zip(jax.tree.leaves(safe), jax.tree.leaves(native), strict=True):
         assert float(jnp.abs(ours - theirs).max()) < 1e-5 * largest
@@ -155,7 +164,7 @@ def test_loop_safe_changes_no_value_and_no_gradient() -> None:
 def test_dropout_of_an_example_depends_on_its_own_key_alone() -> None:
     network, params = tiny(dropout=0.5)
     keys = jax.random.split(jax.random.key(3), 3)
-    apply = jax.jit(network.apply)
+    apply = quick_jit(network.apply)
     together, off = apply(params, *INPUTS, keys), apply(params, *INPUTS)
     order = jnp.array([2, 2, 0])
     shuffled = apply(params, *(v[order] for v in INPUTS), keys[order])
@@ -167,10 +176,10 @@ def test_dropout_of_an_example_depends_on_its_own_key_alone() -> None:
 
 def test_bfloat16_computes_close_to_float32_and_returns_float32() -> None:
     network, params = tiny(progressive="output_skip", progressive_input="input_skip")
-    y = jax.jit(network.clone(dtype=jnp.bfloat16).apply)(params, *INPUTS)
+    y = quick_jit(network.clone(dtype=jnp.bfloat16).apply)(params, *INPUTS)
     assert isinstance(y, jax.Array)
     assert y.dtype == jnp.float32
-    assert 1e-5 < relative_error(y, jax.jit(network.apply)(params, *INPUTS)) < 0.1
+    assert 1e-5 < relative_error(y, quick_jit(network.apply)(params, *INPUTS)) < 0.1
 
 
 def test_smoke_rectangular_images() -> None:
