@@ -10,6 +10,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.typing import DTypeLike
 
 from score_sde.typing import Array
 
@@ -54,14 +55,29 @@ def _explicit_pads(
     return (int(top), int(bottom)), (int(left), int(right))
 
 
-def _correlate(x: Array, w: Array, pads: Pads, *, interior: int = 0, stride: int = 1, dilation: int = 1) -> Array:
+def _correlate(
+    x: Array,
+    w: Array,
+    pads: Pads,
+    *,
+    interior: int = 0,
+    stride: int = 1,
+    dilation: int = 1,
+    dtype: DTypeLike | None = None,
+) -> Array:
     """Forward convolution in canonical dimension order; zero-interleaving and cropping are done by an explicit pad."""
     if interior or min(pads[0] + pads[1]) < 0:
         spatial = [(*pair, interior) for pair in pads]
         x = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *spatial, (0, 0, 0)])
         pads = ((0, 0), (0, 0))
     return lax.conv_general_dilated(
-        x, w, (stride, stride), pads, rhs_dilation=(dilation, dilation), dimension_numbers=_DIMENSIONS
+        x,
+        w,
+        (stride, stride),
+        pads,
+        rhs_dilation=(dilation, dilation),
+        dimension_numbers=_DIMENSIONS,
+        preferred_element_type=dtype,
     )
 
 
@@ -101,7 +117,7 @@ def _kernel_gradient(x: Array, w: Array, dy: Array, stride: int, pads: Pads, dil
     """dw[a, b, c, o] = sum_nij x[n, i s + a d, j s + b d, c] dy[n, i, j, o].
 
     A convolution of x, its channels in the place of the batch, with dy as the kernel: stride and dilation change roles.
-    Measured 1.1 to 4 times faster than kh kw matrix products, and without their copies of x.
+    Mostly 1.2 to 1.7 times faster on CPU than kh kw matrix products (slower for 8x8x8x256), with float32 sums.
     """
     dw_pads = []
     for axis in (0, 1):
@@ -110,5 +126,5 @@ def _kernel_gradient(x: Array, w: Array, dy: Array, stride: int, pads: Pads, dil
         dw_pads.append((low, used - low - x.shape[axis + 1]))
     rows = x.transpose(3, 1, 2, 0)
     kernel = dy.transpose(1, 2, 0, 3)
-    dw = _correlate(rows, kernel, (dw_pads[0], dw_pads[1]), stride=dilation, dilation=stride)
-    return dw.transpose(1, 2, 0, 3)
+    dw = _correlate(rows, kernel, (dw_pads[0], dw_pads[1]), stride=dilation, dilation=stride, dtype=jnp.float32)
+    return dw.transpose(1, 2, 0, 3).astype(w.dtype)

@@ -47,3 +47,11 @@ def test_gradient_in_a_loop_contains_only_canonical_convolutions(stride: int, di
     layouts = re.findall(r"dim_labels=(\S+?)[,\s]", text)
     assert len(layouts) >= 2
     assert set(layouts) == {"b01f_01io->b01f"}
+
+
+def test_bfloat16_kernel_gradient_is_summed_in_float32() -> None:
+    x, dy = jnp.ones((16, 16, 16, 2), jnp.bfloat16), jnp.ones((16, 16, 16, 2), jnp.bfloat16)
+    _, pullback = jax.vjp(lambda w: conv2d(x, w, loop_safe=True), jnp.ones((3, 3, 2, 2), jnp.bfloat16))
+    (dw,) = pullback(dy)
+    assert dw.dtype == jnp.bfloat16
+    assert float(dw[1, 1, 0, 0]) == 4096
