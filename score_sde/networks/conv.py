@@ -126,5 +126,12 @@ def _kernel_gradient(x: Array, w: Array, dy: Array, stride: int, pads: Pads, dil
         dw_pads.append((low, used - low - x.shape[axis + 1]))
     rows = x.transpose(3, 1, 2, 0)
     kernel = dy.transpose(1, 2, 0, 3)
-    dw = _correlate(rows, kernel, (dw_pads[0], dw_pads[1]), stride=dilation, dilation=stride, dtype=jnp.float32)
+    dw = _correlate(
+        rows,
+        kernel,
+        (dw_pads[0], dw_pads[1]),
+        stride=dilation,
+        dilation=stride,
+        dtype=jnp.promote_types(x.dtype, jnp.float32),
+    )
     return dw.transpose(1, 2, 0, 3).astype(w.dtype)
