@@ -80,7 +80,8 @@ class Gaussian:
 def gaussian(mean: Array, covariance: Array) -> Gaussian:
     """Data N(mean, covariance), mean of any shape with D elements, covariance [D, D] over them flattened.
 
-    Not for use under jit, as it looks at the numbers. Raises UsageError for a covariance of another shape or one that is not symmetric positive definite.
+    Not for use under jit, as it looks at the numbers. Raises UsageError for a covariance of another shape
+    or one that is not symmetric positive definite.
     """
     dimension = math.prod(mean.shape)
     require(

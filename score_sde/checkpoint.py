@@ -29,7 +29,7 @@ class Checkpoints:
         self._manager.save(step, args=items)
 
     def restore(self, like: Any, step: int | None = None) -> tuple[Any, dict[str, Any]]:
-        """The state (its structure, shapes and dtypes like `like`) and the JSON object of a step, the newest by default.
+        """The state (structure, shapes and dtypes like `like`) and the JSON object of a step, the newest by default.
 
         Raises UsageError where there is no checkpoint.
         """

@@ -8,8 +8,11 @@ from ml_collections import ConfigDict
 
 from score_sde.errors import require, require_increasing
 
+Config = Any
+"""A ConfigDict of the fields of `default`; they exist at run time alone, so type checkers know none of them."""
 
-def default() -> ConfigDict:
+
+def default() -> Config:
     """Every field with its default; a config file changes what is different about it and returns the rest."""
     return ConfigDict(
         {
@@ -131,6 +134,14 @@ NOT_NEGATIVE = (
 
 FRACTIONS = ("network.dropout", "optimizer.beta1", "optimizer.beta2", "ema.decay")
 
+TYPES = {
+    int: "an integer",
+    float: "a finite number",
+    bool: "True or False",
+    str: "a string",
+    tuple: "a tuple of integers",
+}
+
 FREE_ON_RESUME = (
     "training.num_steps", "training.batch_size", "training.steps_per_call", "parallel.", "sampling.", "likelihood.",
     "evaluation.", "checkpoint.", "logging.",
@@ -148,10 +159,27 @@ def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def nearest(name: str, names: Any) -> str:
+SCHEMA = flatten(default())
+"""Every field, an example of its type."""
+
+
+def nearest(name: Any, names: Any, prefix: str = "") -> str:
     """A "did you mean" for a misspelt name, or the list of what there is."""
     close = difflib.get_close_matches(str(name), list(names), n=1)
-    return f"did you mean {close[0]}?" if close else f"choose from {', '.join(names)}"
+    if close:
+        return f"did you mean {prefix}{close[0]}?"
+    return f"choose from {', '.join(prefix + n for n in names)}" if len(names) < 20 else "see --help for all there are"
+
+
+def require_field(name: str) -> None:
+    """UsageError unless the name is a field's."""
+    require(name in SCHEMA, f"config.{name} is not a config field: {nearest(name, SCHEMA, 'config.')}")
+
+
+def wrong_type(name: str, value: Any) -> str:
+    """The complaint about a value that is not of its field's type."""
+    example = SCHEMA[name]
+    return f"{name}={value!r} is of the wrong type: give it {TYPES[type(example)]}, such as {example!r}"
 
 
 def differing_fields(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
@@ -160,10 +188,10 @@ def differing_fields(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     return [n for n in names if not n.startswith(FREE_ON_RESUME) and old.get(n) != new.get(n)]
 
 
-def validate(config: ConfigDict) -> None:
+def validate(config: Config) -> None:
     """Raise UsageError for the first thing that is wrong with the config; imports nothing heavy."""
     flat = flatten(config)
-    _check_types(flat, flatten(default()))
+    _check_types(flat)
     for name, choices in CHOICES.items():
         require(flat[name] in choices, f"{name}={flat[name]!r} is unknown: {nearest(flat[name], choices)}")
     for names, holds, rule in (
@@ -174,6 +202,11 @@ def validate(config: ConfigDict) -> None:
     ):
         for name in names:
             require(holds(flat[name]), f"{name}={flat[name]} must be {rule}: give it another value")
+    for name in ("seed", "sampling.seed"):
+        require(flat[name] < 2**32, f"{name}={flat[name]} has more than 32 bits: choose one below {2**32}")
+    require(
+        config.evaluation.final_samples != 1, "evaluation.final_samples=1 has no covariance: give it 0, or 2 or more"
+    )
     require_increasing("sde.beta_min", config.sde.beta_min, "sde.beta_max", config.sde.beta_max)
     require_increasing("sde.sigma_min", config.sde.sigma_min, "sde.sigma_max", config.sde.sigma_max)
     for section in ("training", "sampling"):
@@ -191,10 +224,10 @@ def validate(config: ConfigDict) -> None:
     _check_groups(config)
 
 
-def _check_types(flat: dict[str, Any], schema: dict[str, Any]) -> None:
+def _check_types(flat: dict[str, Any]) -> None:
     for name in flat:
-        require(name in schema, f"{name} is not a config field: {nearest(name, schema)}")
-    for name, expected in schema.items():
+        require_field(name)
+    for name, expected in SCHEMA.items():
         require(name in flat, f"{name} is missing from the config: build it from score_sde.config.default()")
         value, kind = flat[name], type(expected)
         accepted = (int, float) if kind is float else kind
@@ -203,11 +236,10 @@ def _check_types(flat: dict[str, Any], schema: dict[str, Any]) -> None:
             right = all(isinstance(v, int) and not isinstance(v, bool) for v in value)
         if right and kind is float:
             right = math.isfinite(value)
-        wanted = "tuple of int" if kind is tuple else kind.__name__
-        require(right, f"{name}={value!r} is of the wrong type: give it a {wanted}, such as {expected!r}")
+        require(right, wrong_type(name, value))
 
 
-def _check_label(config: ConfigDict) -> None:
+def _check_label(config: Config) -> None:
     network, label = config.network, config.parametrization.label
     if network.embedding_type == "fourier":
         require(
@@ -217,7 +249,7 @@ def _check_label(config: ConfigDict) -> None:
         )
 
 
-def _check_resolutions(config: ConfigDict) -> None:
+def _check_resolutions(config: Config) -> None:
     size, levels = config.data.image_size, len(config.network.ch_mult)
     require(levels >= 1, "network.ch_mult=() has no level: give one multiplier per resolution, such as (1, 2)")
     require(all(m >= 1 for m in config.network.ch_mult), f"network.ch_mult={config.network.ch_mult} must be positive")
@@ -230,15 +262,13 @@ def _check_resolutions(config: ConfigDict) -> None:
     for resolution in config.network.attn_resolutions:
         require(
             resolution in resolutions,
-            f"network.attn_resolutions contains {resolution}, which never occurs: the U-Net visits {resolutions}",
+            f"network.attn_resolutions contains {resolution}, which never occurs: choose from {resolutions}",
         )
     kernel = config.network.fir_kernel
-    require(
-        len(kernel) >= 1 and sum(kernel) != 0, f"network.fir_kernel={kernel} needs entries whose sum is not zero"
-    )
+    require(len(kernel) >= 1 and sum(kernel) != 0, f"network.fir_kernel={kernel} needs entries whose sum is not zero")
 
 
-def _check_groups(config: ConfigDict) -> None:
+def _check_groups(config: Config) -> None:
     for channels in _normalised_channels(config.network):
         groups = min(channels // 4, 32)
         require(
@@ -249,7 +279,7 @@ def _check_groups(config: ConfigDict) -> None:
         )
 
 
-def _normalised_channels(network: ConfigDict) -> list[int]:
+def _normalised_channels(network: Config) -> list[int]:
     """The channel counts that NCSN++ normalises, its skip connections included, in order."""
     widths = [network.nf * m for m in network.ch_mult]
     doubled = network.progressive_input == "input_skip" and network.progressive_combine == "cat"

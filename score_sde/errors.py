@@ -14,6 +14,4 @@ def require(condition: object, message: str) -> None:
 def require_increasing(low_name: str, low: float, high_name: str, high: float) -> None:
     """Require 0 < low < high; both bounds of a noise schedule obey this."""
     require(low > 0, f"{low_name}={low} must be positive: choose a small number above 0")
-    require(
-        low < high, f"{low_name}={low} must be below {high_name}={high}: raise {high_name} or lower {low_name}"
-    )
+    require(low < high, f"{low_name}={low} must be below {high_name}={high}: raise {high_name} or lower {low_name}")

@@ -6,10 +6,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from ml_collections import ConfigDict
 
 from score_sde import losses, parametrization, sde, solvers, times
-from score_sde.config import validate
+from score_sde.config import Config, validate
 from score_sde.data import augment
 from score_sde.data.sources import Images, array_file, digits
 from score_sde.data.stream import Batch, Stream
@@ -23,7 +22,7 @@ from score_sde.training.optimizer import Optimizer
 from score_sde.training.step import TrainState, TrainStep, initial_state, make_train_step
 from score_sde.typing import Array, Keys, ScoreFn
 
-SDES: dict[str, Callable[[ConfigDict], sde.SDE]] = {
+SDES: dict[str, Callable[[Config], sde.SDE]] = {
     "vp": lambda c: sde.vp(c.beta_min, c.beta_max),
     "subvp": lambda c: sde.subvp(c.beta_min, c.beta_max),
     "ve": lambda c: sde.ve(c.sigma_min, c.sigma_max),
@@ -39,20 +38,20 @@ LABELS = {"time": parametrization.time_label, "sigma": parametrization.sigma_lab
 WEIGHTINGS = {"simple": losses.simple, "likelihood": losses.likelihood}
 TIMES = {"uniform": losses.UniformTimes, "likelihood": losses.LikelihoodTimes}
 STRATEGIES: dict[str, Callable[[], Strategy]] = {"pmap": Pmap}
-SOLVERS: dict[str, Callable[[ConfigDict], solvers.Solver | solvers.AdaptiveSolver]] = {
+SOLVERS: dict[str, Callable[[Config], solvers.Solver | solvers.AdaptiveSolver]] = {
     "euler_maruyama": lambda c: solvers.EulerMaruyama(c.churn),
     "reverse_diffusion": lambda c: solvers.ReverseDiffusion(),
     "ancestral": lambda c: solvers.Ancestral(),
     "euler": lambda c: solvers.Euler(),
     "rk45": lambda c: solvers.RK45(c.rtol, c.atol),
 }
-CORRECTORS: dict[str, Callable[[ConfigDict], solvers.Corrector | None]] = {
+CORRECTORS: dict[str, Callable[[Config], solvers.Corrector | None]] = {
     "none": lambda c: None,
     "langevin": lambda c: solvers.Langevin(c.snr, c.corrector_steps),
     "annealed_langevin": lambda c: solvers.AnnealedLangevin(c.snr, c.corrector_steps),
 }
 GRIDS = {"uniform": times.uniform, "quadratic": times.quadratic, "log_snr": times.log_snr}
-IMAGES: dict[str, Callable[[ConfigDict], Images]] = {
+IMAGES: dict[str, Callable[[Config], Images]] = {
     "digits": lambda c: digits(),
     "array": lambda c: array_file(c.path),
 }
@@ -62,7 +61,7 @@ IMAGES: dict[str, Callable[[ConfigDict], Images]] = {
 class Experiment:
     """A config's objects, and the pure functions of parameters made of them."""
 
-    config: ConfigDict
+    config: Config
     sde: sde.SDE
     network: NCSNpp
     parametrization: parametrization.Parametrization
@@ -167,7 +166,7 @@ class Experiment:
         return solvers.PredictorCorrector(predictor, corrector)
 
 
-def load_images(config: ConfigDict) -> Images:
+def load_images(config: Config) -> Images:
     """The config's images; UsageError where they are missing, malformed or of another size. Does not need jax."""
     images = IMAGES[config.data.name](config.data)
     size = config.data.image_size
@@ -180,7 +179,7 @@ def load_images(config: ConfigDict) -> Images:
     return images
 
 
-def build(config: ConfigDict) -> Experiment:
+def build(config: Config) -> Experiment:
     """Everything that a config names; raises UsageError for what is wrong with it."""
     validate(config)
     check_batch_size("training.batch_size", config.training.batch_size)

@@ -8,7 +8,10 @@ from PIL import Image
 
 
 def grid(images: np.ndarray, columns: int | None = None, padding: int = 2, min_side: int = 48) -> Image.Image:
-    """uint8 images [N, H, W, C], C 1 or 3, side by side; small ones enlarged to `min_side` pixels by whole factors."""
+    """uint8 images [N, H, W, C] side by side, small ones enlarged to about `min_side` pixels by a whole factor.
+
+    Three channels are a colour picture, and so are the first three of more; of fewer the first is a grey one.
+    """
     count, height, width, channels = images.shape
     columns = columns or max(1, math.isqrt(count))
     rows = math.ceil(count / columns)
@@ -19,7 +22,7 @@ def grid(images: np.ndarray, columns: int | None = None, padding: int = 2, min_s
         top, left = padding + (i // columns) * tall, padding + (i % columns) * wide
         big = image.repeat(scale, axis=0).repeat(scale, axis=1)
         canvas[top : top + big.shape[0], left : left + big.shape[1]] = big
-    return Image.fromarray(canvas[..., 0] if channels == 1 else canvas)
+    return Image.fromarray(canvas[..., 0] if channels < 3 else canvas[..., :3])
 
 
 def save_grid(path: pathlib.Path, images: np.ndarray, columns: int | None = None) -> None:

@@ -1,17 +1,21 @@
 """The command line: flags, modes and exit codes. Nothing heavy is imported before the config is validated."""
 
 import pathlib
+import re
+import runpy
 import sys
+import traceback
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from score_sde.config import default, flatten, nearest, validate
+from score_sde.config import Config, default, flatten, nearest, require_field, validate, wrong_type
 from score_sde.errors import UsageError, require
 
 MODES = ("train", "sample")
+FLAGS = ("config", "workdir", "mode", "overwrite")
 
 HELP = """\
 usage: python launch.py --config configs/digits.py [--workdir runs/digits] [--mode train|sample] [--overwrite]
@@ -33,7 +37,7 @@ fields and their defaults:
 class Arguments(NamedTuple):
     """The parsed command line."""
 
-    config: ConfigDict
+    config: Config
     workdir: pathlib.Path
     mode: str
     overwrite: bool
@@ -41,6 +45,7 @@ class Arguments(NamedTuple):
 
 def console() -> None:
     """Entry point of the `score-sde` script."""
+    sys.path.insert(0, "")  # as under `python launch.py`, where config files may import one another
     sys.exit(main(sys.argv))
 
 
@@ -60,47 +65,74 @@ def main(argv: Sequence[str]) -> int:
 
 def parse(argv: Sequence[str]) -> Arguments:
     """Parse flags and load the config file; UsageError for anything that does not fit."""
-    values = flags.FlagValues()
-    config_flags.DEFINE_config_file("config", None, "config file", flag_values=values, sys_argv=list(argv))
-    flags.DEFINE_string("workdir", None, "run directory", flag_values=values)
-    flags.DEFINE_string("mode", "train", "what to do", flag_values=values)
-    flags.DEFINE_bool("overwrite", False, "replace samples", flag_values=values)
+    own = flags.FlagValues()
+    for name, value in (("config", None), ("workdir", None), ("mode", "train")):
+        flags.DEFINE_string(name, value, name, flag_values=own)
+    flags.DEFINE_bool("overwrite", False, "overwrite", flag_values=own)
+    fields = _parse_flags(own, argv, known_only=True)
+    given: dict[str, Any] = {name: own[name].value for name in FLAGS}
+    path, workdir, mode, overwrite = (given[name] for name in FLAGS)
+    require(path, "--config is missing: name a config file, such as --config configs/digits.py")
+    require(mode in MODES, f"--mode={mode} is unknown: {nearest(mode, MODES)}")
+    require(workdir != "", "--workdir= is empty: name a directory, or leave it out for runs/<config name>")
     require(
-        any(a.split("=")[0] in ("--config", "-config") for a in argv[1:]),
-        "--config is missing: name a config file, such as --config configs/digits.py",
+        mode == "sample" or not overwrite,
+        f"--overwrite does not go with --mode={mode}, only with --mode=sample: to train anew, choose another --workdir",
     )
-    rest = _parse_flags(values, argv)
-    require(len(rest) == 1, f"{rest[1:]} is not understood: arguments are --flags, see --help")
-    mode = values["mode"].value
-    require(mode in MODES, f"--mode {mode} is unknown: {nearest(mode, MODES)}")
-    overwrite = values["overwrite"].value
-    require(
-        mode == "sample" or not overwrite, "--overwrite goes with --mode sample: to train anew, choose another --workdir"
-    )
-    config = values["config"].value
-    require(isinstance(config, ConfigDict), f"the config file returned a {type(config).__name__}, not a ConfigDict")
-    name = pathlib.Path(str(config_flags.get_config_filename(values["config"]))).stem
-    return Arguments(config, pathlib.Path(values["workdir"].value or f"runs/{name}"), mode, overwrite)
+    config = _override(_load(path), fields)
+    return Arguments(config, pathlib.Path(workdir or f"runs/{pathlib.Path(path).stem}"), mode, overwrite)
 
 
-def _parse_flags(values: flags.FlagValues, argv: Sequence[str]) -> list[str]:
-    """absl's parsing with every complaint turned into a UsageError."""
+def _load(path: str) -> Config:
+    """What the get_config of a config file returns."""
+    require(pathlib.Path(path).is_file(), f"--config={path} is not a file: name one, such as configs/digits.py")
     try:
-        return values(list(argv), known_only=False)
+        get_config = runpy.run_path(path).get("get_config")
+        require(callable(get_config), f"--config={path} has no get_config(): write one, as in configs/digits.py")
+        config = get_config()  # pyright: ignore[reportOptionalCall]
+    except UsageError:
+        raise
+    except Exception as error:  # a config file is a program: it may raise anything
+        lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == path]
+        line = error.lineno if isinstance(error, SyntaxError) else (lines or ["?"])[-1]
+        raise UsageError(f"mend line {line} of {path}: {type(error).__name__}: {_one_line(error)}") from None
+    kind = type(config).__name__
+    require(isinstance(config, ConfigDict), f"get_config() of {path} returned a {kind}: return a ConfigDict")
+    return config
+
+
+def _override(config: Config, arguments: Sequence[str]) -> Config:
+    """The config with every --config.<section>.<field>=value applied; arguments[0] is the program."""
+    for argument in arguments[1:]:
+        if match := re.match(r"--?(?:no)?config\.([^=]*)", argument):
+            require_field(match[1])
+    values = flags.FlagValues()
+    config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=list(arguments))
+    stray = _parse_flags(values, arguments)[1:]
+    require(not stray, f"{' '.join(stray)} is not understood: arguments are --flags, see --help")
+    overridden: Any = values["config"].value
+    return overridden
+
+
+def _parse_flags(values: flags.FlagValues, argv: Sequence[str], known_only: bool = False) -> list[str]:
+    """Parsing by absl with every complaint turned into a UsageError; returns argv[0] and what is left over."""
+    values.set_gnu_getopt()
+    try:
+        return values(list(argv), known_only=known_only)
     except flags.UnrecognizedFlagError as error:
-        name = error.flagname
-        if name.startswith("config."):
-            fields = [f"config.{field}" for field in flatten(default())]
-            raise UsageError(f"--{name} is not a config field: {nearest(name, fields)}") from None
-        raise UsageError(f"--{name} is unknown: {nearest(name, ('config', 'workdir', 'mode', 'overwrite'))}") from None
-    except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
-        raise UsageError(_one_line(error)) from None
+        raise UsageError(f"--{error.flagname} is unknown: {nearest(error.flagname, FLAGS, '--')}") from None
+    except flags.IllegalFlagValueError as error:
+        flag = str(error).removeprefix("flag ").split(": ")[0]
+        name, _, value = flag.removeprefix("--config.").partition("=")
+        ours = flag.startswith("--config.")
+        raise UsageError(wrong_type(name, value) if ours else f"{flag} is not understood: see --help") from None
+    except flags.Error as error:
+        raise UsageError(f"{_one_line(error)}: see --help") from None
 
 
 def _one_line(error: BaseException) -> str:
-    """The last line of a message, where the reason stands in the multi-line ones of config files."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__
+    """A message on one line."""
+    return " ".join(str(error).split())
 
 
 def _run(arguments: Arguments) -> int:
@@ -108,11 +140,10 @@ def _run(arguments: Arguments) -> int:
     from score_sde.workdir import Workdir
 
     workdir = Workdir(arguments.workdir)
-    if arguments.mode == "train":
-        workdir.check(arguments.config)
-    else:
-        require(workdir.config.exists(), f"--workdir {workdir.path} holds no run: train first, or name the right one")
-        workdir.check(arguments.config)
+    workdir.check(arguments.config, trained=arguments.mode != "train")
+    from score_sde.parallel import check_batch_size  # jax and the devices, but not yet the slow rest
+
+    check_batch_size("training.batch_size", flatten(arguments.config)["training.batch_size"])
     from score_sde import modes
 
     modes.start_jax()

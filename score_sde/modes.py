@@ -7,9 +7,9 @@ import sys
 
 import jax
 import numpy as np
-from ml_collections import ConfigDict
 
 from score_sde.checkpoint import Checkpoints
+from score_sde.config import Config
 from score_sde.errors import require
 from score_sde.evaluation.two_sample import two_sample
 from score_sde.experiment import Experiment, build
@@ -31,7 +31,7 @@ def start_jax() -> None:
         jax.config.update("jax_compilation_cache_dir", str(home / "score_sde" / "jax"))
 
 
-def train(config: ConfigDict, workdir: Workdir, overwrite: bool = False) -> int:
+def train(config: Config, workdir: Workdir, overwrite: bool = False) -> int:
     """Train or resume, then draw the final grid and figures; returns the exit code."""
     experiment = build(config)
     try:
@@ -62,7 +62,7 @@ def finish(experiment: Experiment, state: TrainState, workdir: Workdir) -> None:
         print(figures)
 
 
-def sample(config: ConfigDict, workdir: Workdir, overwrite: bool = False) -> int:
+def sample(config: Config, workdir: Workdir, overwrite: bool = False) -> int:
     """Draw sampling.num_samples samples with the newest checkpoint's EMA weights; returns the exit code."""
     experiment = build(config)
     checkpoints = Checkpoints(workdir.checkpoints, config.checkpoint.keep)

@@ -2,7 +2,7 @@
 
 import abc
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -43,8 +43,8 @@ class Pmap(Strategy):
 
     axis_name = AXIS
 
-    def __init__(self, devices: list[jax.Device] | None = None) -> None:
-        self.devices = jax.local_devices() if devices is None else devices
+    def __init__(self, devices: Sequence[Any] | None = None) -> None:
+        self.devices = list(jax.local_devices() if devices is None else devices)
 
     def compile(self, step: Callable) -> Callable:
         mapped = jax.pmap(step, axis_name=AXIS, donate_argnums=(0,), devices=self.devices)
@@ -96,5 +96,5 @@ def replicate(x: Any) -> Any:
 
 
 @functools.cache
-def _mesh(devices: tuple[jax.Device, ...]) -> Mesh:
+def _mesh(devices: tuple[Any, ...]) -> Mesh:
     return Mesh(np.asarray(devices), (AXIS,))

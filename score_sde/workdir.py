@@ -8,9 +8,7 @@ import platform
 import tempfile
 from typing import Any
 
-from ml_collections import ConfigDict
-
-from score_sde.config import differing_fields, flatten
+from score_sde.config import Config, differing_fields, flatten
 from score_sde.errors import UsageError, require
 
 PACKAGES = ("score-sde", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
@@ -28,9 +26,14 @@ class Workdir:
         self.tensorboard = self.path / "tensorboard"
         self.samples = self.path / "samples"
 
-    def check(self, config: ConfigDict) -> None:
-        """UsageError where the directory belongs to another experiment or cannot be written."""
+    def check(self, config: Config, trained: bool = False) -> None:
+        """UsageError where the directory is another experiment's, cannot be written, or holds no run but should."""
         try:
+            if trained:
+                require(
+                    self.config.exists() and self.checkpoints.exists(),
+                    f"--workdir {self.path} holds no trained run: train first, or name the right one",
+                )
             if self.config.exists():
                 self._check_same(config)
             else:
@@ -40,10 +43,10 @@ class Workdir:
             reason = error.strerror or error
             raise UsageError(f"--workdir {self.path} cannot be used ({reason}): choose another directory") from None
 
-    def _check_same(self, config: ConfigDict) -> None:
+    def _check_same(self, config: Config) -> None:
         try:
             old = flatten(json.loads(self.config.read_text())["config"])
-        except (ValueError, KeyError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError):
             raise UsageError(f"{self.config} is not a config this program wrote: choose another --workdir") from None
         new = flatten(config)
         fields = [f"{n} ({old.get(n)} there, {new.get(n)} here)" for n in differing_fields(old, new)]
@@ -54,7 +57,9 @@ class Workdir:
         )
 
     def _check_free(self) -> None:
-        taken = [p.name for p in (self.checkpoints, self.metrics, self.samples) if p.exists()]
+        taken = [
+            p.name for p in (self.history, self.checkpoints, self.metrics, self.tensorboard, self.samples) if p.exists()
+        ]
         require(
             not taken,
             f"--workdir {self.path} holds {', '.join(taken)} but no config.json: choose an empty or new directory",
@@ -64,11 +69,13 @@ class Workdir:
         existing = self.path
         while not existing.exists():
             existing = existing.parent
-        require(existing.is_dir(), f"--workdir {self.path} cannot be made: {existing} is a file; choose another directory")
+        require(
+            existing.is_dir(), f"--workdir {self.path} cannot be made: {existing} is a file; choose another directory"
+        )
         with tempfile.TemporaryFile(dir=existing):
             pass
 
-    def claim(self, config: ConfigDict) -> None:
+    def claim(self, config: Config) -> None:
         """Write config.json, or where it exists append the resumption to config_history.jsonl."""
         record = {"config": config.to_dict(), "versions": versions()}
         if self.config.exists():

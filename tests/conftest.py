@@ -4,8 +4,8 @@ import os
 
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
 
-import jax  # noqa: E402
-import pytest  # noqa: E402
+import jax
+import pytest
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
@@ -15,5 +15,3 @@ def float64():
     """Double precision and strict dtype promotion, for oracles and orders of convergence."""
     with jax.enable_x64(True):
         yield
-
-

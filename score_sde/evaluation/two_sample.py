@@ -1,6 +1,7 @@
 """Two-sample figures in pixel space: Fréchet distance, nearest-neighbour test, and whether samples are copies."""
 
 import dataclasses
+import math
 
 import numpy as np
 
@@ -10,7 +11,7 @@ Vectors = np.ndarray
 
 def to_vectors(images: np.ndarray) -> Vectors:
     """uint8 images [N, H, W, C] -> [N, D] on the [-1, 1] scale."""
-    return images.reshape(len(images), -1).astype(np.float64) / 127.5 - 1
+    return images.reshape(len(images), math.prod(images.shape[1:])).astype(np.float64) / 127.5 - 1
 
 
 def frechet_distance(a: Vectors, b: Vectors) -> float:
@@ -63,7 +64,8 @@ class TwoSample:
     copying_ratio: float | None
 
     def __str__(self) -> str:
-        copying = "" if self.copying_ratio is None else f", distance to training data / held-out {self.copying_ratio:.3f}"
+        ratio = self.copying_ratio
+        copying = "" if ratio is None else f", distance to training data / held-out {ratio:.3f}"
         return (
             f"{self.num_samples} samples: pixel Fréchet distance {self.frechet_distance:.3f}, "
             f"1-NN accuracy {self.nearest_neighbour_accuracy:.3f}{copying}"

@@ -7,7 +7,7 @@ runs can be replayed. Source: Song et al. 2021, appendices E to G, and their sam
 
 import abc
 import dataclasses
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -25,10 +25,13 @@ class Update(NamedTuple):
     mean: Array
 
 
-class Discretization(abc.ABC):
+S = TypeVar("S", bound=SDE)
+
+
+class Discretization(abc.ABC, Generic[S]):
     """One SDE on N discrete noise levels; t is [B], its level trunc(t (N - 1) / T)."""
 
-    sde: SDE
+    sde: S
     num_scales: int
 
     def index(self, t: Array) -> Array:
@@ -49,7 +52,7 @@ class Discretization(abc.ABC):
 
 
 @dataclasses.dataclass(frozen=True)
-class DiscreteVP(Discretization):
+class DiscreteVP(Discretization[VP]):
     """DDPM's chain: beta_i = linspace(beta_min / N, beta_max / N, N)."""
 
     sde: VP
@@ -73,7 +76,7 @@ class DiscreteVP(Discretization):
 
 
 @dataclasses.dataclass(frozen=True)
-class DiscreteSubVP(Discretization):
+class DiscreteSubVP(Discretization[SubVP]):
     """Sub-VP by Euler's step of 1/N; its correctors, which crash in the original, take VP's table."""
 
     sde: SubVP
@@ -90,7 +93,7 @@ class DiscreteSubVP(Discretization):
 
 
 @dataclasses.dataclass(frozen=True)
-class DiscreteVE(Discretization):
+class DiscreteVE(Discretization[VE]):
     """SMLD's chain: sigma_i ascending and geometric from sigma_min to sigma_max, sigma_{-1} = 0."""
 
     sde: VE
@@ -224,9 +227,8 @@ def predictor_corrector(
     def body(carry: Update, inputs: tuple[Array, Array, Array]) -> tuple[Update, None]:
         t, z, zs = inputs
         t = jnp.broadcast_to(t, x.shape[:1])
-        y = carry.x
-        if corrector is not None:
-            y, _ = jax.lax.scan(lambda y, z: (corrector(chain, score, y, t, z).x, None), y, zs)
+        correct = lambda y, z: (y if corrector is None else corrector(chain, score, y, t, z).x, None)
+        y, _ = jax.lax.scan(correct, carry.x, zs)
         return predictor(chain, score, y, t, z), None
 
     grid = jnp.linspace(chain.sde.T, t_min, chain.num_scales)

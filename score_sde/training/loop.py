@@ -144,7 +144,7 @@ def _signals() -> Iterator[list[int]]:
 
     def note(signum: int, frame: Any) -> None:
         caught.append(signum)
-        signal.signal(signum, previous[signum])
+        signal.signal(signum, previous[signal.Signals(signum)])
 
     previous = {s: signal.signal(s, note) for s in (signal.SIGTERM, signal.SIGINT)}
     try:

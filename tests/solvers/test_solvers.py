@@ -92,7 +92,7 @@ def test_gaussian_data_is_recovered(data, sde_name, predictor, corrector):
 
 
 def variance_after(solver: OneStepSolver, sde: SDE, grid: np.ndarray, data_variance: float) -> tuple[float, float]:
-    """Mean and variance of x at the last node from N(1, v) at the first: exact, as every update is linear in x and z."""
+    """Relative errors of mean and variance at the last node, exact as every update is linear in x and z."""
     marginal = lambda t: sde.alpha(t) ** 2 * data_variance + sde.sigma(t) ** 2
     score = lambda x, t: -(x - sde.alpha(t)) / marginal(t)
 
@@ -154,7 +154,7 @@ def test_rk45_step_has_order_five(float64):
 @pytest.mark.parametrize("rtol", [1e-3, 1e-5, 1e-8])
 @pytest.mark.parametrize("sde_name", SDES)
 def test_rk45_takes_scipys_steps(float64, sde_name, rtol):
-    """The same float64 drift: the same number of evaluations as solve_ivp, and the same endpoint, in both directions."""
+    """The same float64 drift: solve_ivp's number of evaluations and endpoint, in both directions."""
     sde, mixture = SDES[sde_name], bimodal()
     drift = reverse(sde, mixture.score(sde), churn=0.0).drift
     x = normal(example_keys(root_key(1), positions(0, 4)), (2, 2, 1)) * sde.prior_std

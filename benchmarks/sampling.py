@@ -1,0 +1,130 @@
+"""Times the whole sampler program against the bare network, interleaved, on one device, with fresh parameters.
+
+    python benchmarks/sampling.py --config configs/digits.py --batch 500 --max 1.3
+    python benchmarks/sampling.py --size cifar10 --batch 4 --num-steps 3 --repeats 3 --max 1.05 --json out.json
+
+The sampler is what generation compiles (all steps in one program) less the conversion to bytes. The bare network is its
+jitted apply for x, label and sigma of the sampler's shapes, called in a Python loop, each call waited for. A round runs
+the sampler once, and before and after it the network, half as often as the sampler evaluates it (10 times at most), so
+that noise of the machine meets both. The persistent compilation cache is off.
+  trace_s, compile_s       of the sampler: tracing with lowering, and XLA's compilation, once each
+  evaluations              network evaluations per sample, as counted by the solver
+  evaluation_ms_min, ...   the sampler's time divided by its evaluations: minimum and median of the rounds
+  network_ms_min, ...      one call of the bare network: minimum and median of all calls
+  ratio                    median over the rounds of (sampler per evaluation) / (the round's mean network call);
+                           the goals are 1.05 at CIFAR-10 size and 1.3 for the tiny digits network
+  host_peak_mb             peak memory of the PROCESS so far, compilation included: for an honest figure give each
+                           configuration a process of its own. device_peak_mb likewise, where counted.
+Exit codes: 0 done, 1 the ratio exceeds --max, 2 bad usage or config.
+"""
+
+import pathlib
+import statistics
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+
+from benchmarks import common
+from score_sde.config import CHOICES, Config
+from score_sde.errors import UsageError, require
+
+MOST_CALLS = 10
+"""Bare network calls before and after a run of the sampler, at most."""
+
+
+class Rounds(NamedTuple):
+    """Seconds of the sampler per round [R], of every bare call [R][calls], and the evaluations that a sample took."""
+
+    sampler: list[float]
+    network: list[list[float]]
+    evaluations: int
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run a command line (argv[0] is the program) and return its exit code."""
+    parser = common.parser(__doc__)
+    parser.add_argument("--num-steps", type=int, help="solver steps (the config's)")
+    parser.add_argument("--solver", choices=CHOICES["sampling.solver"], help="the config's if not given")
+    parser.add_argument("--corrector", choices=CHOICES["sampling.corrector"], help="the config's if not given")
+    parser.add_argument("--max", type=float, metavar="RATIO", help="exit with 1 if the ratio is larger")
+    arguments = parser.parse_args(argv[1:])
+    fields = {
+        "sampling.batch_size": arguments.batch,
+        "sampling.num_steps": arguments.num_steps,
+        "sampling.solver": arguments.solver,
+        "sampling.corrector": arguments.corrector,
+    }
+    try:
+        require(arguments.max is None or arguments.max > 0, f"--max {arguments.max} must be positive")
+        config = common.make_config(arguments, fields)
+        row = measure(config, arguments.repeats)
+    except UsageError as error:
+        print(f"sampling: {error}", file=sys.stderr)
+        return 2
+    common.report("sampling", argv[0], argv[1:], config, [row], arguments.json)
+    if arguments.max is not None and row["ratio"] > arguments.max:
+        print(f"sampling: the ratio {row['ratio']:.3f} exceeds --max {arguments.max}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def measure(config: Config, repeats: int) -> common.Row:
+    """The benchmark's one row."""
+    experiment = common.build(config)
+
+    import jax
+    import jax.numpy as jnp
+
+    from score_sde.rng import example_keys, positions, root_key
+
+    size, c = config.sampling.batch_size, config.sampling
+    params = experiment.init_params()
+    keys = example_keys(root_key(c.seed), positions(0, size))
+    sampler = common.compile_program(jax.jit(experiment.draw), params, keys)
+
+    t = jnp.full((size,), 0.5 * experiment.sde.T)
+    x = experiment.sde.prior_sample(keys, experiment.image_shape)
+    label, sigma = experiment.parametrization.label(experiment.sde, t), experiment.sde.sigma(t)
+    network = common.compile_program(jax.jit(experiment.network.apply), {"params": params}, x, label, sigma)
+
+    rounds = _alternate(
+        lambda: sampler.call(params, keys), lambda: network.call({"params": params}, x, label, sigma), repeats
+    )
+    per_evaluation = [s / rounds.evaluations for s in rounds.sampler]
+    evaluation_low, evaluation_median = common.milliseconds(per_evaluation)
+    network_low, network_median = common.milliseconds([s for calls in rounds.network for s in calls])
+    return {
+        "batch": size,
+        "dtype": config.training.compute_dtype,
+        "solver": c.solver,
+        "corrector": c.corrector,
+        "evaluations": rounds.evaluations,
+        "trace_s": sampler.trace_s,
+        "compile_s": sampler.compile_s,
+        "evaluation_ms_min": evaluation_low,
+        "evaluation_ms_median": evaluation_median,
+        "network_ms_min": network_low,
+        "network_ms_median": network_median,
+        "ratio": statistics.median(s / statistics.mean(n) for s, n in zip(per_evaluation, rounds.network)),
+        "images_per_s": size / statistics.median(rounds.sampler),
+        **common.peak_memory(),
+    }
+
+
+def _alternate(sampler: Callable[[], Any], network: Callable[[], Any], repeats: int) -> Rounds:
+    """One warm-up of each, then `repeats` rounds of one sampler run between two runs of network calls."""
+    evaluations = int(common.timed(sampler).value.evaluations)
+    common.timed(network)
+    rounds = Rounds([], [], evaluations)
+    half = min((evaluations + 1) // 2, MOST_CALLS)
+    for _ in range(repeats):
+        before = [common.timed(network).seconds for _ in range(half)]
+        rounds.sampler.append(common.timed(sampler).seconds)
+        rounds.network.append(before + [common.timed(network).seconds for _ in range(half)])
+    return rounds
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv))

@@ -1,0 +1,75 @@
+import json
+import math
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+TINY = ("--set", "network.nf=8", "--set", "network.ch_mult=(1,)", "--set", "network.attn_resolutions=()")
+
+
+def run(script, *flags):
+    environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
+    command = [sys.executable, f"benchmarks/{script}.py", *TINY, *flags]
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+
+
+def measured(script, path, *flags):
+    finished = run(script, "--batch", "4", "--repeats", "1", "--json", str(path), *flags)
+    assert finished.returncode == 0, finished.stderr
+    text = path.read_text()
+    assert str(path.parent) not in text and str(ROOT) not in text
+    record = json.loads(text)
+    assert record.keys() == {"benchmark", "command", "date", "machine", "versions", "config", "rows"}
+    assert record["machine"].keys() == {"cpu", "cores", "backend", "device"}
+    assert record["config"]["network"]["nf"] == 8
+    assert record["command"].startswith(f"python benchmarks/{script}.py --set network.nf=8")
+    return record["rows"]
+
+
+def assert_positive(row, *names):
+    for name in names:
+        assert math.isfinite(row[name]) and row[name] > 0, name
+
+
+def test_smoke_train_step(tmp_path):
+    (row,) = measured("train_step", tmp_path / "out.json", "--steps-per-call", "2", "--dtype", "float32")
+    assert row["steps_per_call"] == 2
+    assert_positive(row, "trace_s", "compile_s", "step_ms_min", "step_ms_median", "images_per_s", "gflop")
+    assert_positive(row, "matmul_gflops", "efficiency", "host_peak_mb")
+
+
+def test_smoke_sampling(tmp_path):
+    (row,) = measured("sampling", tmp_path / "out.json", "--num-steps", "3", "--solver", "ancestral")
+    assert row["evaluations"] == 4
+    assert_positive(row, "trace_s", "compile_s", "evaluation_ms_min", "network_ms_min", "ratio", "images_per_s")
+    assert_positive(row, "evaluation_ms_median", "network_ms_median", "host_peak_mb")
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (("--set", "network.nff=8"), "network.nff is not a config field: did you mean network.nf?"),
+        (("--set", "network.nf"), "--set network.nf has no value"),
+        (("--set", "network.nf='wide'"), "network.nf='wide' is of the wrong type"),
+        (("--repeats", "0"), "--repeats 0 must be at least 1"),
+        (("--config", "configs/none.py"), "--config configs/none.py is not a file"),
+        (("--json", "pyproject.toml"), "--json pyproject.toml exists"),
+    ],
+)
+def test_bad_usage_is_one_line_and_exit_code_2_before_jax(flags, said):
+    code = (
+        "import runpy, sys\n"
+        "sys.argv[0] = 'benchmarks/sampling.py'\n"
+        "try:\n"
+        "    runpy.run_path(sys.argv[0], run_name='__main__')\n"
+        "finally:\n"
+        "    assert 'jax' not in sys.modules\n"
+    )
+    command = [sys.executable, "-c", code, *TINY, *flags]
+    finished = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert finished.returncode == 2
+    assert finished.stderr.startswith(f"sampling: {said}") and finished.stderr.count("\n") == 1

@@ -1,0 +1,299 @@
+"""Every kind of bad input: one sentence with the value and the remedy, exit code 2, nothing written."""
+
+import os
+import pathlib
+import re
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from score_sde.config import default, flatten
+from score_sde.main import main, parse
+
+ROOT = pathlib.Path(__file__).parent.parent
+DIGITS = str(ROOT / "configs" / "digits.py")
+
+ALONE = {  # arguments that come without a good --config -> (the offending value, the remedy)
+    "no config": ([], ["--config is missing"], "configs/digits.py"),
+    "empty config": (["--config="], ["--config is missing"], "configs/digits.py"),
+    "no config file": (["--config=nowhere.py"], ["nowhere.py", "not a file"], "configs/digits.py"),
+    "config is a directory": (["--config=/"], ["--config=/", "not a file"], "configs/digits.py"),
+}
+
+NUM_STEPS = "did you mean config.training.num_steps?"
+
+FIELDS = {  # {field: value} given on the command line
+    "unknown field": ("training.num_stepz", "3", ["config.training.num_stepz"], NUM_STEPS),
+    "unknown section": ("trainin.num_steps", "3", ["config.trainin.num_steps"], NUM_STEPS),
+    "section as field": ("training", "3", ["config.training "], "did you mean"),
+    "far from any field": ("zzz", "3", ["config.zzz"], "see --help"),
+    "word for int": ("training.num_steps", "many", ["training.num_steps='many'"], "an integer, such as 1300000"),
+    "float for int": ("training.num_steps", "1.5", ["training.num_steps='1.5'"], "an integer"),
+    "word for float": ("optimizer.learning_rate", "fast", ["learning_rate='fast'"], "a finite number, such as 0.0002"),
+    "nan": ("optimizer.learning_rate", "nan", ["learning_rate=nan"], "a finite number"),
+    "word for bool": ("network.fir", "maybe", ["network.fir='maybe'"], "True or False"),
+    "word for tuple": ("network.ch_mult", "wide", ["ch_mult=('wide',)"], "a tuple of integers, such as (1, 2, 2"),
+    "floats for tuple of int": ("network.ch_mult", "(1.5,2)", ["ch_mult=(1.5, 2)"], "a tuple of integers"),
+    "SDE": ("sde.name", "vpp", ["sde.name='vpp'"], "did you mean vp?"),
+    "solver": ("sampling.solver", "euler_maryuama", ["solver='euler_maryuama'"], "did you mean euler_maruyama?"),
+    "far from any solver": ("sampling.solver", "zzz", ["sampling.solver='zzz'"], "choose from euler_maruyama, "),
+    "data set": ("data.name", "cifar", ["data.name='cifar'"], "choose from digits, array"),
+    "betas": ("sde.beta_max", "0.05", ["sde.beta_min=0.1", "sde.beta_max=0.05"], "raise sde.beta_max or lower"),
+    "equal betas": ("sde.beta_max", "0.1", ["sde.beta_min=0.1", "sde.beta_max=0.1"], "raise sde.beta_max"),
+    "sigmas": ("sde.sigma_min", "50", ["sde.sigma_min=50", "sde.sigma_max=50"], "raise sde.sigma_max"),
+    "zero sigma": ("sde.sigma_min", "0", ["sde.sigma_min=0"], "choose"),
+    "attention": ("network.attn_resolutions", "16", ["attn_resolutions contains 16"], "choose from [8, 4]"),
+    "groups": ("network.nf", "36", ["network.nf=36", "144 channels"], "use an nf that is a multiple of 4, of 32"),
+    "no group": ("network.nf", "3", ["network.nf=3", "of 3 channels"], "use an nf"),
+    "odd size": ("data.image_size", "9", ["data.image_size=9"], "use a multiple of 2"),
+    "negative seed": ("seed", "-1", ["seed=-1"], "must be 0 or more"),
+    "long seed": ("seed", str(2**32), [f"seed={2**32}"], f"choose one below {2**32}"),
+    "no steps": ("training.num_steps", "0", ["training.num_steps=0"], "must be at least 1"),
+    "dropout": ("network.dropout", "1", ["network.dropout=1"], "must be in [0, 1)"),
+    "learning rate": ("optimizer.learning_rate", "0", ["learning_rate=0"], "must be positive"),
+    "t_min": ("sampling.t_min", "2", ["sampling.t_min=2"], "try 1e-3"),
+    "one sample": ("evaluation.final_samples", "1", ["evaluation.final_samples=1"], "give it 0, or 2 or more"),
+    "array without path": ("data.name", "array", ["data.path is empty"], "name an .npy or .npz file"),
+    "batch size": ("training.batch_size", "100", ["training.batch_size=100", "8 devices"], "make it a multiple of 8"),
+    "channels of the data": ("data.num_channels", "3", ["(8, 8, 1)", "(8, 8, 3)"], "set data.image_size"),
+}  # fmt: skip
+
+FLAGS = {
+    "misspelt flag": (["--wrkdir=x"], ["--wrkdir"], "did you mean --workdir?"),
+    "unknown flag": (["--verbosity=3"], ["--verbosity"], "choose from --config, --workdir, --mode, --overwrite"),
+    "mode": (["--mode=trian"], ["--mode=trian"], "did you mean train?"),
+    "no mode": (["--mode="], ["--mode="], "choose from train, "),
+    "stray argument": (["stray"], ["stray"], "see --help"),
+    "overwrite": (["--overwrite"], ["--overwrite", "--mode=train"], "choose another --workdir"),
+    "not a bool": (["--overwrite=maybe"], ["--overwrite=maybe"], "see --help"),
+    "nothing trained": (["--mode=sample"], ["holds no trained run"], "train first"),
+    "missing value": (["--config.seed"], ["--config.seed"], "see --help"),
+    "corrector of an adaptive solver": (
+        ["--config.sampling.solver=rk45", "--config.sampling.corrector=langevin"],
+        ["'langevin'", "'rk45'"],
+        "set the corrector to 'none'",
+    ),
+    "label of Fourier embedding": (
+        ["--config.network.embedding_type=fourier"],
+        ["parametrization.label='time'"],
+        "set parametrization.label='sigma'",
+    ),
+}
+
+CONFIG_FILES = {  # text of the config file
+    "syntax": ("def get_config(:\n", ["SyntaxError"], "mend line 1 of "),
+    "name": ("def get_config():\n    return undefined\n", ["NameError: name 'undefined'"], "mend line 2 of "),
+    "import": ("import nowhere_to_be_found\n", ["ModuleNotFoundError", "nowhere_to_be_found"], "mend line 1 of "),
+    "multi-line error": ("raise KeyError('a' + chr(10) + 'b')\n", ["KeyError"], "mend line 1 of "),
+    "in another file": ("import json\njson.loads('{')\n", ["JSONDecodeError"], "mend line 2 of "),
+    "no get_config": ("x = 1\n", ["has no get_config()"], "write one, as in configs/digits.py"),
+    "not callable": ("get_config = 1\n", ["has no get_config()"], "write one"),
+    "dict": ("def get_config():\n    return {}\n", ["returned a dict"], "return a ConfigDict"),
+    "None": ("def get_config():\n    pass\n", ["returned a NoneType"], "return a ConfigDict"),
+    "unknown field": (
+        "from configs.digits import default as d\ndef get_config(c=d()):\n    c.sde.betamax = 1.0\n    return c\n",
+        ["config.sde.betamax"],
+        "did you mean config.sde.beta_max?",
+    ),
+    "missing section": (
+        "from ml_collections import ConfigDict\ndef get_config():\n    return ConfigDict({'seed': 1})\n",
+        ["is missing from the config"],
+        "build it from score_sde.config.default()",
+    ),
+    "wrong type": (
+        "from score_sde.config import default\ndef get_config():\n    c = default()\n    c.seed = 'x'\n    return c\n",
+        ["TypeError"],
+        "mend line 4 of ",
+    ),
+}
+
+ARRAYS = {  # what stands in the data file: bytes or arrays
+    "rank": (np.zeros((4, 8, 8), np.uint8), ["rank 3", "(4, 8, 8)"], "need a last axis of 1"),
+    "dtype": (np.zeros((4, 8, 8, 1), np.float32), ["dtype float32"], "scale and cast"),
+    "empty": (np.zeros((0, 8, 8, 1), np.uint8), ["no image"], "at least one"),
+    "size": (np.zeros((4, 8, 8, 3), np.uint8), ["(8, 8, 3)", "(8, 8, 1)"], "set data.image_size and data.num_channels"),
+    "names": ({"faces": np.zeros(1)}, ["['faces']"], "name its image array `train` or `images`"),
+    "not an array": (b"hello", ["cannot be read"], "np.save"),
+    "objects": (np.array([None]), ["cannot be read"], "np.save"),
+}
+
+
+def tree(folder: pathlib.Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() if p.is_file() else b"" for p in folder.rglob("*")}
+
+
+def refused(arguments: list[str], values: list[str], remedy: str, folder: pathlib.Path, capsys) -> None:
+    before = tree(folder)
+    start = time.monotonic()
+    assert main(["launch.py", *arguments]) == 2
+    assert time.monotonic() - start < 10
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert re.fullmatch("score-sde: [^\n]+\n", captured.err), captured.err
+    for text in (*values, remedy):
+        assert text in captured.err
+    assert tree(folder) == before
+
+
+@pytest.fixture(autouse=True)
+def compilation_cache(monkeypatch):
+    """Keep main from turning on the user's compilation cache for the rest of this process."""
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "")
+
+
+@pytest.fixture
+def base(tmp_path):
+    return ["--config", DIGITS, f"--workdir={tmp_path / 'runs' / 'new'}"]
+
+
+@pytest.mark.parametrize("case", ALONE)
+def test_missing_config(case, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    refused(*ALONE[case], tmp_path, capsys)
+
+
+@pytest.mark.parametrize("case", FIELDS)
+def test_field(case, base, tmp_path, capsys):
+    field, value, values, remedy = FIELDS[case]
+    refused([*base, f"--config.{field}={value}"], values, remedy, tmp_path, capsys)
+
+
+@pytest.mark.parametrize("case", FLAGS)
+def test_flag(case, base, tmp_path, capsys):
+    arguments, values, remedy = FLAGS[case]
+    refused([*base, *arguments], values, remedy, tmp_path, capsys)
+
+
+@pytest.mark.parametrize("case", CONFIG_FILES)
+def test_config_file(case, tmp_path, capsys):
+    text, values, remedy = CONFIG_FILES[case]
+    file = tmp_path / "broken.py"
+    file.write_text(text)
+    named = [str(file)] if "config." not in values[0] and "the config" not in values[0] else []
+    refused([f"--config={file}", f"--workdir={tmp_path / 'new'}"], [*values, *named], remedy, tmp_path, capsys)
+
+
+@pytest.mark.parametrize("case", ARRAYS)
+def test_data(case, base, tmp_path, capsys):
+    content, values, remedy = ARRAYS[case]
+    file = tmp_path / ("data.npz" if isinstance(content, dict) else "data.npy")
+    if isinstance(content, dict):
+        np.savez(file, **content)
+    elif isinstance(content, bytes):
+        file.write_bytes(content)
+    else:
+        np.save(file, content)
+    refused([*base, "--config.data.name=array", f"--config.data.path={file}"], values, remedy, tmp_path, capsys)
+
+
+def test_missing_data(base, tmp_path, capsys):
+    arguments = [*base, "--config.data.name=array", f"--config.data.path={tmp_path / 'nowhere.npy'}"]
+    refused(arguments, [str(tmp_path / "nowhere.npy"), "is not a file"], "name an .npy or .npz file", tmp_path, capsys)
+
+
+@pytest.mark.parametrize("path", ["file/run", "file", "n" * 300])
+@pytest.mark.parametrize("mode", ["train", "sample"])
+def test_unusable_workdir(path, mode, tmp_path, capsys):
+    (tmp_path / "file").write_text("precious")
+    remedy = "train first" if mode == "sample" and len(path) < 300 else "choose another directory"
+    workdir = f"{tmp_path / path}"
+    refused([f"--config={DIGITS}", f"--workdir={workdir}", f"--mode={mode}"], [workdir], remedy, tmp_path, capsys)
+
+
+@pytest.mark.parametrize("mode", ["train", "sample"])
+def test_workdir_of_another_experiment(mode, base, tmp_path, capsys):
+    from score_sde.workdir import Workdir
+
+    workdir = Workdir(tmp_path / "runs" / "new")
+    workdir.claim(parse(["launch.py", *base, "--config.network.nf=64"]).config)
+    workdir.checkpoints.mkdir()
+    arguments = [*base, f"--mode={mode}", "--config.training.num_steps=2"]
+    refused(arguments, ["network.nf (64 there, 32 here)"], "choose another --workdir", tmp_path, capsys)
+
+
+def test_workdir_without_a_checkpoint(base, tmp_path, capsys):
+    from score_sde.workdir import Workdir
+
+    Workdir(tmp_path / "runs" / "new").claim(parse(["launch.py", *base]).config)
+    refused([*base, "--mode=sample"], ["holds no trained run"], "train first", tmp_path, capsys)
+
+
+def test_empty_workdir(tmp_path, capsys):
+    refused([f"--config={DIGITS}", "--workdir="], ["--workdir="], "name a directory", tmp_path, capsys)
+
+
+@pytest.mark.parametrize(
+    "arguments, field, value",
+    [
+        (["--config.training.num_steps=7"], "training.num_steps", 7),
+        (["--config.training.num_steps", "7"], "training.num_steps", 7),
+        (["--config.network.ch_mult=1,2,2"], "network.ch_mult", (1, 2, 2)),
+        (["--config.network.ch_mult=(1,2,2)"], "network.ch_mult", (1, 2, 2)),
+        (["--config.network.attn_resolutions=()"], "network.attn_resolutions", ()),
+        (["--config.network.fir=True"], "network.fir", True),
+        (["--config.network.fir"], "network.fir", True),
+        (["--noconfig.network.conditional"], "network.conditional", False),
+        (["--config.optimizer.learning_rate=1e-3"], "optimizer.learning_rate", 1e-3),
+        (["--config.optimizer.learning_rate=1"], "optimizer.learning_rate", 1.0),
+        (["--config.data.path=a b=c.npy"], "data.path", "a b=c.npy"),
+        (["--config.seed=1", "--config.seed=2"], "seed", 2),
+    ],
+)
+def test_a_field_on_the_command_line_changes_it_alone(arguments, field, value):
+    plain = flatten(parse(["launch.py", "--config", DIGITS]).config)
+    changed = flatten(parse(["launch.py", *arguments, "--config", DIGITS]).config)
+    assert {n: v for n, v in changed.items() if v != plain[n] or n == field} == {field: value}
+    assert type(changed[field]) is type(plain[field])
+
+
+def test_flags_and_their_defaults():
+    arguments = parse(["launch.py", "-config", DIGITS])
+    assert arguments[1:] == (pathlib.Path("runs/digits"), "train", False)
+    arguments = parse(["launch.py", f"--config={DIGITS}", "--mode", "sample", "--workdir", "x", "--overwrite"])
+    assert arguments[1:] == (pathlib.Path("x"), "sample", True)
+
+
+def test_a_config_file_is_read_anew(tmp_path):
+    """No module of an earlier one stays behind."""
+    for seed in (3, 4):
+        file = tmp_path / "config.py"
+        file.write_text(
+            f"import configs.digits as d\ndef get_config(c=d.get_config()):\n    c.seed = {seed}\n    return c\n"
+        )
+        assert parse(["launch.py", f"--config={file}"]).config.seed == seed
+
+
+def launch(*arguments: str, cwd: pathlib.Path, code: str = "") -> tuple[subprocess.CompletedProcess, float]:
+    start = time.monotonic()
+    command = [sys.executable, *(["-c", code] if code else [str(ROOT / "launch.py")]), *arguments]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
+    return done, time.monotonic() - start
+
+
+@pytest.mark.parametrize("field, limit", [("training.num_stepz=1", 3), ("training.batch_size=100", 6)])
+def test_process_refuses_at_once(field, limit, tmp_path):
+    """The second needs jax, to count the devices: 1.7 s on an idle machine."""
+    done, seconds = launch(f"--config={DIGITS}", f"--config.{field}", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert re.fullmatch("score-sde: [^\n]+\n", done.stderr)
+    assert list(tmp_path.iterdir()) == []
+    assert seconds < limit
+
+
+@pytest.mark.parametrize("flag", ["--help", "-h"])
+def test_help_lists_every_field_and_needs_no_jax(flag, tmp_path):
+    code = "import sys; from score_sde.main import main; rc = main(sys.argv); print('jax' in sys.modules); sys.exit(rc)"
+    done, _ = launch(flag, cwd=tmp_path, code=code)
+    assert (done.returncode, done.stderr) == (0, "")
+    *text, jax_imported = done.stdout.splitlines()
+    assert jax_imported == "False"
+    listed = {
+        line.split("=")[0].strip().removeprefix("--config.") for line in text if "--config." in line and "<" not in line
+    }
+    assert listed == set(flatten(default()))
+    for name in ("--config", "--workdir", "--mode", "--overwrite", "exit codes"):
+        assert any(name in line for line in text)

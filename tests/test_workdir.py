@@ -1,0 +1,145 @@
+"""Whose directory it is: accepted, resumed or refused with nothing touched."""
+
+import importlib.metadata
+import json
+import pathlib
+
+import pytest
+
+from score_sde.config import default, flatten
+from score_sde.errors import UsageError
+from score_sde.workdir import Workdir, versions, write_json
+
+
+def config(**fields):
+    changed = default()
+    changed.update_from_flattened_dict({name.replace("__", "."): value for name, value in fields.items()})
+    return changed
+
+
+@pytest.fixture
+def claimed(tmp_path):
+    workdir = Workdir(tmp_path / "run")
+    workdir.claim(config())
+    return workdir
+
+
+def test_a_new_directory_is_accepted_and_not_made(tmp_path):
+    Workdir(tmp_path / "a" / "b").check(config())
+    Workdir(tmp_path).check(config())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_config_json_holds_the_resolved_config_and_the_versions(claimed):
+    written = json.loads(claimed.config.read_text())
+    assert sorted(written) == ["config", "versions"]
+    assert flatten(written["config"]) == flatten(config())
+    assert written["versions"] == versions()
+    assert written["versions"]["jax"] == importlib.metadata.version("jax")
+    assert [p.name for p in claimed.path.iterdir()] == ["config.json"]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"training__num_steps": 5},
+        {"training__batch_size": 64},
+        {"training__steps_per_call": 10, "sampling__solver": "rk45", "checkpoint__every": 3, "logging__every": 1},
+    ],
+)
+def test_the_same_experiment_is_accepted(claimed, fields):
+    claimed.check(config(**fields))
+
+
+@pytest.mark.parametrize(
+    "fields, named",
+    [
+        ({"network__nf": 64}, ["network.nf (128 there, 64 here)"]),
+        ({"network__ch_mult": (1, 2)}, ["network.ch_mult ((1, 2, 2, 2) there, (1, 2) here)"]),
+        ({"seed": 1, "training__num_steps": 5}, ["seed (42 there, 1 here)"]),
+        (
+            {"sde__name": "ve", "optimizer__learning_rate": 1e-3},
+            ["sde.name (vp there, ve here)", "optimizer.learning_rate (0.0002 there, 0.001 here)"],
+        ),
+    ],
+)
+def test_another_experiment_is_refused_by_its_fields(claimed, fields, named):
+    before = claimed.config.read_bytes()
+    with pytest.raises(UsageError, match="choose another --workdir") as error:
+        claimed.check(config(**fields))
+    assert all(name in str(error.value) for name in named)
+    assert str(error.value).count(" there, ") == len(named)
+    assert claimed.config.read_bytes() == before
+
+
+def test_resumptions_are_appended_to_the_history(claimed):
+    first = claimed.config.read_bytes()
+    for steps in (5, 6):
+        claimed.claim(config(training__num_steps=steps))
+    lines = [json.loads(line) for line in claimed.history.read_text().splitlines()]
+    assert [line["config"]["training"]["num_steps"] for line in lines] == [5, 6]
+    assert lines[0]["versions"] == versions()
+    assert claimed.config.read_bytes() == first
+
+
+@pytest.mark.parametrize("name", ["checkpoints", "metrics.jsonl", "samples", "tensorboard", "config_history.jsonl"])
+def test_a_foreign_directory_is_refused(tmp_path, name):
+    (tmp_path / name).mkdir()
+    with pytest.raises(UsageError, match=f"holds {name} but no config.json: choose an empty or new directory"):
+        Workdir(tmp_path).check(config())
+
+
+@pytest.mark.parametrize(
+    "text", ["", '{"config": {"seed"', "[]", '{"versions": {}}', '{"config": 3}', "\ufeff", "null"]
+)
+def test_a_half_written_or_foreign_config_json_is_refused(tmp_path, text):
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(UsageError, match=r"config\.json is not a config this program wrote: choose another --workdir"):
+        Workdir(tmp_path).check(config())
+    assert (tmp_path / "config.json").read_text() == text
+
+
+@pytest.mark.parametrize("path", ["file", "file/run", "file/deep/run"])
+def test_a_path_under_a_file_is_refused(tmp_path, path):
+    (tmp_path / "file").write_text("precious")
+    with pytest.raises(UsageError, match="is a file; choose another directory"):
+        Workdir(tmp_path / path).check(config())
+
+
+@pytest.mark.parametrize("trained", [False, True])
+def test_an_impossible_name_is_refused(tmp_path, trained):
+    with pytest.raises(UsageError, match="choose another directory"):
+        Workdir(tmp_path / ("n" * 300)).check(config(), trained)
+
+
+def test_an_unwritable_directory_is_refused(tmp_path, monkeypatch):
+    """Permission is denied by hand: tests may run as root, whom the system denies nothing."""
+
+    def denied(dir):
+        raise PermissionError(13, "Permission denied", str(dir))
+
+    monkeypatch.setattr("tempfile.TemporaryFile", denied)
+    with pytest.raises(UsageError, match=r"cannot be used \(Permission denied\): choose another directory"):
+        Workdir(tmp_path / "run").check(config())
+
+
+def test_nothing_to_sample_from(claimed):
+    with pytest.raises(UsageError, match="holds no trained run: train first"):
+        claimed.check(config(), trained=True)
+    claimed.checkpoints.mkdir()
+    claimed.check(config(), trained=True)
+
+
+def test_json_is_written_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "a" / "b.json"
+    write_json(path, {"x": 1})
+    with pytest.raises(TypeError):
+        write_json(path, {"x": object()})
+    assert json.loads(path.read_text()) == {"x": 1}
+    assert [p.name for p in path.parent.iterdir()] == ["b.json"]
+
+
+def test_home_is_expanded(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert Workdir("~/run").path == pathlib.Path(tmp_path, "run")

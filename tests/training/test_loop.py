@@ -1,0 +1,144 @@
+"""The loop: its files, its boundaries, and resumption to the last bit after SIGKILL."""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+
+from score_sde.checkpoint import Checkpoints
+from score_sde.errors import UsageError
+from score_sde.experiment import build
+from score_sde.training.loop import NonFiniteLoss, train
+from score_sde.workdir import Workdir
+from tests.tiny import tiny_config
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+
+def read_metrics(path: pathlib.Path) -> list[dict]:
+    return [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
+
+
+def command(workdir: pathlib.Path, *overrides: str) -> list[str]:
+    config = ["--config", "tests/tiny.py", "--workdir", str(workdir)]
+    return [sys.executable, "launch.py", *config, *overrides]
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory):
+    """One device, and a compilation cache that the runs share: the second start compiles nothing."""
+    cache = tmp_path_factory.mktemp("cache")
+    kept = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
+    return kept | {"JAX_COMPILATION_CACHE_DIR": str(cache), "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
+
+
+OVERRIDES = ("--config.training.num_steps=120", "--config.checkpoint.every=7", "--config.logging.every=3")
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory, environment):
+    """The run that nothing happened to."""
+    workdir = tmp_path_factory.mktemp("uninterrupted")
+    done = subprocess.run(command(workdir, *OVERRIDES), cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return workdir
+
+
+def final_state(workdir: pathlib.Path):
+    checkpoints = Checkpoints(workdir / "checkpoints")
+    state, meta = checkpoints.restore(build(tiny_config()).abstract_state())
+    checkpoints.close()
+    return state, meta
+
+
+def interrupt(workdir: pathlib.Path, environment: dict, signum: int, after: int) -> int:
+    """Start the run and send the signal once `after` lines are logged; the exit code."""
+    run = subprocess.Popen(command(workdir, *OVERRIDES), cwd=ROOT, env=environment, stderr=subprocess.DEVNULL)
+    log = workdir / "metrics.jsonl"
+    while not (log.exists() and log.read_text().count("\n") >= after):
+        assert run.poll() is None, "the run ended before it could be interrupted"
+        time.sleep(0.002)
+    run.send_signal(signum)
+    return run.wait()
+
+
+def test_killed_and_resumed_is_bitwise_the_uninterrupted_run(tmp_path, uninterrupted, environment):
+    """SIGKILL, then SIGTERM (which checkpoints that very step and exits 143), then to the end."""
+    assert interrupt(tmp_path, environment, signal.SIGKILL, after=5) == -signal.SIGKILL
+    assert interrupt(tmp_path, environment, signal.SIGTERM, after=15) == 143
+    done = subprocess.run(command(tmp_path, *OVERRIDES), cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "resuming" in done.stderr
+    state, meta = final_state(tmp_path)
+    expected, _ = final_state(uninterrupted)
+    assert meta["step"] == 120
+    for a, b in zip(jax.tree.leaves(state), jax.tree.leaves(expected)):
+        np.testing.assert_array_equal(a, b)
+    assert (np.asarray(state.step)) == 120
+    lines, whole = read_metrics(tmp_path), read_metrics(uninterrupted)
+    for name in ("step", "loss", "gradient_norm", "learning_rate"):
+        assert [line[name] for line in lines] == [line[name] for line in whole]
+    assert [line["step"] for line in lines] == list(range(3, 121, 3))
+    assert len((tmp_path / "config_history.jsonl").read_text().splitlines()) == 2
+
+
+def test_a_complete_run_says_so(uninterrupted, environment):
+    before = sorted(p for p in uninterrupted.rglob("*") if p.is_file() and "tensorboard" not in p.parts)
+    done = subprocess.run(command(uninterrupted, *OVERRIDES), cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0
+    assert "complete" in done.stdout
+    after = sorted(p for p in uninterrupted.rglob("*") if p.is_file() and "tensorboard" not in p.parts)
+    assert [p for p in after if p.name != "config_history.jsonl"] == [
+        p for p in before if p.name != "config_history.jsonl"
+    ]
+
+
+def test_sample_mode_writes_and_reproduces(uninterrupted, environment):
+    sample = ["--mode", "sample", "--config.sampling.num_samples=11", *OVERRIDES]
+    run = lambda *more: subprocess.run(
+        command(uninterrupted, *sample, *more), cwd=ROOT, env=environment, capture_output=True, text=True
+    )
+    folder = uninterrupted / "samples" / "ancestral-4-seed0"
+    assert run().returncode == 0
+    first = np.load(folder / "samples.npz")["samples"]
+    assert first.shape == (11, 8, 8, 1)
+    assert first.dtype == np.uint8
+    settings = json.loads((folder / "settings.json").read_text())
+    assert settings["evaluations"] == 5
+    assert settings["step"] == 120
+    assert "already" in run().stdout
+    refused = run("--config.sampling.batch_size=4")
+    assert refused.returncode == 2
+    assert "--overwrite" in refused.stderr
+    assert run("--config.sampling.batch_size=4", "--overwrite").returncode == 0
+    np.testing.assert_allclose(np.load(folder / "samples.npz")["samples"].astype(int), first, atol=1)
+
+
+def test_a_call_is_shortened_to_end_on_every_boundary(tmp_path):
+    """steps_per_call 5 with logs every 4, checkpoints every 5 and 12 steps in all; on 8 devices."""
+    experiment = build(tiny_config(training__steps_per_call=5, logging__samples_every=6))
+    state = train(experiment, Workdir(tmp_path), show=False)
+    assert int(state.step) == 12
+    assert [line["step"] for line in read_metrics(tmp_path)] == [4, 8, 12]
+    assert sorted(int(p.name) for p in (tmp_path / "checkpoints").iterdir()) == [10, 12]
+    assert [p.name for p in sorted((tmp_path / "samples").iterdir())] == ["step_00000006.png", "step_00000012.png"]
+    assert any((tmp_path / "tensorboard").iterdir())
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
+    with pytest.raises(NonFiniteLoss, match="learning_rate"):
+        train(build(tiny_config(optimizer__learning_rate=1e30, optimizer__warmup=0)), Workdir(tmp_path), show=False)
+
+
+def test_restoring_from_nothing_is_a_clear_error(tmp_path):
+    checkpoints = Checkpoints(tmp_path / "checkpoints")
+    with pytest.raises(UsageError, match="no checkpoint"):
+        checkpoints.restore(build(tiny_config()).abstract_state())
+    checkpoints.close()
