@@ -1,13 +1,12 @@
 """The training loop: calls of the compiled step between boundaries, with logs, grids, checkpoints and resumption."""
 
+import math
 import signal
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
-
-import numpy as np
 
 from score_sde.checkpoint import Checkpoints
 from score_sde.experiment import Experiment
@@ -108,14 +107,20 @@ class _Run:
         self.position += size * count
 
     def _write_log(self) -> str:
-        """Write a line; refuse to go on from a loss that is not finite."""
-        line = self.log.flush(self.step)
-        if not np.isfinite(line["loss"]):
+        """Write a line; what it said of the loss goes behind the progress bar."""
+        self._check_finite()
+        return f"loss {self.log.flush(self.step)['loss']:.4f}"
+
+    def _check_finite(self) -> None:
+        """Neither a line nor a checkpoint is written of a loss that is not finite."""
+        losses = [loss for loss, *_ in self.log.pending]
+        broken = [i for i, loss in enumerate(losses) if not math.isfinite(loss)]
+        if broken:
             self._close()
-            raise NonFiniteLoss(self.step, line["loss"])
-        return f"loss {line['loss']:.4f}"
+            raise NonFiniteLoss(self.step - len(losses) + broken[0] + 1, losses[broken[0]])
 
     def _save(self) -> None:
+        self._check_finite()
         meta = {"step": self.step, "position": self.position, "pending": [list(row) for row in self.log.pending]}
         self.checkpoints.save(self.step, self.experiment.strategy.fetch_state(self.state), meta)
 

@@ -24,21 +24,36 @@ class MetricsLog:
     """
 
     def __init__(self, path: pathlib.Path, tensorboard: pathlib.Path, step: int, pending: Pending) -> None:
-        self.pending = pending
+        self._pending, self._unread = pending, None
         self._path = path
         _truncate(path, step)
         self._writer = SummaryWriter(str(tensorboard), purge_step=step + 1 if step else None)
         self._clock, self._images = time.monotonic(), 0
 
     def add(self, metrics: Metrics, images: int) -> None:
-        """Take the metrics of a call (leading axis: its updates) that consumed so many images."""
-        self.pending += [tuple(row) for row in np.stack([np.asarray(m) for m in metrics], axis=1).tolist()]
+        """Take the metrics of a call (leading axis: its updates) that consumed so many images.
+
+        They are read when the next call has been dispatched, so that the device never waits for the host.
+        """
+        self._read()
+        self._unread = metrics
         self._images += images
+
+    @property
+    def pending(self) -> Pending:
+        """What the next line will be made of; waits for the last call."""
+        self._read()
+        return self._pending
+
+    def _read(self) -> None:
+        if self._unread is not None:
+            self._pending += [tuple(row) for row in np.stack([np.asarray(m) for m in self._unread], axis=1).tolist()]
+            self._unread = None
 
     def flush(self, step: int) -> dict[str, float]:
         """Write the line of this step."""
-        now = time.monotonic()
         loss, norm, rate = zip(*self.pending)
+        now = time.monotonic()
         line = {
             "step": step,
             "loss": math.fsum(loss) / len(loss),
@@ -52,7 +67,7 @@ class MetricsLog:
             if name != "step":
                 self._writer.add_scalar(name, value, step)
         self._writer.flush()
-        self.pending, self._clock, self._images = [], now, 0
+        self._pending, self._clock, self._images = [], now, 0
         return line
 
     def add_image(self, name: str, image: Any, step: int) -> None:

@@ -23,7 +23,8 @@ ROOT = pathlib.Path(__file__).parents[2]
 
 
 def read_metrics(path: pathlib.Path) -> list[dict]:
-    return [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
+    log = path / "metrics.jsonl"
+    return [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
 
 
 def command(workdir: pathlib.Path, *overrides: str) -> list[str]:
@@ -133,8 +134,11 @@ def test_a_call_is_shortened_to_end_on_every_boundary(tmp_path):
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
-    with pytest.raises(NonFiniteLoss, match="learning_rate"):
-        train(build(tiny_config(optimizer__learning_rate=1e30, optimizer__warmup=0)), Workdir(tmp_path), show=False)
+    config = tiny_config(optimizer__learning_rate=1e30, optimizer__warmup=0, checkpoint__every=2)
+    with pytest.raises(NonFiniteLoss, match=r"step 2: lower optimizer.learning_rate"):
+        train(build(config), Workdir(tmp_path), show=False)
+    assert not list((tmp_path / "checkpoints").iterdir())
+    assert read_metrics(tmp_path) == []
 
 
 def test_restoring_from_nothing_is_a_clear_error(tmp_path):

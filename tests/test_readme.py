@@ -1,0 +1,87 @@
+"""The README's own code, executed as it stands, and what it claims of it."""
+
+import pathlib
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from score_sde import times
+from score_sde.analytic import gaussian
+from score_sde.rng import example_keys, normal, positions, root_key
+from score_sde.sde import reverse
+from tests.golden_files import load, relative_error
+
+ROOT = pathlib.Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+LIBRARY, *OWN = BLOCKS
+
+
+@pytest.fixture(scope="module")
+def namespace():
+    """The names that the blocks about an SDE and a solver of one's own define, run in order."""
+    names: dict = {"__name__": "readme"}
+    for block in OWN:
+        exec(compile(block, "README.md", "exec"), names)
+    return names
+
+
+def test_the_example_recovers_the_covariance(namespace):
+    covariance = np.cov(np.asarray(namespace["draws"].x).T)
+    np.testing.assert_allclose(covariance, [[1, 0.5], [0.5, 1]], atol=5 * np.sqrt(2 / 4096))
+    assert int(namespace["draws"].evaluations) == 81
+
+
+def test_the_examples_sde_is_karras(float64, namespace):
+    """Against the closed-form goldens of sigma = t, and against itself by autodiff."""
+    golden, sde = load("closed_form", "solvers"), namespace["Karras"]()
+    at = lambda key: golden[f"gauss__edm__{key}"]
+    t, x = jnp.asarray(at("t")), jnp.asarray(at("xt"))
+    data = gaussian(jnp.asarray(golden["gauss__mu"][0]), jnp.eye(6) * golden["gauss__s"][0] ** 2)
+    assert relative_error(sde.sigma(t), at("std")) < 1e-12
+    assert relative_error(sde.diffusion(t) ** 2, at("g2")) < 1e-12
+    assert relative_error(data.score(sde)(x, t), at("score")) < 1e-9
+    assert relative_error(reverse(sde, data.score(sde), churn=0.0).drift(x, t), at("pf_drift")) < 1e-9
+    np.testing.assert_allclose(sde.time(sde.log_snr(t)), t, rtol=1e-12)
+
+
+def test_the_examples_solver_has_order_two(float64, namespace):
+    sde, solver = namespace["Karras"](), namespace["Heun"]()
+    data = gaussian(jnp.ones(2), jnp.eye(2) * 0.25)
+    x = normal(example_keys(root_key(0), positions(0, 4)), (2,)) * sde.T
+    exact = data.flow(sde)(x, sde.T, 0.5)
+    errors = []
+    for n in (40, 80, 160):
+        grid = times.log_snr(sde, 0.5, n)
+        body = lambda x, ts: (solver.step(x, sde, data.score(sde), x, *ts, ()).x, None)
+        errors.append(relative_error(jax.lax.scan(body, x, (grid[:-1], grid[1:]))[0], exact))
+    np.testing.assert_allclose(np.log2(np.divide(errors[:-1], errors[1:])), 2, atol=0.15)
+
+
+def test_the_examples_are_about_ten_lines():
+    for block in OWN[:2]:
+        body = block[block.index("@") :].strip().splitlines()
+        assert len(body) <= 12
+
+
+def test_the_library_block_trains_and_samples(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names: dict = {"__name__": "readme"}
+    exec(compile(LIBRARY, "README.md", "exec"), names)
+    assert names["images"].shape == (16, 8, 8, 1)
+    assert names["images"].std() > 10
+    assert (tmp_path / "runs" / "notebook" / "metrics.jsonl").exists()
+
+
+def test_links_and_pictures_exist():
+    for target in re.findall(r"\]\(([^)#]+)\)", README):
+        if not target.startswith("http"):
+            assert (ROOT / target).exists(), target
+
+
+def test_the_commands_that_ci_reads_are_there_once():
+    for name in ("main", "test"):
+        assert len(re.findall(rf"<!-- command: {name} -->\n```bash\n(.*?)\n```", README)) == 1
