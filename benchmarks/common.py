@@ -6,7 +6,6 @@ Importing this module imports no jax: a bad flag or config is answered at once, 
 import argparse
 import ast
 import datetime
-import importlib.util
 import os
 import pathlib
 import platform
@@ -19,7 +18,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from score_sde.config import CHOICES, Config, flatten, nearest, validate
+from score_sde.config import CHOICES, Config, flatten, load, nearest, validate
 from score_sde.errors import UsageError, require
 from score_sde.workdir import versions, write_json
 
@@ -104,7 +103,7 @@ def make_config(arguments: argparse.Namespace, fields: dict[str, Any]) -> Config
     changes = SIZES.get(arguments.size, {}) | {"training.compute_dtype": arguments.dtype} | fields
     changes = {name: value for name, value in changes.items() if value is not None}
     changes |= dict(map(_assignment, arguments.set))
-    config = _load(arguments.config)
+    config = load(arguments.config)
     for name, value in (changes | {"data.name": "array", "data.path": "random images"}).items():
         require(name in flatten(config), f"{name} is not a config field: {nearest(name, flatten(config))}")
         section, _, field = name.rpartition(".")
@@ -115,17 +114,6 @@ def make_config(arguments: argparse.Namespace, fields: dict[str, Any]) -> Config
             raise UsageError(f"{name}={value!r} is of the wrong type: {error}".splitlines()[0]) from None
     validate(config)
     return config
-
-
-def _load(path: str) -> Config:
-    require(pathlib.Path(path).is_file(), f"--config {path} is not a file: name one such as configs/digits.py")
-    spec = importlib.util.spec_from_file_location("config", path)
-    require(spec is not None, f"--config {path} is not a Python file: name one such as configs/digits.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    require(hasattr(module, "get_config"), f"--config {path} has no get_config(): see configs/digits.py")
-    return module.get_config()
 
 
 def _assignment(text: str) -> tuple[str, Any]:
@@ -151,6 +139,7 @@ def build(config: Config) -> "Experiment":
         config.data.path = f"{folder}/images.npz"
         np.savez(config.data.path, images=np.random.RandomState(0).randint(0, 256, shape, np.uint8))
         built = experiment.build(config)
+        _ = built.images  # read while they are there
     config.data.path = "random images"
     return built
 

@@ -15,7 +15,7 @@ def get_config() -> Config:
     config.training.update(num_steps=1000, batch_size=128, steps_per_call=10, stratified=True)
     config.optimizer.update(learning_rate=2e-3, warmup=100)
     config.ema.update(decay=0.99, warmup=True)
-    config.sampling.update(solver="ancestral", num_steps=50, times="log_snr", num_samples=100, batch_size=250)
+    config.sampling.update(solver="ancestral", num_steps=50, times="log_snr", num_samples=100, batch_size=100)
     config.evaluation.final_samples = 1000
     config.checkpoint.every = 500
     config.logging.samples_every = 500

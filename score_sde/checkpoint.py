@@ -36,7 +36,9 @@ class Checkpoints:
         step = self.latest_step() if step is None else step
         if step is None:
             raise UsageError(f"no checkpoint in {self.directory}: train there first, or name the right --workdir")
-        abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
+        # Named devices: without them Orbax wants back the very device that the checkpoint was saved from.
+        here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+        abstract = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=here), like)
         items = ocp.args.Composite(state=ocp.args.StandardRestore(abstract), meta=ocp.args.JsonRestore())
         restored = self._manager.restore(step, args=items)
         return restored["state"], restored["meta"]

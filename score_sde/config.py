@@ -2,11 +2,14 @@
 
 import difflib
 import math
+import pathlib
+import runpy
+import traceback
 from typing import Any
 
 from ml_collections import ConfigDict
 
-from score_sde.errors import require, require_increasing
+from score_sde.errors import UsageError, require, require_increasing
 
 Config = Any
 """A ConfigDict of the fields of `default`; they exist at run time alone, so type checkers know none of them."""
@@ -188,6 +191,29 @@ def differing_fields(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     return [n for n in names if not n.startswith(FREE_ON_RESUME) and old.get(n) != new.get(n)]
 
 
+def load(path: str) -> Config:
+    """What the get_config of a config file returns; UsageError for anything that goes wrong in there."""
+    require(pathlib.Path(path).is_file(), f"--config={path} is not a file: name one, such as configs/digits.py")
+    try:
+        get_config = runpy.run_path(path).get("get_config")
+        require(callable(get_config), f"--config={path} has no get_config(): write one, as in configs/digits.py")
+        config = get_config()  # pyright: ignore[reportOptionalCall]
+    except UsageError:
+        raise
+    except Exception as error:  # a config file is a program: it may raise anything
+        lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == path]
+        line = error.lineno if isinstance(error, SyntaxError) else (lines or ["?"])[-1]
+        raise UsageError(f"mend line {line} of {path}: {type(error).__name__}: {one_line(error)}") from None
+    kind = type(config).__name__
+    require(isinstance(config, ConfigDict), f"get_config() of {path} returned a {kind}: return a ConfigDict")
+    return config
+
+
+def one_line(error: BaseException) -> str:
+    """An error's message on one line."""
+    return " ".join(str(error).split())
+
+
 def validate(config: Config) -> None:
     """Raise UsageError for the first thing that is wrong with the config; imports nothing heavy."""
     flat = flatten(config)
@@ -218,6 +244,10 @@ def validate(config: Config) -> None:
         config.sampling.solver != "rk45" or config.sampling.corrector == "none",
         f"sampling.corrector={config.sampling.corrector!r} does not go with the adaptive sampling.solver='rk45':"
         " set the corrector to 'none' or choose a fixed-grid solver",
+    )
+    require(
+        config.optimizer.grad_clip != 0,
+        "optimizer.grad_clip=0.0 would make every gradient zero: give it a norm above 0, or a negative number for none",
     )
     _check_label(config)
     _check_resolutions(config)

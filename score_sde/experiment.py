@@ -1,6 +1,7 @@
 """From a validated config to objects: the only place where a string becomes one."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +15,7 @@ from score_sde.data.sources import Images, array_file, digits
 from score_sde.data.stream import Batch, Stream
 from score_sde.errors import require
 from score_sde.networks.ncsnpp import NCSNpp
-from score_sde.parallel import Pmap, Strategy, check_batch_size
+from score_sde.parallel import Pmap, Strategy
 from score_sde.rng import Purpose, child, example_keys, low_discrepancy, root_key
 from score_sde.sampling import Samples, sample
 from score_sde.training.ema import EMA
@@ -65,10 +66,14 @@ class Experiment:
     sde: sde.SDE
     network: NCSNpp
     parametrization: parametrization.Parametrization
-    images: Images
     optimizer: Optimizer
     ema: EMA
     strategy: Strategy
+
+    @functools.cached_property
+    def images(self) -> Images:
+        """The config's images, read when first asked for; UsageError where they are missing or malformed."""
+        return load_images(self.config)
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -182,8 +187,6 @@ def load_images(config: Config) -> Images:
 def build(config: Config) -> Experiment:
     """Everything that a config names; raises UsageError for what is wrong with it."""
     validate(config)
-    check_batch_size("training.batch_size", config.training.batch_size)
-    images = load_images(config)
     options = {name: value for name, value in config.network.items() if name != "name"}
     network = NETWORKS[config.network.name](
         **options, centered=config.data.centered, dtype=jnp.dtype(config.training.compute_dtype)
@@ -194,7 +197,6 @@ def build(config: Config) -> Experiment:
         sde=SDES[config.sde.name](config.sde),
         network=network,
         parametrization=parametrization.Parametrization(prediction, LABELS[config.parametrization.label]),
-        images=images,
         optimizer=Optimizer(**config.optimizer),
         ema=EMA(**config.ema),
         strategy=STRATEGIES[config.parallel.strategy](),

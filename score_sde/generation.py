@@ -25,11 +25,12 @@ class Generator:
 
     def __init__(self, experiment: Experiment) -> None:
         self._config = experiment.config
-        centered = self._config.data.centered
+        data = self._config.data
 
         def draw(params: Any, key: jax.Array, position: jax.Array) -> tuple[jax.Array, jax.Array]:
             samples = experiment.draw(params, example_keys(key, position))
-            return to_uint8(samples.x, centered), samples.evaluations
+            images = to_uint8(samples.x, dequantization=data.uniform_dequantization, centered=data.centered)
+            return images, samples.evaluations
 
         self._draw: Callable = jax.jit(draw)
 

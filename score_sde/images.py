@@ -6,6 +6,9 @@ import pathlib
 import numpy as np
 from PIL import Image
 
+GRID = 100
+"""At most so many images are shown in a run's grids."""
+
 
 def grid(images: np.ndarray, columns: int | None = None, padding: int = 2, min_side: int = 48) -> Image.Image:
     """uint8 images [N, H, W, C] side by side, small ones enlarged to about `min_side` pixels by a whole factor.

@@ -2,16 +2,14 @@
 
 import pathlib
 import re
-import runpy
 import sys
-import traceback
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from absl import flags
-from ml_collections import ConfigDict, config_flags
+from ml_collections import config_flags
 
-from score_sde.config import Config, default, flatten, nearest, require_field, validate, wrong_type
+from score_sde.config import Config, default, flatten, load, nearest, one_line, require_field, validate, wrong_type
 from score_sde.errors import UsageError, require
 
 MODES = ("train", "sample")
@@ -58,6 +56,8 @@ def main(argv: Sequence[str]) -> int:
         arguments = parse(argv)
         validate(arguments.config)
         return _run(arguments)
+    except KeyboardInterrupt:
+        return 130
     except UsageError as error:
         print(f"score-sde: {error}", file=sys.stderr)
         return 2
@@ -79,26 +79,8 @@ def parse(argv: Sequence[str]) -> Arguments:
         mode == "sample" or not overwrite,
         f"--overwrite does not go with --mode={mode}, only with --mode=sample: to train anew, choose another --workdir",
     )
-    config = _override(_load(path), fields)
+    config = _override(load(path), fields)
     return Arguments(config, pathlib.Path(workdir or f"runs/{pathlib.Path(path).stem}"), mode, overwrite)
-
-
-def _load(path: str) -> Config:
-    """What the get_config of a config file returns."""
-    require(pathlib.Path(path).is_file(), f"--config={path} is not a file: name one, such as configs/digits.py")
-    try:
-        get_config = runpy.run_path(path).get("get_config")
-        require(callable(get_config), f"--config={path} has no get_config(): write one, as in configs/digits.py")
-        config = get_config()  # pyright: ignore[reportOptionalCall]
-    except UsageError:
-        raise
-    except Exception as error:  # a config file is a program: it may raise anything
-        lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == path]
-        line = error.lineno if isinstance(error, SyntaxError) else (lines or ["?"])[-1]
-        raise UsageError(f"mend line {line} of {path}: {type(error).__name__}: {_one_line(error)}") from None
-    kind = type(config).__name__
-    require(isinstance(config, ConfigDict), f"get_config() of {path} returned a {kind}: return a ConfigDict")
-    return config
 
 
 def _override(config: Config, arguments: Sequence[str]) -> Config:
@@ -127,12 +109,7 @@ def _parse_flags(values: flags.FlagValues, argv: Sequence[str], known_only: bool
         ours = flag.startswith("--config.")
         raise UsageError(wrong_type(name, value) if ours else f"{flag} is not understood: see --help") from None
     except flags.Error as error:
-        raise UsageError(f"{_one_line(error)}: see --help") from None
-
-
-def _one_line(error: BaseException) -> str:
-    """A message on one line."""
-    return " ".join(str(error).split())
+        raise UsageError(f"{one_line(error)}: see --help") from None
 
 
 def _run(arguments: Arguments) -> int:
@@ -141,9 +118,10 @@ def _run(arguments: Arguments) -> int:
 
     workdir = Workdir(arguments.workdir)
     workdir.check(arguments.config, trained=arguments.mode != "train")
-    from score_sde.parallel import check_batch_size  # jax and the devices, but not yet the slow rest
+    if arguments.mode == "train":
+        from score_sde.parallel import check_batch_size  # jax and the devices, but not yet the slow rest
 
-    check_batch_size("training.batch_size", flatten(arguments.config)["training.batch_size"])
+        check_batch_size("training.batch_size", arguments.config.training.batch_size)
     from score_sde import modes
 
     modes.start_jax()

@@ -14,14 +14,11 @@ from score_sde.errors import require
 from score_sde.evaluation.two_sample import two_sample
 from score_sde.experiment import Experiment, build
 from score_sde.generation import Generated, Generator
-from score_sde.images import save_grid
+from score_sde.images import GRID, save_grid
 from score_sde.training.loop import NonFiniteLoss, Stopped
 from score_sde.training.loop import train as train_loop
 from score_sde.training.step import TrainState
 from score_sde.workdir import Workdir, write_json
-
-GRID = 100
-"""At most so many samples are shown in a grid."""
 
 
 def start_jax() -> None:
@@ -34,26 +31,27 @@ def start_jax() -> None:
 def train(config: Config, workdir: Workdir, overwrite: bool = False) -> int:
     """Train or resume, then draw the final grid and figures; returns the exit code."""
     experiment = build(config)
+    generator = Generator(experiment)
     try:
-        state = train_loop(experiment, workdir)
+        state = train_loop(experiment, workdir, generator=generator)
     except Stopped as error:
         print(error, file=sys.stderr)
         return 128 + error.signum
     except NonFiniteLoss as error:
         print(f"score-sde: {error}", file=sys.stderr)
         return 3
-    finish(experiment, state, workdir)
+    finish(experiment, generator, state, workdir)
     return 0
 
 
-def finish(experiment: Experiment, state: TrainState, workdir: Workdir) -> None:
+def finish(experiment: Experiment, generator: Generator, state: TrainState, workdir: Workdir) -> None:
     """Draw the final grid and, where evaluation.final_samples > 0, print the two-sample figures; once per step."""
     step, wanted = int(state.step), experiment.config.evaluation.final_samples
     picture, report = workdir.samples / f"final_{step:08d}.png", workdir.path / "evaluation" / f"final_{step:08d}.json"
     if picture.exists() and (report.exists() or not wanted):
         print(f"{workdir.path} is complete at step {step}: samples in {picture}")
         return
-    generated = Generator(experiment)(state.ema, max(wanted, experiment.config.sampling.num_samples))
+    generated = generator(state.ema, max(wanted, min(experiment.config.sampling.num_samples, GRID)))
     save_grid(picture, generated.images[:GRID])
     print(f"samples of {generated.evaluations:.0f} network evaluations each in {picture}")
     if wanted:
@@ -85,10 +83,16 @@ def _is_done(folder: pathlib.Path, settings: dict, overwrite: bool) -> bool:
     file = folder / "settings.json"
     if not file.exists():
         return False
-    old = json.loads(file.read_text())
+    try:
+        old = dict(json.loads(file.read_text()))
+    except (ValueError, TypeError):
+        old = {}
     if {k: old.get(k) for k in settings} == json.loads(json.dumps(settings)):
         return (folder / "samples.npz").exists()
-    require(overwrite, f"{folder} holds samples of other settings: add --overwrite, or change sampling.seed")
+    require(
+        overwrite,
+        f"{folder} holds samples of other settings or of another checkpoint: add --overwrite, or change sampling.seed",
+    )
     return False
 
 

@@ -26,6 +26,7 @@ class Purpose(enum.IntEnum):
     INITIALIZATION = 7
     CORRECTOR = 8
     STRATA = 9
+    CONSTRAINT = 10
 
 
 def root_key(seed: int) -> Array:

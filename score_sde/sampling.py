@@ -60,7 +60,7 @@ def _march(
         here = child(keys, i)
         x, _, memory = solver.step(here, sde, score, x, t, s, memory)
         if constrain is not None:
-            x = constrain(child(here, Purpose.PRIOR), x, s)
+            x = constrain(child(here, Purpose.CONSTRAINT), x, s)
         return (x, memory), None
 
     nodes = (jnp.arange(len(times) - 1), times[:-1], times[1:])

@@ -8,7 +8,7 @@ import platform
 import tempfile
 from typing import Any
 
-from score_sde.config import Config, differing_fields, flatten
+from score_sde.config import SCHEMA, Config, differing_fields, flatten
 from score_sde.errors import UsageError, require
 
 PACKAGES = ("score-sde", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
@@ -45,7 +45,7 @@ class Workdir:
 
     def _check_same(self, config: Config) -> None:
         try:
-            old = flatten(json.loads(self.config.read_text())["config"])
+            old = SCHEMA | flatten(json.loads(self.config.read_text())["config"])
         except (ValueError, KeyError, TypeError, AttributeError):
             raise UsageError(f"{self.config} is not a config this program wrote: choose another --workdir") from None
         new = flatten(config)

@@ -43,7 +43,7 @@ ORDER = [
 
 FREE_OF_JAX = {"errors", "config", "workdir", "main", "data.sources", "images", "progress", "evaluation"}
 ALLOWED = {  # package -> the layers that may import it
-    "optax": {"training.optimizer", "training.step"},
+    "optax": {"training.optimizer"},
     "orbax": {"checkpoint"},
     "tensorflow_datasets": {"data"},
     "grain": {"data"},

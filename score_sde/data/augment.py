@@ -1,6 +1,5 @@
 """From stored bytes to what the network sees, as pure functions of (key, image) per example."""
 
-import jax
 import jax.numpy as jnp
 
 from score_sde.rng import Purpose, child, uniform
@@ -38,6 +37,8 @@ def preprocess(keys: Keys, images: Array, *, flip: bool, dequantization: bool, c
     return scale(x, centered)
 
 
-def to_uint8(images: Array, centered: bool) -> Array:
-    """Network range -> bytes, rounded and clipped."""
-    return jax.jit(lambda x: jnp.clip(jnp.round(255 * unscale(x, centered)), 0, 255).astype(jnp.uint8))(images)
+def to_uint8(images: Array, *, dequantization: bool, centered: bool) -> Array:
+    """Network range -> bytes, the inverse of `preprocess`: round(255 x), or floor(256 x) where x was dequantised."""
+    x = unscale(images, centered)
+    levels = jnp.floor(256 * x) if dequantization else jnp.round(255 * x)
+    return jnp.clip(levels, 0, 255).astype(jnp.uint8)

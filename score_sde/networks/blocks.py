@@ -112,9 +112,13 @@ class Combine(nn.Module):
         return jnp.concatenate([h, y], axis=-1) if self.method == "cat" else h + y
 
 
-class Upsample(nn.Module):
-    """Double H and W of x [B, H, W, C]: by a FIR filter, or naively for None; `with_conv` adds a 3x3 convolution."""
+class Resample(nn.Module):
+    """Double ("up") or halve ("down") H and W of x [B, H, W, C]: by a FIR filter, or naively where it is None.
 
+    `with_conv` adds a 3x3 convolution to `features` channels (those of x for None), fused with the filter.
+    """
+
+    direction: str  # up | down
     features: int | None = None
     with_conv: bool = False
     fir_kernel: FirKernel | None = (1, 3, 3, 1)
@@ -123,28 +127,11 @@ class Upsample(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        features, common = self.features or x.shape[-1], {"dtype": self.dtype, "loop_safe": self.loop_safe}
         if not self.with_conv:
-            return resample_2d(x, "up", self.fir_kernel)
-        if self.fir_kernel is None:
+            return resample_2d(x, self.direction, self.fir_kernel)
+        features, common = self.features or x.shape[-1], {"dtype": self.dtype, "loop_safe": self.loop_safe}
+        if self.fir_kernel is not None:
+            return Conv2d(features, self.direction, self.fir_kernel, **common, name="Conv2d_0")(x)
+        if self.direction == "up":
             return Conv(features, **common, name="Conv_0")(naive_upsample_2d(x))
-        return Conv2d(features, "up", self.fir_kernel, **common, name="Conv2d_0")(x)
-
-
-class Downsample(nn.Module):
-    """Halve H and W of x [B, H, W, C]: by a FIR filter, or naively for None; `with_conv` adds a 3x3 convolution."""
-
-    features: int | None = None
-    with_conv: bool = False
-    fir_kernel: FirKernel | None = (1, 3, 3, 1)
-    dtype: Dtype = jnp.float32
-    loop_safe: bool = False
-
-    @nn.compact
-    def __call__(self, x: Array) -> Array:
-        features, common = self.features or x.shape[-1], {"dtype": self.dtype, "loop_safe": self.loop_safe}
-        if not self.with_conv:
-            return resample_2d(x, "down", self.fir_kernel)
-        if self.fir_kernel is None:
-            return Conv(features, stride=2, **common, name="Conv_0")(x)
-        return Conv2d(features, "down", self.fir_kernel, **common, name="Conv2d_0")(x)
+        return Conv(features, stride=2, **common, name="Conv_0")(x)

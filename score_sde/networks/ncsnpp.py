@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from score_sde.networks.attention import AttnBlockpp
-from score_sde.networks.blocks import Combine, Downsample, ResnetBlockBigGANpp, ResnetBlockDDPMpp, Upsample
+from score_sde.networks.blocks import Combine, Resample, ResnetBlockBigGANpp, ResnetBlockDDPMpp
 from score_sde.networks.layers import (
     Conv,
     Dense,
@@ -208,9 +208,9 @@ class NCSNpp(nn.Module):
         """Double or halve a pyramid of images, with a convolution to `features` channels unless that is None."""
         return self._resampler(state, direction, features, features is not None)(pyramid)
 
-    def _resampler(self, state: _Pass, direction: str, features: int | None, with_conv: bool) -> Upsample | Downsample:
-        kind, name = (Upsample, "Upsample") if direction == "up" else (Downsample, "Downsample")
-        return kind(features, with_conv, self._fir, self.dtype, self.loop_safe, name=state.names(name))
+    def _resampler(self, state: _Pass, direction: str, features: int | None, with_conv: bool) -> Resample:
+        name = state.names("Upsample" if direction == "up" else "Downsample")
+        return Resample(direction, features, with_conv, self._fir, self.dtype, self.loop_safe, name=name)
 
     def _attend_at(self, state: _Pass, h: Array) -> Array:
         return self._attention(state, h) if h.shape[1] in self.attn_resolutions else h

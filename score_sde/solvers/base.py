@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from score_sde.rng import child, normal
+from score_sde.rng import Purpose, child, normal
 from score_sde.sde import SDE
 from score_sde.typing import Array, Keys, ScoreFn
 
@@ -43,7 +43,7 @@ class OneStepSolver(Solver):
         return ()
 
     def step(self, keys: Keys, sde: SDE, score: ScoreFn, x: Array, t: Array, s: Array, memory: Memory) -> Step:
-        return self.update(sde, score, x, t, s, normal(keys, x.shape[1:], x.dtype))
+        return self.update(sde, score, x, t, s, normal(child(keys, Purpose.NOISE), x.shape[1:], x.dtype))
 
     @abc.abstractmethod
     def update(self, sde: SDE, score: ScoreFn, x: Array, t: Array, s: Array, z: Array) -> Step:

@@ -9,9 +9,11 @@ from contextlib import contextmanager
 from typing import Any
 
 from score_sde.checkpoint import Checkpoints
+from score_sde.data.stream import Stream
 from score_sde.experiment import Experiment
 from score_sde.generation import Generator
-from score_sde.images import grid, save_grid
+from score_sde.images import GRID, grid, save_grid
+from score_sde.parallel import check_batch_size
 from score_sde.progress import Progress
 from score_sde.training.metrics import MetricsLog, Pending
 from score_sde.training.step import TrainState
@@ -27,29 +29,58 @@ class Stopped(Exception):
 
 
 class NonFiniteLoss(Exception):
-    """The loss is no longer a finite number; the last checkpoint before it stands."""
+    """The loss or its gradient is no longer a finite number; the last checkpoint before it stands."""
 
-    def __init__(self, step: int, loss: float) -> None:
-        super().__init__(f"the loss is {loss} at step {step}: lower optimizer.learning_rate or optimizer.grad_clip")
+    def __init__(self, step: int, loss: float, norm: float) -> None:
+        remedy = "lower optimizer.learning_rate or optimizer.grad_clip and resume from the last checkpoint"
+        super().__init__(f"the loss is {loss} and its gradient's norm {norm} at step {step}: {remedy}")
 
 
-def train(experiment: Experiment, workdir: Workdir, *, show: bool = True) -> TrainState:
+def train(
+    experiment: Experiment, workdir: Workdir, *, generator: Generator | None = None, show: bool = True
+) -> TrainState:
     """Train from scratch, or from the newest checkpoint in the workdir, up to training.num_steps.
 
-    Raises Stopped on SIGTERM or SIGINT (a checkpoint of that very step is written) and NonFiniteLoss.
+    The generator draws the periodic grids; None makes one. A run that is complete is only read. Raises UsageError
+    before anything is written, Stopped on SIGTERM or SIGINT (a checkpoint of that very step is written) and
+    NonFiniteLoss.
     """
+    check_batch_size("training.batch_size", experiment.config.training.batch_size)
+    stream = experiment.stream
     workdir.check(experiment.config)
+    if (state := _completed(experiment, workdir)) is not None:
+        return state
     workdir.claim(experiment.config)
     with _signals() as caught:
-        return _Run(experiment, workdir, show, caught).to_the_end()
+        return _Run(experiment, workdir, stream, generator or Generator(experiment), show, caught).to_the_end()
+
+
+def _completed(experiment: Experiment, workdir: Workdir) -> TrainState | None:
+    """The newest state, if it is training.num_steps old or older."""
+    if not workdir.checkpoints.exists():
+        return None
+    checkpoints = Checkpoints(workdir.checkpoints)
+    step, state = checkpoints.latest_step(), None
+    if step is not None and step >= experiment.config.training.num_steps:
+        state, _ = checkpoints.restore(experiment.abstract_state())
+    checkpoints.close()
+    return state
 
 
 class _Run:
     """One process's part of a run: its place in the stream and where it writes."""
 
-    def __init__(self, experiment: Experiment, workdir: Workdir, show: bool, caught: list[int]) -> None:
-        self.experiment, self.workdir, self.show, self.caught = experiment, workdir, show, caught
-        self.config = experiment.config
+    def __init__(
+        self,
+        experiment: Experiment,
+        workdir: Workdir,
+        stream: Stream,
+        generator: Generator,
+        show: bool,
+        caught: list[int],
+    ) -> None:
+        self.experiment, self.workdir, self.stream, self.generator = experiment, workdir, stream, generator
+        self.show, self.caught, self.config = show, caught, experiment.config
         self.checkpoints = Checkpoints(workdir.checkpoints, self.config.checkpoint.keep)
         self.step, self.position, pending = 0, 0, []
         if self.checkpoints.latest_step() is None:
@@ -60,14 +91,12 @@ class _Run:
             print(f"resuming {workdir.path} after step {self.step}", file=sys.stderr)
         self.state = experiment.strategy.place_state(state)
         self.log = MetricsLog(workdir.metrics, workdir.tensorboard, self.step, pending)
-        self.generator = Generator(experiment)
-        self.stream = experiment.stream
 
     def to_the_end(self) -> TrainState:
         """Every remaining call; the last state is always checkpointed."""
         config, total = self.config, self.config.training.num_steps
         call = self.experiment.strategy.compile(self.experiment.train_step())
-        if self.show and self.step < total:
+        if self.show:
             print("compiling the training step ...", file=sys.stderr)
         with Progress("training", total, "steps", self.step, self.show) as progress:
             note = ""
@@ -77,15 +106,17 @@ class _Run:
                 if self._due(config.logging.every) or self.step == total:
                     note = self._write_log()
                 progress.update(count, note)
+                # The grid comes first: a run killed in between resumes before it and draws it again.
+                if self._due(config.logging.samples_every):
+                    self._draw_grid()
                 stopping = bool(self.caught)
                 if self._due(config.checkpoint.every) or self.step == total or stopping:
                     self._save()
                 if stopping:
-                    self._close()
-                    raise Stopped(self.caught[0], self.step)
-                if self._due(config.logging.samples_every):
-                    self._draw_grid()
+                    break
         self._close()
+        if self.caught:
+            raise Stopped(self.caught[0], self.step)
         return self.experiment.strategy.fetch_state(self.state)
 
     def _call_length(self) -> int:
@@ -107,17 +138,17 @@ class _Run:
         self.position += size * count
 
     def _write_log(self) -> str:
-        """Write a line; what it said of the loss goes behind the progress bar."""
+        """Write a line; what it says of the loss goes behind the progress bar."""
         self._check_finite()
         return f"loss {self.log.flush(self.step)['loss']:.4f}"
 
     def _check_finite(self) -> None:
-        """Neither a line nor a checkpoint is written of a loss that is not finite."""
-        losses = [loss for loss, *_ in self.log.pending]
-        broken = [i for i, loss in enumerate(losses) if not math.isfinite(loss)]
-        if broken:
-            self._close()
-            raise NonFiniteLoss(self.step - len(losses) + broken[0] + 1, losses[broken[0]])
+        """Neither a line nor a checkpoint is written of a loss or a gradient that is not finite."""
+        pending = self.log.pending
+        for i, (loss, norm, _) in enumerate(pending):
+            if not (math.isfinite(loss) and math.isfinite(norm)):
+                self._close()
+                raise NonFiniteLoss(self.step - len(pending) + i + 1, loss, norm)
 
     def _save(self) -> None:
         self._check_finite()
@@ -125,10 +156,11 @@ class _Run:
         self.checkpoints.save(self.step, self.experiment.strategy.fetch_state(self.state), meta)
 
     def _draw_grid(self) -> None:
-        state = self.experiment.strategy.fetch_state(self.state)
-        images = self.generator(state.ema, self.config.sampling.num_samples, show=False).images
+        average = self.experiment.strategy.fetch_state(self.state.ema)
+        images = self.generator(average, min(self.config.sampling.num_samples, GRID), show=False).images
         save_grid(self.workdir.samples / f"step_{self.step:08d}.png", images)
         self.log.add_image("samples", grid(images), self.step)
+        self.log.restart_clock()
 
     def _close(self) -> None:
         self.checkpoints.close()

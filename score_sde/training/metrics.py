@@ -24,11 +24,11 @@ class MetricsLog:
     """
 
     def __init__(self, path: pathlib.Path, tensorboard: pathlib.Path, step: int, pending: Pending) -> None:
-        self._pending, self._unread = pending, None
+        self._pending, self._unread, self._compiling = pending, None, True
         self._path = path
         _truncate(path, step)
-        self._writer = SummaryWriter(str(tensorboard), purge_step=step + 1 if step else None)
-        self._clock, self._images = time.monotonic(), 0
+        self._writer = SummaryWriter(str(tensorboard), purge_step=step + 1)
+        self.restart_clock()
 
     def add(self, metrics: Metrics, images: int) -> None:
         """Take the metrics of a call (leading axis: its updates) that consumed so many images.
@@ -38,6 +38,10 @@ class MetricsLog:
         self._read()
         self._unread = metrics
         self._images += images
+        if self._compiling:  # the first call of a process: its time says nothing about the rate
+            self._read()
+            self.restart_clock()
+            self._compiling = False
 
     @property
     def pending(self) -> Pending:
@@ -59,7 +63,7 @@ class MetricsLog:
             "loss": math.fsum(loss) / len(loss),
             "gradient_norm": math.fsum(norm) / len(norm),
             "learning_rate": rate[-1],
-            "images_per_second": self._images / max(now - self._clock, 1e-9),
+            "images_per_second": self._images / max(now - self._clock, 1e-9) if self._images else 0.0,
         }
         with self._path.open("a") as file:
             file.write(json.dumps(line) + "\n")
@@ -67,8 +71,12 @@ class MetricsLog:
             if name != "step":
                 self._writer.add_scalar(name, value, step)
         self._writer.flush()
-        self._pending, self._clock, self._images = [], now, 0
+        self._pending, self._images, self._clock = [], 0, now
         return line
+
+    def restart_clock(self) -> None:
+        """Leave what came before, a compilation or a drawn grid, out of the rate."""
+        self._clock, self._images = time.monotonic(), 0
 
     def add_image(self, name: str, image: Any, step: int) -> None:
         """Put a picture (uint8 [H, W] or [H, W, C]) into TensorBoard."""
@@ -89,7 +97,7 @@ def _truncate(path: pathlib.Path, step: int) -> None:
         try:
             if json.loads(line)["step"] <= step:
                 kept.append(line + "\n")
-        except (ValueError, KeyError):
+        except (ValueError, KeyError, TypeError):
             break
     unfinished = path.with_name(path.name + ".tmp")
     unfinished.write_text("".join(kept))

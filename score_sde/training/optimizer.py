@@ -55,5 +55,10 @@ class Optimizer:
         return optax.chain(*parts)
 
 
+def global_norm(gradients: Params) -> Array:
+    """The L2 norm over all parameters []."""
+    return optax.tree.norm(gradients)
+
+
 def _decayed(params: Params) -> Params:
     return jax.tree_util.tree_map_with_path(lambda path, _: FROZEN not in jax.tree_util.keystr(path), params)

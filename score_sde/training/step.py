@@ -5,11 +5,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from score_sde.data.stream import Batch
 from score_sde.training.ema import EMA
-from score_sde.training.optimizer import Optimizer
+from score_sde.training.optimizer import Optimizer, global_norm
 from score_sde.typing import Array
 
 Loss = Callable[[Any, Batch], Array]
@@ -54,7 +53,7 @@ def make_train_step(loss: Loss, optimizer: Optimizer, ema: EMA, axis_name: str |
         value, grads = gradients(loss, state.params, batch, axis_name)
         params, opt_state = optimizer.update(grads, state.optimizer, state.params, state.step)
         average = ema.update(state.ema, params, state.step)
-        metrics = Metrics(value, optax.tree.norm(grads), optimizer.rate(state.step))
+        metrics = Metrics(value, global_norm(grads), optimizer.rate(state.step))
         return TrainState(state.step + 1, params, average, opt_state), metrics
 
     return lambda state, batches: jax.lax.scan(update, state, batches)

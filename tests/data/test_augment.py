@@ -72,14 +72,14 @@ def test_bytes_survive_the_way_to_the_network_and_back(centered, keys):
     assert x.dtype == jnp.float32
     expected = 2 * (pixels / 255) - 1 if centered else pixels / 255
     np.testing.assert_allclose(x, expected, atol=2e-7)
-    np.testing.assert_array_equal(augment.to_uint8(x, centered), pixels)
+    np.testing.assert_array_equal(augment.to_uint8(x, dequantization=False, centered=centered), pixels)
 
 
 @pytest.mark.parametrize("centered", [True, False])
 def test_to_uint8_rounds_and_clips(centered):
     values = np.array([-9.0, -0.6, -0.4, 0.4, 0.6, 100.4, 100.6, 254.4, 254.6, 255.4, 300.0], np.float32)
     x = augment.scale(jnp.asarray(values / 255), centered)
-    found = augment.to_uint8(x, centered)
+    found = augment.to_uint8(x, dequantization=False, centered=centered)
     assert found.dtype == jnp.uint8
     np.testing.assert_array_equal(found, [0, 0, 0, 0, 1, 100, 101, 254, 255, 255, 255])
 

@@ -10,7 +10,7 @@ import pytest
 
 from score_sde.networks import refinenet
 from score_sde.networks.attention import AttnBlockpp
-from score_sde.networks.blocks import Combine, Downsample, ResnetBlockBigGANpp, ResnetBlockDDPMpp, Upsample
+from score_sde.networks.blocks import Combine, Resample, ResnetBlockBigGANpp, ResnetBlockDDPMpp
 from score_sde.networks.conv import conv2d
 from score_sde.networks.layers import (
     NIN,
@@ -54,14 +54,14 @@ MODULES: dict[str, tuple[nn.Module, tuple]] = {
     "ResnetBlockDDPMpp_convshortcut": (ResnetBlockDDPMpp(12, conv_shortcut=True), (X, TEMB)),
     "AttnBlockpp_skiprescale": (AttnBlockpp(skip_rescale=True), (X,)),
     "AttnBlockpp_noskiprescale": (AttnBlockpp(skip_rescale=False), (X,)),
-    "Upsample_fir0_conv0": (Upsample(fir_kernel=None), (X,)),
-    "Upsample_fir1_conv0": (Upsample(fir_kernel=FIR), (X,)),
-    "Upsample_fir0_conv1": (Upsample(12, True, None), (X,)),
-    "Upsample_fir1_conv1": (Upsample(12, True, FIR), (X,)),
-    "Downsample_fir0_conv0": (Downsample(fir_kernel=None), (X,)),
-    "Downsample_fir1_conv0": (Downsample(fir_kernel=FIR), (X,)),
-    "Downsample_fir0_conv1": (Downsample(12, True, None), (X,)),
-    "Downsample_fir1_conv1": (Downsample(12, True, FIR), (X,)),
+    "Upsample_fir0_conv0": (Resample("up", fir_kernel=None), (X,)),
+    "Upsample_fir1_conv0": (Resample("up", fir_kernel=FIR), (X,)),
+    "Upsample_fir0_conv1": (Resample("up", 12, True, None), (X,)),
+    "Upsample_fir1_conv1": (Resample("up", 12, True, FIR), (X,)),
+    "Downsample_fir0_conv0": (Resample("down", fir_kernel=None), (X,)),
+    "Downsample_fir1_conv0": (Resample("down", fir_kernel=FIR), (X,)),
+    "Downsample_fir0_conv1": (Resample("down", 12, True, None), (X,)),
+    "Downsample_fir1_conv1": (Resample("down", 12, True, FIR), (X,)),
     "Combine_cat": (Combine("cat"), (X[..., :3], X)),
     "Combine_sum": (Combine("sum"), (X[..., :3], X)),
     "NIN": (NIN(12), (X,)),

@@ -92,7 +92,7 @@ def test_published_parameter_count(name: str, options: dict[str, Any], size: int
 
 
 def test_published_names_of_tiny_config_a() -> None:
-    """NETWORKS.md 4.1."""
+    """The published tree of the continuous VE network, at tiny sizes."""
     _, params = tiny(progressive_input="residual")
     leaves = {"/".join(path): leaf.shape for path, leaf in flatten_dict(params["params"]).items()}
     assert (sum(math.prod(shape) for shape in leaves.values()), len(leaves)) == (48_763, 157)
@@ -110,7 +110,7 @@ def test_published_names_of_tiny_config_a() -> None:
 
 
 def test_published_names_of_tiny_config_b() -> None:
-    """NETWORKS.md 4.2."""
+    """The published tree with output and input skips, at tiny sizes."""
     _, params = tiny(progressive="output_skip", progressive_input="input_skip")
     leaves = {"/".join(path): leaf.shape for path, leaf in flatten_dict(params["params"]).items()}
     assert (sum(math.prod(shape) for shape in leaves.values()), len(leaves)) == (49_038, 161)
@@ -121,7 +121,7 @@ def test_published_names_of_tiny_config_b() -> None:
 
 
 def test_published_counters_interleave_main_and_pyramid_resamplers() -> None:
-    """NETWORKS.md 4.4: pyramid Downsample_1, 3; Upsample_0, 2 in the main path and 1, 3 in the pyramid."""
+    """In the published trees: pyramid Downsample_1, 3; Upsample_0, 2 in the main path and 1, 3 in the pyramid."""
     options = {"resblock_type": "ddpm", "progressive": "residual", "progressive_input": "residual", "nf": 4}
     network = NCSNpp(**{**TINY, **options, "ch_mult": (1, 2, 3)})
     params = jax.eval_shape(network.init, jax.random.key(0), *INPUTS)["params"]
