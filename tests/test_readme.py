@@ -10,6 +10,8 @@ import pytest
 
 from score_sde import times
 from score_sde.analytic import gaussian
+from score_sde.config import validate
+from score_sde.main import parse
 from score_sde.rng import example_keys, normal, positions, root_key
 from score_sde.sde import reverse
 from tests.golden_files import load, relative_error
@@ -85,3 +87,13 @@ def test_links_and_pictures_exist():
 def test_the_commands_that_ci_reads_are_there_once():
     for name in ("main", "test"):
         assert len(re.findall(rf"<!-- command: {name} -->\n```bash\n(.*?)\n```", README)) == 1
+
+
+def test_every_launch_command_parses_and_validates():
+    """Flags, config files and overrides; the shell's line continuations joined, its comments dropped."""
+    blocks = "\n".join(re.findall(r"```bash\n(.*?)```", README, re.DOTALL)).replace("\\\n", " ")
+    lines = [line.split("#")[0].split("launch.py")[1].split() for line in blocks.splitlines() if "launch.py" in line]
+    commands = [line for line in lines if "--help" not in line]
+    assert len(commands) >= 5
+    for command in commands:
+        validate(parse(["launch.py", *command]).config)

@@ -27,7 +27,7 @@ class MetricsLog:
         self._pending, self._unread, self._compiling = pending, None, True
         self._path = path
         _truncate(path, step)
-        self._writer = SummaryWriter(str(tensorboard), purge_step=step + 1)
+        self._writer = SummaryWriter(str(tensorboard), purge_step=step + 1, filename_suffix=f".{step}")
         self.restart_clock()
 
     def add(self, metrics: Metrics, images: int) -> None:

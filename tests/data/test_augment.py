@@ -84,6 +84,17 @@ def test_to_uint8_rounds_and_clips(centered):
     np.testing.assert_array_equal(found, [0, 0, 0, 0, 1, 100, 101, 254, 255, 255, 255])
 
 
+@pytest.mark.parametrize("centered", [True, False])
+def test_dequantised_bytes_come_back(centered, keys):
+    """floor(256 x) undoes (255 p + u) / 256 for p below 255 up to float32 rounding; 255 is the open upper end."""
+    pixels = np.arange(256, dtype=np.uint8).reshape(4, 8, 8, 1)
+    x = augment.preprocess(keys[:4], jnp.asarray(pixels), flip=False, dequantization=True, centered=centered)
+    found = augment.to_uint8(x, dequantization=True, centered=centered)
+    expected = np.floor(255 * (pixels / 255) + np.asarray(augment.unscale(x, centered)) * 256 - pixels)
+    np.testing.assert_array_equal(found, np.clip(expected, 0, 255))
+    np.testing.assert_array_equal(found, pixels)
+
+
 def test_preprocessing_draws_flip_and_noise_from_children_of_the_example_key(keys):
     """Flip first, then dequantisation, then scaling, each with the key of its purpose."""
     pixels = noise_images((8, 4, 4, 3))

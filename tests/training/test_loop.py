@@ -1,5 +1,6 @@
 """The loop: its files, its boundaries, and resumption to the last bit after SIGKILL."""
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -12,9 +13,10 @@ import jax
 import numpy as np
 import pytest
 
+from score_sde import modes
 from score_sde.checkpoint import Checkpoints
-from score_sde.errors import UsageError
 from score_sde.experiment import build
+from score_sde.parallel import Pmap
 from score_sde.training.loop import NonFiniteLoss, train
 from score_sde.workdir import Workdir
 from tests.tiny import tiny_config
@@ -40,7 +42,12 @@ def environment(tmp_path_factory):
     return kept | {"JAX_COMPILATION_CACHE_DIR": str(cache), "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
 
 
-OVERRIDES = ("--config.training.num_steps=120", "--config.checkpoint.every=7", "--config.logging.every=3")
+OVERRIDES = (
+    "--config.training.num_steps=200",
+    "--config.training.steps_per_call=5",
+    "--config.checkpoint.every=15",
+    "--config.logging.every=5",
+)
 
 
 @pytest.fixture(scope="module")
@@ -71,34 +78,32 @@ def interrupt(workdir: pathlib.Path, environment: dict, signum: int, after: int)
 
 
 def test_killed_and_resumed_is_bitwise_the_uninterrupted_run(tmp_path, uninterrupted, environment):
-    """SIGKILL, then SIGTERM (which checkpoints that very step and exits 143), then to the end."""
+    """SIGKILL; SIGTERM and SIGINT, which checkpoint that very step and exit 143 and 130; then to the end."""
     assert interrupt(tmp_path, environment, signal.SIGKILL, after=5) == -signal.SIGKILL
-    assert interrupt(tmp_path, environment, signal.SIGTERM, after=15) == 143
+    assert interrupt(tmp_path, environment, signal.SIGTERM, after=12) == 143
+    assert interrupt(tmp_path, environment, signal.SIGINT, after=20) == 130
     done = subprocess.run(command(tmp_path, *OVERRIDES), cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "resuming" in done.stderr
     state, meta = final_state(tmp_path)
     expected, _ = final_state(uninterrupted)
-    assert meta["step"] == 120
+    assert meta["step"] == int(state.step) == 200
     for a, b in zip(jax.tree.leaves(state), jax.tree.leaves(expected)):
         np.testing.assert_array_equal(a, b)
-    assert (np.asarray(state.step)) == 120
     lines, whole = read_metrics(tmp_path), read_metrics(uninterrupted)
     for name in ("step", "loss", "gradient_norm", "learning_rate"):
         assert [line[name] for line in lines] == [line[name] for line in whole]
-    assert [line["step"] for line in lines] == list(range(3, 121, 3))
-    assert len((tmp_path / "config_history.jsonl").read_text().splitlines()) == 2
+    assert [line["step"] for line in lines] == list(range(5, 201, 5))
+    assert len((tmp_path / "config_history.jsonl").read_text().splitlines()) == 3
 
 
-def test_a_complete_run_says_so(uninterrupted, environment):
-    before = sorted(p for p in uninterrupted.rglob("*") if p.is_file() and "tensorboard" not in p.parts)
+def test_a_complete_run_says_so_and_writes_nothing(uninterrupted, environment):
+    files = lambda: {p: p.stat().st_mtime_ns for p in uninterrupted.rglob("*") if p.is_file()}
+    before = files()
     done = subprocess.run(command(uninterrupted, *OVERRIDES), cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0
     assert "complete" in done.stdout
-    after = sorted(p for p in uninterrupted.rglob("*") if p.is_file() and "tensorboard" not in p.parts)
-    assert [p for p in after if p.name != "config_history.jsonl"] == [
-        p for p in before if p.name != "config_history.jsonl"
-    ]
+    assert files() == before
 
 
 def test_sample_mode_writes_and_reproduces(uninterrupted, environment):
@@ -113,7 +118,7 @@ def test_sample_mode_writes_and_reproduces(uninterrupted, environment):
     assert first.dtype == np.uint8
     settings = json.loads((folder / "settings.json").read_text())
     assert settings["evaluations"] == 5
-    assert settings["step"] == 120
+    assert settings["step"] == 200
     assert "already" in run().stdout
     refused = run("--config.sampling.batch_size=4")
     assert refused.returncode == 2
@@ -123,26 +128,30 @@ def test_sample_mode_writes_and_reproduces(uninterrupted, environment):
 
 
 def test_a_call_is_shortened_to_end_on_every_boundary(tmp_path):
-    """steps_per_call 5 with logs every 4, checkpoints every 5 and 12 steps in all; on 8 devices."""
-    experiment = build(tiny_config(training__steps_per_call=5, logging__samples_every=6))
-    state = train(experiment, Workdir(tmp_path), show=False)
+    """steps_per_call 5 with logs and checkpoints every 4, grids every 6 and 12 steps in all; on 8 devices."""
+    changes = {"training__steps_per_call": 5, "logging__samples_every": 6, "checkpoint__every": 4}
+    state = train(build(tiny_config(**changes)), Workdir(tmp_path), show=False)
     assert int(state.step) == 12
     assert [line["step"] for line in read_metrics(tmp_path)] == [4, 8, 12]
-    assert sorted(int(p.name) for p in (tmp_path / "checkpoints").iterdir()) == [10, 12]
+    assert sorted(int(p.name) for p in (tmp_path / "checkpoints").iterdir()) == [8, 12]
     assert [p.name for p in sorted((tmp_path / "samples").iterdir())] == ["step_00000006.png", "step_00000012.png"]
     assert any((tmp_path / "tensorboard").iterdir())
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
-    config = tiny_config(optimizer__learning_rate=1e30, optimizer__warmup=0, checkpoint__every=2)
-    with pytest.raises(NonFiniteLoss, match=r"step 2: lower optimizer.learning_rate"):
-        train(build(config), Workdir(tmp_path), show=False)
+    """The first update breaks the parameters, the second loss shows it: neither is logged nor kept."""
+    experiment = build(tiny_config(optimizer__learning_rate=1e30, optimizer__warmup=0, checkpoint__every=2))
+    experiment = dataclasses.replace(experiment, strategy=Pmap(jax.local_devices()[:1]))
+    with pytest.raises(NonFiniteLoss, match=r"step 2: lower optimizer\.learning_rate"):
+        train(experiment, Workdir(tmp_path), show=False)
     assert not list((tmp_path / "checkpoints").iterdir())
     assert read_metrics(tmp_path) == []
 
 
-def test_restoring_from_nothing_is_a_clear_error(tmp_path):
-    checkpoints = Checkpoints(tmp_path / "checkpoints")
-    with pytest.raises(UsageError, match="no checkpoint"):
-        checkpoints.restore(build(tiny_config()).abstract_state())
-    checkpoints.close()
+def test_exit_code_3_of_a_loss_that_is_not_finite(tmp_path, monkeypatch, capsys):
+    def broken(*args, **options):
+        raise NonFiniteLoss(7, float("nan"), 1.0)
+
+    monkeypatch.setattr(modes, "train_loop", broken)
+    assert modes.train(tiny_config(), Workdir(tmp_path)) == 3
+    assert "step 7" in capsys.readouterr().err

@@ -1,0 +1,57 @@
+"""Generation: sample k is a function of (seed, k), on one device or eight, in whatever batches; modes.finish."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from score_sde import modes
+from score_sde.evaluation.two_sample import two_sample
+from score_sde.experiment import build
+from score_sde.generation import Generator
+from score_sde.rng import example_keys, positions, root_key
+from score_sde.workdir import Workdir
+from tests.tiny import tiny_config
+
+
+@pytest.fixture(scope="module")
+def experiment():
+    return build(tiny_config(evaluation__final_samples=12))
+
+
+@pytest.fixture(scope="module")
+def state(experiment):
+    return experiment.initial_state()
+
+
+@pytest.fixture(scope="module")
+def generator(experiment):
+    return Generator(experiment)
+
+
+def test_eight_devices_draw_what_one_draws(experiment, state, generator):
+    """11 samples in batches of 8 over 8 devices, against one batch of 11 on one device."""
+    assert jax.local_device_count() == 8
+    several = generator(state.ema, 11, show=False)
+    keys = example_keys(root_key(0), positions(0, 11))
+    alone = jax.jit(experiment.draw)(state.ema, keys)
+    assert several.evaluations == int(alone.evaluations) == 5
+    expected = np.clip(np.floor(128 * (np.asarray(alone.x) + 1)), 0, 255)
+    assert several.images.shape == (11, 8, 8, 1)
+    assert np.abs(several.images - expected).max() <= 1
+    assert several.images.std() > 10
+
+
+def test_finish_writes_grid_and_figures_once(experiment, state, generator, tmp_path, capsys):
+    workdir = Workdir(tmp_path)
+    modes.finish(experiment, generator, state, workdir)
+    report = json.loads((tmp_path / "evaluation" / "final_00000000.json").read_text())
+    images = generator(state.ema, 12, show=False).images
+    figures = two_sample(images, experiment.images.train, experiment.images.held_out)
+    np.testing.assert_allclose(report["frechet_distance"], figures.frechet_distance, rtol=1e-6)
+    assert report["num_samples"] == 12
+    assert f"{figures.frechet_distance:.3f}" in capsys.readouterr().out
+    assert (tmp_path / "samples" / "final_00000000.png").exists()
+    modes.finish(experiment, generator, state, workdir)
+    assert "complete" in capsys.readouterr().out
