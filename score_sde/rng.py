@@ -78,4 +78,4 @@ def low_discrepancy(key: Array, position: Array) -> Array:
         bits = ((bits >> shift) & mask) | ((bits & mask) << shift)
     # float32 has 24 bits: 16 for the stratum and the 8 leading ones of U keep every number below 1.
     jitter = jnp.floor(uniform(child(example_keys(key, position), Purpose.TIME)) * 256) / 256
-    return (bits.astype(jnp.float32) + jitter) / 65536
+    return (bits.astype(jitter.dtype) + jitter) / 65536

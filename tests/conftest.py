@@ -1,4 +1,4 @@
-"""Eight virtual CPU devices, strict rank promotion, and the compilation cache off the user's own."""
+"""Eight virtual CPU devices and strict rank promotion for every test."""
 
 import os
 
@@ -13,5 +13,5 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 @pytest.fixture
 def float64():
     """Double precision and strict dtype promotion, for oracles and orders of convergence."""
-    with jax.enable_x64(True):
+    with jax.enable_x64(True), jax.numpy_dtype_promotion("strict"):
         yield

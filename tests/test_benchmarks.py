@@ -56,7 +56,7 @@ def test_smoke_sampling(tmp_path):
         (("--set", "network.nf"), "--set network.nf has no value"),
         (("--set", "network.nf='wide'"), "network.nf='wide' is of the wrong type"),
         (("--repeats", "0"), "--repeats 0 must be at least 1"),
-        (("--config", "configs/none.py"), "--config configs/none.py is not a file"),
+        (("--config", "configs/none.py"), "--config=configs/none.py is not a file"),
         (("--json", "pyproject.toml"), "--json pyproject.toml exists"),
     ],
 )
