@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from score_sde.config import CHOICES, Config, flatten, load, nearest, validate
+from score_sde.config import CHOICES, Config, load, require_field, validate, wrong_type
 from score_sde.errors import UsageError, require
 from score_sde.workdir import versions, write_json
 
@@ -105,13 +105,13 @@ def make_config(arguments: argparse.Namespace, fields: dict[str, Any]) -> Config
     changes |= dict(map(_assignment, arguments.set))
     config = load(arguments.config)
     for name, value in (changes | {"data.name": "array", "data.path": "random images"}).items():
-        require(name in flatten(config), f"{name} is not a config field: {nearest(name, flatten(config))}")
+        require_field(name, prefix="")
         section, _, field = name.rpartition(".")
         parent: Any = config[section] if section else config
         try:
             parent[field] = value
-        except TypeError as error:
-            raise UsageError(f"{name}={value!r} is of the wrong type: {error}".splitlines()[0]) from None
+        except TypeError:
+            raise UsageError(wrong_type(name, value)) from None
     validate(config)
     return config
 

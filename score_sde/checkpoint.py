@@ -1,4 +1,4 @@
-"""Orbax behind four calls: save, restore, latest step, wait. A checkpoint is a state and a small JSON object."""
+"""Orbax behind four calls: save, restore, latest step, close. A checkpoint is a state and a small JSON object."""
 
 import pathlib
 from typing import Any
@@ -43,10 +43,6 @@ class Checkpoints:
         restored = self._manager.restore(step, args=items)
         return restored["state"], restored["meta"]
 
-    def wait(self) -> None:
-        """Return when every save is on disk."""
-        self._manager.wait_until_finished()
-
     def close(self) -> None:
-        """Wait and release the threads."""
+        """Return when every save is on disk, the threads released."""
         self._manager.close()

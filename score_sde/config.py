@@ -174,9 +174,9 @@ def nearest(name: Any, names: Any, prefix: str = "") -> str:
     return f"choose from {', '.join(prefix + n for n in names)}" if len(names) < 20 else "see --help for all there are"
 
 
-def require_field(name: str) -> None:
-    """UsageError unless the name is a field's."""
-    require(name in SCHEMA, f"config.{name} is not a config field: {nearest(name, SCHEMA, 'config.')}")
+def require_field(name: str, prefix: str = "config.") -> None:
+    """UsageError unless the name is a field's; the prefix is what the user writes before it."""
+    require(name in SCHEMA, f"{prefix}{name} is not a config field: {nearest(name, SCHEMA, prefix)}")
 
 
 def wrong_type(name: str, value: Any) -> str:

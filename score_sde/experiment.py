@@ -172,7 +172,7 @@ class Experiment:
 
 
 def load_images(config: Config) -> Images:
-    """The config's images; UsageError where they are missing, malformed or of another size. Does not need jax."""
+    """The config's images; UsageError where they are missing, malformed or of another size."""
     images = IMAGES[config.data.name](config.data)
     size = config.data.image_size
     expected = (size, size, config.data.num_channels)

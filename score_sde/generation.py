@@ -36,11 +36,11 @@ class Generator:
 
     def __call__(self, params: Any, count: int, *, show: bool = True) -> Generated:
         """Samples 0 .. count - 1 of sampling.seed, in batches of sampling.batch_size."""
-        size, key = self._config.sampling.batch_size, root_key(self._config.sampling.seed)
-        params, images, evaluations = replicate(params), [], []
+        size, images, evaluations = self._config.sampling.batch_size, [], []
+        params, key = replicate((params, root_key(self._config.sampling.seed)))
         with Progress("sampling", count, "samples", show=show) as progress:
             for first in range(0, count, size):
-                x, nfe = self._draw(params, replicate(key), spread(positions(first, size)))
+                x, nfe = self._draw(params, key, spread(positions(first, size)))
                 used = min(size, count - first)
                 images.append(np.asarray(x)[:used])
                 evaluations.append((used, int(nfe)))

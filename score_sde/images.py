@@ -6,6 +6,8 @@ import pathlib
 import numpy as np
 from PIL import Image
 
+from score_sde.files import whole
+
 GRID = 100
 """At most so many images are shown in a run's grids."""
 
@@ -28,9 +30,9 @@ def grid(images: np.ndarray, columns: int | None = None, padding: int = 2, min_s
     return Image.fromarray(canvas[..., 0] if channels < 3 else canvas[..., :3])
 
 
-def save_grid(path: pathlib.Path, images: np.ndarray, columns: int | None = None) -> None:
-    """Write a grid as PNG, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_suffix(".tmp.png")
-    grid(images, columns).save(unfinished)
-    unfinished.replace(path)
+def save_grid(path: pathlib.Path, images: np.ndarray, columns: int | None = None) -> Image.Image:
+    """Write a grid as PNG, whole or not at all, and return it."""
+    picture = grid(images, columns)
+    with whole(path) as unfinished:
+        picture.save(unfinished)
+    return picture

@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import sys
+from contextlib import closing
 
 import jax
 import numpy as np
@@ -13,6 +14,7 @@ from score_sde.config import Config
 from score_sde.errors import require
 from score_sde.evaluation.two_sample import two_sample
 from score_sde.experiment import Experiment, build
+from score_sde.files import whole
 from score_sde.generation import Generated, Generator
 from score_sde.images import GRID, save_grid
 from score_sde.training.loop import NonFiniteLoss, Stopped
@@ -63,15 +65,14 @@ def finish(experiment: Experiment, generator: Generator, state: TrainState, work
 def sample(config: Config, workdir: Workdir, overwrite: bool = False) -> int:
     """Draw sampling.num_samples samples with the newest checkpoint's EMA weights; returns the exit code."""
     experiment = build(config)
-    checkpoints = Checkpoints(workdir.checkpoints, config.checkpoint.keep)
-    state, meta = checkpoints.restore(experiment.abstract_state())
-    checkpoints.close()
-    settings = {"sampling": config.sampling.to_dict(), "step": meta["step"]}
     c = config.sampling
     folder = workdir.samples / f"{c.solver}-{c.num_steps}-seed{c.seed}"
-    if _is_done(folder, settings, overwrite):
-        print(f"{folder} already holds these samples")
-        return 0
+    with closing(Checkpoints(workdir.checkpoints, config.checkpoint.keep)) as checkpoints:
+        settings = {"sampling": c.to_dict(), "step": checkpoints.latest_step()}
+        if _is_done(folder, settings, overwrite):
+            print(f"{folder} already holds these samples")
+            return 0
+        state, _ = checkpoints.restore(experiment.abstract_state())
     generated = Generator(experiment)(state.ema, c.num_samples)
     _write_samples(folder, generated, settings)
     print(f"{c.num_samples} samples of {generated.evaluations:.0f} network evaluations each in {folder}")
@@ -98,10 +99,8 @@ def _is_done(folder: pathlib.Path, settings: dict, overwrite: bool) -> bool:
 
 def _write_samples(folder: pathlib.Path, generated: Generated, settings: dict) -> None:
     """The samples first and whole, settings.json last: where it stands, the folder is complete."""
-    folder.mkdir(parents=True, exist_ok=True)
     (folder / "settings.json").unlink(missing_ok=True)
-    unfinished = folder / "samples.tmp.npz"
-    np.savez_compressed(unfinished, samples=generated.images)
-    unfinished.replace(folder / "samples.npz")
+    with whole(folder / "samples.npz") as unfinished:
+        np.savez_compressed(unfinished, samples=generated.images)
     save_grid(folder / "grid.png", generated.images[:GRID])
     write_json(folder / "settings.json", {**settings, "evaluations": generated.evaluations})

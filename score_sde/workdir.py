@@ -2,7 +2,6 @@
 
 import importlib.metadata
 import json
-import os
 import pathlib
 import platform
 import tempfile
@@ -10,6 +9,7 @@ from typing import Any
 
 from score_sde.config import SCHEMA, Config, differing_fields, flatten
 from score_sde.errors import UsageError, require
+from score_sde.files import whole
 
 PACKAGES = ("score-sde", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
@@ -98,7 +98,5 @@ def versions() -> dict[str, str]:
 
 def write_json(path: pathlib.Path, value: Any) -> None:
     """Write JSON, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(path.name + ".tmp")
-    unfinished.write_text(json.dumps(value, indent=2) + "\n")
-    os.replace(unfinished, path)
+    with whole(path) as unfinished:
+        unfinished.write_text(json.dumps(value, indent=2) + "\n")

@@ -11,6 +11,7 @@ ROOT = pathlib.Path(__file__).parent.parent / "score_sde"
 
 ORDER = [
     "errors",
+    "files",
     "typing",
     "rng",
     "networks",
@@ -41,7 +42,7 @@ ORDER = [
 ]
 """From the bottom up; a module imports those before it, and its own package."""
 
-FREE_OF_JAX = {"errors", "config", "workdir", "main", "data.sources", "images", "progress", "evaluation"}
+FREE_OF_JAX = {"errors", "files", "config", "workdir", "main", "data.sources", "images", "progress", "evaluation"}
 ALLOWED = {  # package -> the layers that may import it
     "optax": {"training.optimizer"},
     "orbax": {"checkpoint"},

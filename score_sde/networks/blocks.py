@@ -1,5 +1,7 @@
 """Residual and resampling blocks of NCSN++ and DDPM++."""
 
+from collections.abc import Callable
+
 import flax.linen as nn
 import jax.numpy as jnp
 
@@ -28,6 +30,28 @@ def resample_2d(x: Array, direction: str, fir_kernel: FirKernel | None) -> Array
     return naive_downsample_2d(x) if fir_kernel is None else downsample_2d(x, fir_kernel)
 
 
+def _branch(
+    block: "ResnetBlockBigGANpp | ResnetBlockDDPMpp",
+    x: Array,
+    temb: Array | None,
+    keys: Keys | None,
+    resample: Callable[[Array], Array] = lambda h: h,
+) -> Array:
+    """The residual branch of both blocks: norm, resample, conv, + temb, norm, dropout, conv, all submodules of `block`.
+
+    x [B, H, W, C], temb [B, E] or None, dropout keys [B] or None -> [B, H', W', features].
+    """
+    act, features = activation(block.nonlinearity), block.features or x.shape[-1]
+    common = {"dtype": block.dtype, "loop_safe": block.loop_safe}
+    h = resample(act(GroupNorm(name="GroupNorm_0")(x)))
+    h = Conv(features, **common, name="Conv_0")(h)
+    if temb is not None:
+        h = h + channel_vector(Dense(features, dtype=block.dtype, name="Dense_0")(act(temb)))
+    h = act(GroupNorm(name="GroupNorm_1")(h))
+    h = Dropout(block.dropout, name="Dropout_0")(h, keys)
+    return Conv(features, kernel_init=ddpm_init(block.init_scale), **common, name="Conv_1")(h)
+
+
 class ResnetBlockBigGANpp(nn.Module):
     """Residual block that resamples both branches if `resample` is "up" or "down" (BigGAN).
 
@@ -47,19 +71,12 @@ class ResnetBlockBigGANpp(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, temb: Array | None = None, keys: Keys | None = None) -> Array:
-        act, features = activation(self.nonlinearity), self.features or x.shape[-1]
-        common = {"dtype": self.dtype, "loop_safe": self.loop_safe}
-        h = act(GroupNorm(name="GroupNorm_0")(x))
-        if self.resample != "none":
-            h, x = (resample_2d(v, self.resample, self.fir_kernel) for v in (h, x))
-        h = Conv(features, **common, name="Conv_0")(h)
-        if temb is not None:
-            h = h + channel_vector(Dense(features, dtype=self.dtype, name="Dense_0")(act(temb)))
-        h = act(GroupNorm(name="GroupNorm_1")(h))
-        h = Dropout(self.dropout, name="Dropout_0")(h, keys)
-        h = Conv(features, kernel_init=ddpm_init(self.init_scale), **common, name="Conv_1")(h)
+        features = self.features or x.shape[-1]
+        resample = lambda v: v if self.resample == "none" else resample_2d(v, self.resample, self.fir_kernel)
+        h = _branch(self, x, temb, keys, resample)
+        x = resample(x)
         if x.shape[-1] != features or self.resample != "none":
-            x = Conv(features, 1, **common, name="Conv_2")(x)
+            x = Conv(features, 1, dtype=self.dtype, loop_safe=self.loop_safe, name="Conv_2")(x)
         return (x + h) / 2**0.5 if self.skip_rescale else x + h
 
 
@@ -81,17 +98,10 @@ class ResnetBlockDDPMpp(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, temb: Array | None = None, keys: Keys | None = None) -> Array:
-        act, features = activation(self.nonlinearity), self.features or x.shape[-1]
-        common = {"dtype": self.dtype, "loop_safe": self.loop_safe}
-        h = act(GroupNorm(name="GroupNorm_0")(x))
-        h = Conv(features, **common, name="Conv_0")(h)
-        if temb is not None:
-            h = h + channel_vector(Dense(features, dtype=self.dtype, name="Dense_0")(act(temb)))
-        h = act(GroupNorm(name="GroupNorm_1")(h))
-        h = Dropout(self.dropout, name="Dropout_0")(h, keys)
-        h = Conv(features, kernel_init=ddpm_init(self.init_scale), **common, name="Conv_1")(h)
+        features = self.features or x.shape[-1]
+        h = _branch(self, x, temb, keys)
         if x.shape[-1] != features and self.conv_shortcut:
-            x = Conv(features, **common, name="Conv_2")(x)
+            x = Conv(features, dtype=self.dtype, loop_safe=self.loop_safe, name="Conv_2")(x)
         elif x.shape[-1] != features:
             x = NIN(features, dtype=self.dtype, name="NIN_0")(x)
         return (x + h) / 2**0.5 if self.skip_rescale else x + h

@@ -7,23 +7,16 @@ runs can be replayed. Source: Song et al. 2021, appendices E to G, and their sam
 
 import abc
 import dataclasses
-from typing import Generic, NamedTuple, TypeVar
+from typing import Generic, TypeVar
 
 import jax
 import jax.numpy as jnp
 
 from score_sde.sde import SDE, VE, VP, SubVP, reverse
+from score_sde.solvers.base import Step
 from score_sde.solvers.langevin import langevin_step
 from score_sde.solvers.rk45 import RK45
 from score_sde.typing import Array, ScoreFn, expand
-
-
-class Update(NamedTuple):
-    """x and x before its noise."""
-
-    x: Array
-    mean: Array
-
 
 S = TypeVar("S", bound=SDE)
 
@@ -47,7 +40,7 @@ class Discretization(abc.ABC, Generic[S]):
         """The factor of the Langevin step size [B]: 1 - beta_i, or 1 under VE."""
 
     @abc.abstractmethod
-    def ancestral(self, score: ScoreFn, x: Array, t: Array, z: Array) -> Update:
+    def ancestral(self, score: ScoreFn, x: Array, t: Array, z: Array) -> Step:
         """The ancestral predictor."""
 
 
@@ -69,10 +62,10 @@ class DiscreteVP(Discretization[VP]):
     def langevin_scale(self, t: Array) -> Array:
         return 1 - self.betas()[self.index(t)]
 
-    def ancestral(self, score: ScoreFn, x: Array, t: Array, z: Array) -> Update:
+    def ancestral(self, score: ScoreFn, x: Array, t: Array, z: Array) -> Step:
         beta = expand(self.betas()[self.index(t)], x)
         mean = (x + beta * score(x, t)) / jnp.sqrt(1 - beta)
-        return Update(mean + jnp.sqrt(beta) * z, mean)
+        return Step(mean + jnp.sqrt(beta) * z, mean)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,7 +81,7 @@ class DiscreteSubVP(Discretization[SubVP]):
     def langevin_scale(self, t: Array) -> Array:
         return 1 - _betas(self.sde, self.num_scales)[self.index(t)]
 
-    def ancestral(self, score: ScoreFn, x: Array, t: Array, z: Array) -> Update:
+    def ancestral(self, score: ScoreFn, x: Array, t: Array, z: Array) -> Step:
         raise NotImplementedError("the reference has no ancestral predictor for sub-VP: use solvers.Ancestral")
 
 
@@ -116,11 +109,11 @@ class DiscreteVE(Discretization[VE]):
     def langevin_scale(self, t: Array) -> Array:
         return jnp.ones_like(t)
 
-    def ancestral(self, score: ScoreFn, x: Array, t: Array, z: Array) -> Update:
+    def ancestral(self, score: ScoreFn, x: Array, t: Array, z: Array) -> Step:
         sigma, below = self._levels(t)
         mean = x + expand(sigma**2 - below**2, x) * score(x, t)
         std = jnp.sqrt(below**2 * (sigma**2 - below**2) / sigma**2)
-        return Update(mean + expand(std, x) * z, mean)
+        return Step(mean + expand(std, x) * z, mean)
 
 
 def _betas(sde: VP | SubVP, num_scales: int) -> Array:
@@ -131,7 +124,7 @@ class Predictor(abc.ABC):
     """One predictor update at t [B] given its noise; it moves x by one level."""
 
     @abc.abstractmethod
-    def __call__(self, chain: Discretization, score: ScoreFn, x: Array, t: Array, z: Array) -> Update:
+    def __call__(self, chain: Discretization, score: ScoreFn, x: Array, t: Array, z: Array) -> Step:
         """x one level lower."""
 
 
@@ -141,10 +134,10 @@ class EulerMaruyama(Predictor):
 
     probability_flow: bool = False
 
-    def __call__(self, chain: Discretization, score: ScoreFn, x: Array, t: Array, z: Array) -> Update:
+    def __call__(self, chain: Discretization, score: ScoreFn, x: Array, t: Array, z: Array) -> Step:
         backward = reverse(chain.sde, score, churn=0.0 if self.probability_flow else 1.0)
         mean = x - backward.drift(x, t) / chain.num_scales
-        return Update(mean + expand(backward.diffusion(t) * (1 / chain.num_scales) ** 0.5, x) * z, mean)
+        return Step(mean + expand(backward.diffusion(t) * (1 / chain.num_scales) ** 0.5, x) * z, mean)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,17 +146,17 @@ class ReverseDiffusion(Predictor):
 
     probability_flow: bool = False
 
-    def __call__(self, chain: Discretization, score: ScoreFn, x: Array, t: Array, z: Array) -> Update:
+    def __call__(self, chain: Discretization, score: ScoreFn, x: Array, t: Array, z: Array) -> Step:
         f, g = chain.discretize(x, t)
         mean = x - f + expand(g**2, x) * score(x, t) * (0.5 if self.probability_flow else 1.0)
-        return Update(mean if self.probability_flow else mean + expand(g, x) * z, mean)
+        return Step(mean if self.probability_flow else mean + expand(g, x) * z, mean)
 
 
 @dataclasses.dataclass(frozen=True)
 class Ancestral(Predictor):
     """The chain's own ancestral update."""
 
-    def __call__(self, chain: Discretization, score: ScoreFn, x: Array, t: Array, z: Array) -> Update:
+    def __call__(self, chain: Discretization, score: ScoreFn, x: Array, t: Array, z: Array) -> Step:
         return chain.ancestral(score, x, t, z)
 
 
@@ -171,15 +164,15 @@ class Ancestral(Predictor):
 class NoPredictor(Predictor):
     """Leaves x alone, and with it the final denoising without effect, as published."""
 
-    def __call__(self, chain: Discretization, score: ScoreFn, x: Array, t: Array, z: Array) -> Update:
-        return Update(x, x)
+    def __call__(self, chain: Discretization, score: ScoreFn, x: Array, t: Array, z: Array) -> Step:
+        return Step(x, x)
 
 
 class Corrector(abc.ABC):
     """One corrector update at t [B] given its noise."""
 
     @abc.abstractmethod
-    def __call__(self, chain: Discretization, score: ScoreFn, x: Array, t: Array, z: Array) -> Update:
+    def __call__(self, chain: Discretization, score: ScoreFn, x: Array, t: Array, z: Array) -> Step:
         """x at the same level."""
 
 
@@ -189,11 +182,11 @@ class Langevin(Corrector):
 
     snr: float
 
-    def __call__(self, chain: Discretization, score: ScoreFn, x: Array, t: Array, z: Array) -> Update:
+    def __call__(self, chain: Discretization, score: ScoreFn, x: Array, t: Array, z: Array) -> Step:
         gradient = score(x, t)
         norm = lambda v: jnp.mean(jnp.linalg.norm(v.reshape(len(v), -1), axis=-1))
         size = 2 * chain.langevin_scale(t) * (self.snr * norm(z) / norm(gradient)) ** 2
-        return Update(*langevin_step(x, gradient, z, size)[:2])
+        return langevin_step(x, gradient, z, size)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -202,9 +195,9 @@ class AnnealedLangevin(Corrector):
 
     snr: float
 
-    def __call__(self, chain: Discretization, score: ScoreFn, x: Array, t: Array, z: Array) -> Update:
+    def __call__(self, chain: Discretization, score: ScoreFn, x: Array, t: Array, z: Array) -> Step:
         size = 2 * chain.langevin_scale(t) * (self.snr * chain.sde.sigma(t)) ** 2
-        return Update(*langevin_step(x, score(x, t), z, size)[:2])
+        return langevin_step(x, score(x, t), z, size)
 
 
 def predictor_corrector(
@@ -224,7 +217,7 @@ def predictor_corrector(
     t_i = linspace(T, t_min, N); at each, the corrections, then the predictor; the last predictor's mean if denoise.
     """
 
-    def body(carry: Update, inputs: tuple[Array, Array, Array]) -> tuple[Update, None]:
+    def body(carry: Step, inputs: tuple[Array, Array, Array]) -> tuple[Step, None]:
         t, z, zs = inputs
         t = jnp.broadcast_to(t, x.shape[:1])
         correct = lambda y, z: (y if corrector is None else corrector(chain, score, y, t, z).x, None)
@@ -232,7 +225,7 @@ def predictor_corrector(
         return predictor(chain, score, y, t, z), None
 
     grid = jnp.linspace(chain.sde.T, t_min, chain.num_scales)
-    last, _ = jax.lax.scan(body, Update(x, x), (grid, predictor_noise, corrector_noise))
+    last, _ = jax.lax.scan(body, Step(x, x), (grid, predictor_noise, corrector_noise))
     return last.mean if denoise else last.x
 
 

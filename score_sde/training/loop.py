@@ -5,14 +5,14 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any
 
 from score_sde.checkpoint import Checkpoints
 from score_sde.data.stream import Stream
 from score_sde.experiment import Experiment
 from score_sde.generation import Generator
-from score_sde.images import GRID, grid, save_grid
+from score_sde.images import GRID, save_grid
 from score_sde.parallel import check_batch_size
 from score_sde.progress import Progress
 from score_sde.training.metrics import MetricsLog, Pending
@@ -59,12 +59,11 @@ def _completed(experiment: Experiment, workdir: Workdir) -> TrainState | None:
     """The newest state, if it is training.num_steps old or older."""
     if not workdir.checkpoints.exists():
         return None
-    checkpoints = Checkpoints(workdir.checkpoints)
-    step, state = checkpoints.latest_step(), None
-    if step is not None and step >= experiment.config.training.num_steps:
-        state, _ = checkpoints.restore(experiment.abstract_state())
-    checkpoints.close()
-    return state
+    with closing(Checkpoints(workdir.checkpoints)) as checkpoints:
+        step = checkpoints.latest_step()
+        if step is None or step < experiment.config.training.num_steps:
+            return None
+        return checkpoints.restore(experiment.abstract_state())[0]
 
 
 class _Run:
@@ -158,8 +157,8 @@ class _Run:
     def _draw_grid(self) -> None:
         average = self.experiment.strategy.fetch_state(self.state.ema)
         images = self.generator(average, min(self.config.sampling.num_samples, GRID), show=False).images
-        save_grid(self.workdir.samples / f"step_{self.step:08d}.png", images)
-        self.log.add_image("samples", grid(images), self.step)
+        picture = save_grid(self.workdir.samples / f"step_{self.step:08d}.png", images)
+        self.log.add_image("samples", picture, self.step)
         self.log.restart_clock()
 
     def _close(self) -> None:

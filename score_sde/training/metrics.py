@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import pathlib
 import time
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 from tensorboardX import SummaryWriter
 
+from score_sde.files import whole
 from score_sde.training.step import Metrics
 
 Pending = list[tuple[float, float, float]]
@@ -99,6 +99,5 @@ def _truncate(path: pathlib.Path, step: int) -> None:
                 kept.append(line + "\n")
         except (ValueError, KeyError, TypeError):
             break
-    unfinished = path.with_name(path.name + ".tmp")
-    unfinished.write_text("".join(kept))
-    os.replace(unfinished, path)
+    with whole(path) as unfinished:
+        unfinished.write_text("".join(kept))
