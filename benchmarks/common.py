@@ -18,8 +18,9 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from score_sde.config import CHOICES, Config, load, require_field, validate, wrong_type
+from score_sde.config import Config, load, require_field, wrong_type
 from score_sde.errors import UsageError, require
+from score_sde.validation import CHOICES, validate
 from score_sde.workdir import versions, write_json
 
 if TYPE_CHECKING:

@@ -1,7 +1,6 @@
-"""Configuration: the defaults, which are the schema, and every check that can be made before jax is imported."""
+"""Configuration: the defaults, which are the schema, and the reading of config files. What is valid: validation.py."""
 
 import difflib
-import math
 import pathlib
 import runpy
 import traceback
@@ -9,7 +8,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from score_sde.errors import UsageError, require, require_increasing
+from score_sde.errors import UsageError, require
 
 Config = Any
 """A ConfigDict of the fields of `default`; they exist at run time alone, so type checkers know none of them."""
@@ -20,7 +19,16 @@ def default() -> Config:
     return ConfigDict(
         {
             "seed": 42,
-            "sde": {"name": "vp", "beta_min": 0.1, "beta_max": 20.0, "sigma_min": 0.01, "sigma_max": 50.0},
+            "sde": {
+                "name": "vp",
+                "beta_min": 0.1,
+                "beta_max": 20.0,
+                "sigma_min": 0.01,
+                "sigma_max": 50.0,
+                "discrete": False,
+                "num_scales": 1000,
+                "schedule": "linear",
+            },
             "network": {
                 "name": "ncsnpp",
                 "nf": 128,
@@ -42,11 +50,13 @@ def default() -> Config:
                 "fourier_scale": 16.0,
                 "scale_by_sigma": False,
                 "nonlinearity": "swish",
+                "interpolation": "bilinear",
             },
-            "parametrization": {"prediction": "noise", "label": "time"},
+            "parametrization": {"prediction": "noise", "label": "time", "learned_variance": False},
             "data": {
                 "name": "digits",
                 "path": "",
+                "category": "",
                 "image_size": 8,
                 "num_channels": 1,
                 "centered": True,
@@ -58,6 +68,9 @@ def default() -> Config:
                 "batch_size": 128,
                 "steps_per_call": 1,
                 "compute_dtype": "float32",
+                "objective": "denoising",
+                "projections": 1,
+                "bound_weight": 1e-3,
                 "weighting": "simple",
                 "times": "uniform",
                 "stratified": False,
@@ -81,10 +94,12 @@ def default() -> Config:
                 "corrector_steps": 1,
                 "snr": 0.16,
                 "churn": 1.0,
+                "variance": "small",
                 "num_steps": 1000,
                 "times": "uniform",
                 "t_min": 1e-3,
                 "denoise": True,
+                "reference": False,
                 "rtol": 1e-5,
                 "atol": 1e-5,
                 "num_samples": 64,
@@ -97,45 +112,6 @@ def default() -> Config:
         }
     )
 
-
-CHOICES = {
-    "sde.name": ("vp", "subvp", "ve"),
-    "network.name": ("ncsnpp",),
-    "network.resblock_type": ("biggan", "ddpm"),
-    "network.progressive": ("none", "output_skip", "residual"),
-    "network.progressive_input": ("none", "input_skip", "residual"),
-    "network.progressive_combine": ("sum", "cat"),
-    "network.embedding_type": ("fourier", "positional"),
-    "network.nonlinearity": ("swish", "relu", "elu", "lrelu"),
-    "parametrization.prediction": ("noise", "score", "denoiser", "velocity"),
-    "parametrization.label": ("time", "sigma"),
-    "data.name": ("digits", "array"),
-    "training.compute_dtype": ("float32", "bfloat16"),
-    "training.weighting": ("simple", "likelihood"),
-    "training.times": ("uniform", "likelihood"),
-    "parallel.strategy": ("pmap",),
-    "sampling.solver": ("euler_maruyama", "reverse_diffusion", "ancestral", "euler", "rk45"),
-    "sampling.corrector": ("none", "langevin", "annealed_langevin"),
-    "sampling.times": ("uniform", "quadratic", "log_snr"),
-}
-
-AT_LEAST_ONE = (
-    "network.nf", "network.num_res_blocks", "data.image_size", "data.num_channels", "training.num_steps",
-    "training.batch_size", "training.steps_per_call", "sampling.num_steps", "sampling.num_samples",
-    "sampling.batch_size", "sampling.corrector_steps", "checkpoint.every", "checkpoint.keep", "logging.every",
-)  # fmt: skip
-
-POSITIVE = (
-    "optimizer.learning_rate", "optimizer.eps", "training.t_min", "sampling.t_min", "sampling.snr", "sampling.rtol",
-    "sampling.atol",
-)  # fmt: skip
-
-NOT_NEGATIVE = (
-    "seed", "sampling.seed", "optimizer.weight_decay", "optimizer.warmup", "sampling.churn",
-    "evaluation.final_samples", "logging.samples_every",
-)  # fmt: skip
-
-FRACTIONS = ("network.dropout", "optimizer.beta1", "optimizer.beta2", "ema.decay")
 
 TYPES = {
     int: "an integer",
@@ -212,117 +188,3 @@ def load(path: str) -> Config:
 def one_line(error: BaseException) -> str:
     """An error's message on one line."""
     return " ".join(str(error).split())
-
-
-def validate(config: Config) -> None:
-    """Raise UsageError for the first thing that is wrong with the config; imports nothing heavy."""
-    flat = flatten(config)
-    _check_types(flat)
-    for name, choices in CHOICES.items():
-        require(flat[name] in choices, f"{name}={flat[name]!r} is unknown: {nearest(flat[name], choices)}")
-    for names, holds, rule in (
-        (AT_LEAST_ONE, lambda v: v >= 1, "at least 1"),
-        (POSITIVE, lambda v: v > 0, "positive"),
-        (NOT_NEGATIVE, lambda v: v >= 0, "0 or more"),
-        (FRACTIONS, lambda v: 0 <= v < 1, "in [0, 1)"),
-    ):
-        for name in names:
-            require(holds(flat[name]), f"{name}={flat[name]} must be {rule}: give it another value")
-    for name in ("seed", "sampling.seed"):
-        require(flat[name] < 2**32, f"{name}={flat[name]} has more than 32 bits: choose one below {2**32}")
-    require(
-        config.evaluation.final_samples != 1, "evaluation.final_samples=1 has no covariance: give it 0, or 2 or more"
-    )
-    require_increasing("sde.beta_min", config.sde.beta_min, "sde.beta_max", config.sde.beta_max)
-    require_increasing("sde.sigma_min", config.sde.sigma_min, "sde.sigma_max", config.sde.sigma_max)
-    for section in ("training", "sampling"):
-        t_min = config[section].t_min
-        require(t_min < 1, f"{section}.t_min={t_min} must be below the SDE's final time 1: try 1e-3")
-    if config.data.name == "array":
-        require(config.data.path, "data.path is empty: name an .npy or .npz file of uint8 images [N, H, W, C]")
-    require(
-        config.sampling.solver != "rk45" or config.sampling.corrector == "none",
-        f"sampling.corrector={config.sampling.corrector!r} does not go with the adaptive sampling.solver='rk45':"
-        " set the corrector to 'none' or choose a fixed-grid solver",
-    )
-    require(
-        config.optimizer.grad_clip != 0,
-        "optimizer.grad_clip=0.0 would make every gradient zero: give it a norm above 0, or a negative number for none",
-    )
-    _check_label(config)
-    _check_resolutions(config)
-    _check_groups(config)
-
-
-def _check_types(flat: dict[str, Any]) -> None:
-    for name in flat:
-        require_field(name)
-    for name, expected in SCHEMA.items():
-        require(name in flat, f"{name} is missing from the config: build it from score_sde.config.default()")
-        value, kind = flat[name], type(expected)
-        accepted = (int, float) if kind is float else kind
-        right = isinstance(value, accepted) and isinstance(value, bool) == (kind is bool)
-        if right and kind is tuple:
-            right = all(isinstance(v, int) and not isinstance(v, bool) for v in value)
-        if right and kind is float:
-            right = math.isfinite(value)
-        require(right, wrong_type(name, value))
-
-
-def _check_label(config: Config) -> None:
-    network, label = config.network, config.parametrization.label
-    if network.embedding_type == "fourier":
-        require(
-            label == "sigma",
-            f"parametrization.label={label!r} does not suit network.embedding_type='fourier', "
-            "which takes the logarithm of sigma: set parametrization.label='sigma'",
-        )
-
-
-def _check_resolutions(config: Config) -> None:
-    size, levels = config.data.image_size, len(config.network.ch_mult)
-    require(levels >= 1, "network.ch_mult=() has no level: give one multiplier per resolution, such as (1, 2)")
-    require(all(m >= 1 for m in config.network.ch_mult), f"network.ch_mult={config.network.ch_mult} must be positive")
-    require(
-        size % 2 ** (levels - 1) == 0,
-        f"data.image_size={size} cannot be halved {levels - 1} times, as the {levels} entries of network.ch_mult"
-        f" ask: use a multiple of {2 ** (levels - 1)} or fewer entries",
-    )
-    resolutions = [size >> i for i in range(levels)]
-    for resolution in config.network.attn_resolutions:
-        require(
-            resolution in resolutions,
-            f"network.attn_resolutions contains {resolution}, which never occurs: choose from {resolutions}",
-        )
-    kernel = config.network.fir_kernel
-    require(len(kernel) >= 1 and sum(kernel) != 0, f"network.fir_kernel={kernel} needs entries whose sum is not zero")
-
-
-def _check_groups(config: Config) -> None:
-    for channels in _normalised_channels(config.network):
-        groups = min(channels // 4, 32)
-        require(
-            groups > 0 and channels % groups == 0,
-            f"network.nf={config.network.nf} with ch_mult={config.network.ch_mult} makes a layer of {channels}"
-            f" channels, which GroupNorm cannot divide into min(channels // 4, 32) = {groups} groups:"
-            " use an nf that is a multiple of 4, of 32 above 128 channels",
-        )
-
-
-def _normalised_channels(network: Config) -> list[int]:
-    """The channel counts that NCSN++ normalises, its skip connections included, in order."""
-    widths = [network.nf * m for m in network.ch_mult]
-    doubled = network.progressive_input == "input_skip" and network.progressive_combine == "cat"
-    skips, seen = [network.nf], []
-    for level, width in enumerate(widths):
-        for _ in range(network.num_res_blocks):
-            seen += [skips[-1], width]
-            skips.append(width)
-        if level < len(widths) - 1:
-            skips.append(2 * width if doubled else width)
-    current = skips[-1]
-    for width in reversed(widths):
-        for _ in range(network.num_res_blocks + 1):
-            seen += [current + skips.pop(), width]
-            current = width
-    return seen

@@ -1,61 +1,28 @@
-"""From a validated config to objects: the only place where a string becomes one."""
+"""From a validated config to an experiment: its objects, and the pure functions of parameters made of them."""
 
 import dataclasses
 import functools
-from collections.abc import Callable
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from score_sde import losses, parametrization, sde, solvers, times
-from score_sde.config import Config, validate
+from score_sde import losses, objects, parametrization, sde, solvers, variational
+from score_sde.config import Config
 from score_sde.data import augment
-from score_sde.data.sources import Images, array_file, digits
+from score_sde.data.sources import Images
 from score_sde.data.stream import Batch, Stream
 from score_sde.errors import require
-from score_sde.networks.ncsnpp import NCSNpp
-from score_sde.parallel import Pmap, Strategy
-from score_sde.rng import Purpose, child, example_keys, low_discrepancy, root_key
+from score_sde.parallel import Strategy
+from score_sde.rng import Purpose, child, example_keys, low_discrepancy, normal, root_key
 from score_sde.sampling import Samples, sample
+from score_sde.solvers import reference
 from score_sde.training.ema import EMA
 from score_sde.training.optimizer import Optimizer
 from score_sde.training.step import TrainState, TrainStep, initial_state, make_train_step
-from score_sde.typing import Array, Keys, ScoreFn
-
-SDES: dict[str, Callable[[Config], sde.SDE]] = {
-    "vp": lambda c: sde.vp(c.beta_min, c.beta_max),
-    "subvp": lambda c: sde.subvp(c.beta_min, c.beta_max),
-    "ve": lambda c: sde.ve(c.sigma_min, c.sigma_max),
-}
-NETWORKS = {"ncsnpp": NCSNpp}
-PREDICTIONS = {
-    "noise": parametrization.Noise(),
-    "score": parametrization.Score(),
-    "denoiser": parametrization.Denoiser(),
-    "velocity": parametrization.Velocity(),
-}
-LABELS = {"time": parametrization.time_label, "sigma": parametrization.sigma_label}
-WEIGHTINGS = {"simple": losses.simple, "likelihood": losses.likelihood}
-TIMES = {"uniform": losses.UniformTimes, "likelihood": losses.LikelihoodTimes}
-STRATEGIES: dict[str, Callable[[], Strategy]] = {"pmap": Pmap}
-SOLVERS: dict[str, Callable[[Config], solvers.Solver | solvers.AdaptiveSolver]] = {
-    "euler_maruyama": lambda c: solvers.EulerMaruyama(c.churn),
-    "reverse_diffusion": lambda c: solvers.ReverseDiffusion(),
-    "ancestral": lambda c: solvers.Ancestral(),
-    "euler": lambda c: solvers.Euler(),
-    "rk45": lambda c: solvers.RK45(c.rtol, c.atol),
-}
-CORRECTORS: dict[str, Callable[[Config], solvers.Corrector | None]] = {
-    "none": lambda c: None,
-    "langevin": lambda c: solvers.Langevin(c.snr, c.corrector_steps),
-    "annealed_langevin": lambda c: solvers.AnnealedLangevin(c.snr, c.corrector_steps),
-}
-GRIDS = {"uniform": times.uniform, "quadratic": times.quadratic, "log_snr": times.log_snr}
-IMAGES: dict[str, Callable[[Config], Images]] = {
-    "digits": lambda c: digits(),
-    "array": lambda c: array_file(c.path),
-}
+from score_sde.typing import Array, Keys, Network, ScoreFn
+from score_sde.validation import validate
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +31,7 @@ class Experiment:
 
     config: Config
     sde: sde.SDE
-    network: NCSNpp
+    network: nn.Module
     parametrization: parametrization.Parametrization
     optimizer: Optimizer
     ema: EMA
@@ -114,12 +81,24 @@ class Experiment:
 
         loop_safe chooses convolutions whose gradients are fast inside a loop on CPU (and have no forward mode).
         """
+        model = self.model(params, dropout_keys, loop_safe)
+        return lambda x, t: model(x, t)[0]
+
+    def model(self, params: Any, dropout_keys: Keys | None = None, loop_safe: bool = False) -> variational.Model:
+        """The score and, where the network learns variances, their fraction (posterior.Learned): one evaluation."""
+        apply = self._apply(params, dropout_keys, loop_safe)
+        if self.config.parametrization.learned_variance:
+            return self.parametrization.with_variance(apply, self.sde)
+        score = self.parametrization(apply, self.sde)
+        return lambda x, t: (score(x, t), None)
+
+    def _apply(self, params: Any, dropout_keys: Keys | None = None, loop_safe: bool = False) -> Network:
         network = self.network.clone(loop_safe=loop_safe)
 
         def apply(x: Array, label: Array, sigma: Array) -> Array:
             return network.apply({"params": params}, x, label, sigma, dropout_keys)  # pyright: ignore[reportReturnType]
 
-        return self.parametrization(apply, self.sde)
+        return apply
 
     def loss(self, params: Any, batch: Batch) -> Array:
         """The training loss of every example [B]: flip, dequantisation, t, z and dropout all from its position."""
@@ -132,16 +111,24 @@ class Experiment:
             dequantization=config.data.uniform_dequantization,
             centered=config.data.centered,
         )
+        u = low_discrepancy(key, jnp.asarray(batch.position)) if config.training.stratified else None
         dropout_keys = child(keys, Purpose.DROPOUT) if config.network.dropout else None
+        on_cpu, objective = jax.default_backend() == "cpu", config.training.objective
+        if objective in objects.BOUNDS:
+            model = self.model(params, dropout_keys, loop_safe=on_cpu)
+            return objects.BOUNDS[objective](config)(keys, model, self.sde, x0, u)
+        # The other objectives than the denoising one differentiate the score forwards.
+        score = self.score_of(params, dropout_keys, loop_safe=on_cpu and objective == "denoising")
         return losses.denoising_loss(
             keys,
-            self.score_of(params, dropout_keys, loop_safe=jax.default_backend() == "cpu"),
+            score,
             self.sde,
             x0,
-            weighting=WEIGHTINGS[config.training.weighting],
-            times=TIMES[config.training.times](config.training.t_min),
-            reduction=losses.mean if config.training.reduce_mean else losses.half_sum,
-            u=low_discrepancy(key, jnp.asarray(batch.position)) if config.training.stratified else None,
+            weighting=objects.WEIGHTINGS[config.training.weighting],
+            times=objects.TIMES[config.training.times](config),
+            reduction=objects.reduction(config),
+            objective=objects.OBJECTIVES[objective](config.training),
+            u=u,
         )
 
     def train_step(self) -> TrainStep:
@@ -150,32 +137,70 @@ class Experiment:
 
     def draw(self, params: Any, keys: Keys) -> Samples:
         """Samples [B, H, W, C] in the network's range as the config's `sampling` section says; pure, to be jitted."""
-        c = self.config.sampling
+        if self.config.sampling.reference:
+            return self._draw_reference(params, keys)
+        solver = self.solver(params)
         return sample(
             keys,
             self.score_of(params),
             self.sde,
             self.image_shape,
-            solver=self.solver(),
-            times=GRIDS[c.times](self.sde, c.t_min, c.num_steps),
-            denoise=c.denoise,
+            solver=solver,
+            times=self.times(),
+            denoise=self.config.sampling.denoise,
         )
 
-    def solver(self) -> solvers.Solver | solvers.AdaptiveSolver:
-        """The solver of the config's `sampling` section."""
+    def times(self) -> Array:
+        """The grid of the config's `sampling` section."""
+        grid = objects.GRIDS[self.config.sampling.times](self.config, self.sde)
+        # Where nothing but the corrector moves x, it must also be at work at T.
+        return jnp.concatenate([grid[:1], grid]) if self.config.sampling.solver == "none" else grid
+
+    def solver(self, params: Any = None) -> solvers.Solver | solvers.AdaptiveSolver:
+        """The solver of the config's `sampling` section; a learned variance needs the parameters."""
         c = self.config.sampling
-        predictor, corrector = SOLVERS[c.solver](c), CORRECTORS[c.corrector](c)
+        fraction = self.model(params)
+        variance = objects.VARIANCES[c.variance](lambda x, t: fraction(x, t)[1])  # pyright: ignore[reportArgumentType]
+        predictor, corrector = objects.SOLVERS[c.solver](c, variance), objects.CORRECTORS[c.corrector](c)
         if corrector is None:
             return predictor
-        assert isinstance(predictor, solvers.Solver)  # config.validate refuses a corrector behind an adaptive solver
+        assert isinstance(predictor, solvers.Solver)  # validation refuses a corrector behind an adaptive solver
         return solvers.PredictorCorrector(predictor, corrector)
+
+    def _draw_reference(self, params: Any, keys: Keys) -> Samples:
+        """Samples by the official code's arithmetic, and by its noise in law."""
+        c, chain = self.config.sampling, objects.CHAINS[self.config.sde.name](self.config.sde)
+        adaptive = c.solver == "rk45"
+        score = chain.score(self._apply(params), continuous=adaptive or not self.config.sde.discrete)
+        x = chain.sde.prior_sample(child(keys, Purpose.PRIOR), self.image_shape)
+        if adaptive:
+            flow = reference.probability_flow(chain, score, x, t_min=c.t_min, denoise=c.denoise, tolerance=c.rtol)
+            return Samples(*flow)
+        step_keys = child(keys, Purpose.STEPS)
+        drawn = reference.predictor_corrector(
+            chain,
+            score,
+            x,
+            objects.REFERENCE_PREDICTORS[c.solver](c),
+            objects.REFERENCE_CORRECTORS[c.corrector](c),
+            lambda i, j: normal(child(child(step_keys, i), j), self.image_shape),
+            corrections=c.corrector_steps,
+            t_min=c.t_min,
+            denoise=c.denoise,
+        )
+        return Samples(*drawn)
 
 
 def load_images(config: Config) -> Images:
     """The config's images; UsageError where they are missing, malformed or of another size."""
-    images = IMAGES[config.data.name](config.data)
     size = config.data.image_size
     expected = (size, size, config.data.num_channels)
+    require(
+        config.data.path or config.data.name == "digits",
+        f"data.path is empty, and data.name={config.data.name!r} is read from there: name an .npy or .npz file of uint8"
+        f" images [N, {size}, {size}, {config.data.num_channels}]",
+    )
+    images = objects.IMAGES[config.data.name](config.data)
     found = images.train.shape[1:]
     require(
         found == expected,
@@ -187,17 +212,15 @@ def load_images(config: Config) -> Images:
 def build(config: Config) -> Experiment:
     """Everything that a config names; raises UsageError for what is wrong with it."""
     validate(config)
-    options = {name: value for name, value in config.network.items() if name != "name"}
-    network = NETWORKS[config.network.name](
-        **options, centered=config.data.centered, dtype=jnp.dtype(config.training.compute_dtype)
-    )
-    prediction = PREDICTIONS[config.parametrization.prediction]
+    prediction = objects.PREDICTIONS[config.parametrization.prediction](config)
     return Experiment(
         config=config,
-        sde=SDES[config.sde.name](config.sde),
-        network=network,
-        parametrization=parametrization.Parametrization(prediction, LABELS[config.parametrization.label]),
+        sde=objects.SDES[config.sde.name](config.sde),
+        network=objects.NETWORKS[config.network.name](config),
+        parametrization=parametrization.Parametrization(
+            prediction, objects.LABELS[config.parametrization.label](config)
+        ),
         optimizer=Optimizer(**config.optimizer),
         ema=EMA(**config.ema),
-        strategy=STRATEGIES[config.parallel.strategy](),
+        strategy=objects.STRATEGIES[config.parallel.strategy](),
     )

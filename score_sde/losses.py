@@ -1,8 +1,9 @@
-"""Continuous denoising score matching for any linear SDE, score parametrization, weighting and law of t.
+"""Denoising score matching for any linear SDE, score parametrization, weighting and law of t.
 
 With x_t = alpha x_0 + sigma z the residual is r = sigma score(x_t, t) + z, and every loss here is
 weight(t) reduce(r^2): "simple" weights by 1 (lambda = sigma^2 on the score), "likelihood" by g^2 / sigma^2
 (lambda = g^2), which makes the loss a bound on the negative log-likelihood (Song et al. 2021b, arXiv 2101.09258).
+The other objectives of the literature put something else in the place of r^2 (score_matching.py).
 """
 
 import abc
@@ -11,6 +12,7 @@ from collections.abc import Callable
 
 import jax.numpy as jnp
 
+from score_sde.parametrization import Levels
 from score_sde.rng import Purpose, child, normal, uniform
 from score_sde.sde import SDE
 from score_sde.typing import Array, Keys, ScoreFn, expand, sum_per_example
@@ -20,6 +22,9 @@ Weighting = Callable[[SDE, Array], Array]
 
 Reduction = Callable[[Array], Array]
 """Squared residuals [B, ...] -> [B]."""
+
+Objective = Callable[[Keys, ScoreFn, Array, Array, Array, Array], Array]
+"""(keys [B], score, x_t [B, ...], t [B], sigma broadcasting against x_t, z [B, ...]) -> squared residuals [B, ...]."""
 
 
 def simple(sde: SDE, t: Array) -> Array:
@@ -80,14 +85,37 @@ class LikelihoodTimes(Times):
         return t, (first - last) / ((sde.T - self.t_min) * likelihood(sde, t))
 
 
+@dataclasses.dataclass(frozen=True)
+class LevelTimes(Times):
+    """Each of N discrete levels with equal probability, as SMLD and DDPM are trained."""
+
+    levels: Levels
+
+    def __call__(self, sde: SDE, u: Array) -> tuple[Array, Array]:
+        return self.levels.time(sde, jnp.floor(u * self.levels.num_scales)), jnp.ones_like(u)
+
+
+def draw(keys: Keys, sde: SDE, x0: Array, times: Times, u: Array | None = None) -> tuple[Array, Array, Array]:
+    """Times t [B], their ratio of densities [B] and noise z [B, ...], from the example's own key each.
+
+    u [B] in [0, 1) fixes the quantiles of t (rng.low_discrepancy gives stratified ones), None draws them independently.
+    """
+    t, ratio = times(sde, uniform(child(keys, Purpose.TIME)) if u is None else u)
+    return t, ratio, normal(child(keys, Purpose.NOISE), x0.shape[1:], x0.dtype)
+
+
+def denoising(keys: Keys | None, score: ScoreFn, x: Array, t: Array, sigma: Array, z: Array) -> Array:
+    """(sigma score(x_t, t) + z)^2, elementwise (Vincent 2011)."""
+    return (sigma * score(x, t) + z) ** 2
+
+
 def denoising_loss_at(
     score: ScoreFn, sde: SDE, x0: Array, t: Array, z: Array, *, weighting: Weighting, reduction: Reduction = mean
 ) -> Array:
     """The loss of every example at given times t [B] and noise z [B, ...]: weight(t) reduce((sigma s + z)^2) [B]."""
     centre, sigma = sde.marginal(x0, t)
     sigma = expand(sigma, x0)
-    residual = sigma * score(centre + sigma * z, t) + z
-    return weighting(sde, t) * reduction(residual**2)
+    return weighting(sde, t) * reduction(denoising(None, score, centre + sigma * z, t, sigma, z))
 
 
 def denoising_loss(
@@ -99,16 +127,16 @@ def denoising_loss(
     weighting: Weighting,
     times: Times,
     reduction: Reduction = mean,
+    objective: Objective = denoising,
     u: Array | None = None,
 ) -> Array:
-    """The denoising score matching loss of every example [B], t and z drawn from the example's own key.
+    """The score matching loss of every example [B], t, z and projections drawn from the example's own key.
 
-    loss_b = E weight(t) reduce((sigma(t) score(x_t, t) + z)^2), x_t = alpha x_0 + sigma z (Song et al. 2021, eq. 7).
-    keys [B]; x0 [B, ...]; u [B] in [0, 1) fixes the quantiles of t (rng.low_discrepancy gives stratified ones),
-    None draws them independently.
+    loss_b = E weight(t) reduce(r^2), r = sigma(t) score(x_t, t) + z, x_t = alpha x_0 + sigma z (Song et al. 2021,
+    eq. 7), or with another objective what it puts in the place of r^2. keys [B]; x0 [B, ...]; u as in `draw`.
     """
-    if u is None:
-        u = uniform(child(keys, Purpose.TIME))
-    t, ratio = times(sde, u)
-    z = normal(child(keys, Purpose.NOISE), x0.shape[1:], x0.dtype)
-    return ratio * denoising_loss_at(score, sde, x0, t, z, weighting=weighting, reduction=reduction)
+    t, ratio, z = draw(keys, sde, x0, times, u)
+    centre, sigma = sde.marginal(x0, t)
+    sigma = expand(sigma, x0)
+    squares = objective(keys, score, centre + sigma * z, t, sigma, z)
+    return ratio * weighting(sde, t) * reduction(squares)

@@ -1,7 +1,9 @@
 """The command line: flags, modes and exit codes. Nothing heavy is imported before the config is validated."""
 
+import os
 import pathlib
 import re
+import shlex
 import sys
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -9,21 +11,25 @@ from typing import Any, NamedTuple
 from absl import flags
 from ml_collections import config_flags
 
-from score_sde.config import Config, default, flatten, load, nearest, one_line, require_field, validate, wrong_type
+from score_sde.config import Config, default, flatten, load, nearest, one_line, require_field, wrong_type
 from score_sde.errors import UsageError, require
+from score_sde.validation import validate
 
-MODES = ("train", "sample")
-FLAGS = ("config", "workdir", "mode", "overwrite")
+MODES = ("train", "sample", "import")
+FLAGS = ("config", "workdir", "mode", "overwrite", "checkpoint")
 
 HELP = """\
-usage: python launch.py --config configs/digits.py [--workdir runs/digits] [--mode train|sample] [--overwrite]
-                        [--config.<section>.<field>=value ...]
+usage: python launch.py --config configs/digits.py [--workdir runs/digits] [--mode train|sample|import] [--overwrite]
+                        [--checkpoint path] [--config.<section>.<field>=value ...]
 
   --config     a Python file with get_config(), such as configs/digits.py
-  --workdir    where the run lives; runs/<config name> if not given
+  --workdir    where the run lives; if not given, runs/<path of the config below configs/>, without .py
   --mode       train (default): train, or resume what is in workdir, then draw samples
                sample: draw sampling.num_samples samples from the newest checkpoint
+               import: make a new workdir of another program's checkpoint, to sample from or to train on
   --overwrite  with --mode sample: replace samples of the same name drawn with other settings
+  --checkpoint with --mode import: a checkpoint of the official JAX or PyTorch code, a directory of them, or a directory
+               of a diffusers UNet2DModel
 
 exit codes: 0 done, 2 bad usage or config, 3 training stopped on a loss that is not finite,
             130 or 143 stopped by SIGINT or SIGTERM after a checkpoint was written
@@ -39,6 +45,9 @@ class Arguments(NamedTuple):
     workdir: pathlib.Path
     mode: str
     overwrite: bool
+    checkpoint: str
+    command: str
+    """The command line without the mode and what belongs to it."""
 
 
 def console() -> None:
@@ -66,21 +75,41 @@ def main(argv: Sequence[str]) -> int:
 def parse(argv: Sequence[str]) -> Arguments:
     """Parse flags and load the config file; UsageError for anything that does not fit."""
     own = flags.FlagValues()
-    for name, value in (("config", None), ("workdir", None), ("mode", "train")):
+    for name, value in (("config", None), ("workdir", None), ("mode", "train"), ("checkpoint", None)):
         flags.DEFINE_string(name, value, name, flag_values=own)
     flags.DEFINE_bool("overwrite", False, "overwrite", flag_values=own)
     fields = _parse_flags(own, argv, known_only=True)
     given: dict[str, Any] = {name: own[name].value for name in FLAGS}
-    path, workdir, mode, overwrite = (given[name] for name in FLAGS)
+    path, workdir, mode, overwrite, checkpoint = (given[name] for name in FLAGS)
     require(path, "--config is missing: name a config file, such as --config configs/digits.py")
     require(mode in MODES, f"--mode={mode} is unknown: {nearest(mode, MODES)}")
     require(workdir != "", "--workdir= is empty: name a directory, or leave it out for runs/<config name>")
     require(
         mode == "sample" or not overwrite,
-        f"--overwrite does not go with --mode={mode}, only with --mode=sample: to train anew, choose another --workdir",
+        f"--overwrite does not go with --mode={mode}, only with --mode=sample: choose another --workdir instead",
     )
+    _check_checkpoint(mode, checkpoint)
     config = _override(load(path), fields)
-    return Arguments(config, pathlib.Path(workdir or f"runs/{pathlib.Path(path).stem}"), mode, overwrite)
+    place = pathlib.Path(workdir or default_workdir(path))
+    command = shlex.join(["python", "launch.py", "--config", path, "--workdir", str(place), *fields[1:]])
+    return Arguments(config, place, mode, overwrite, checkpoint or "", command)
+
+
+def default_workdir(config: str) -> str:
+    """runs/<path below the innermost directory `configs`, without .py>; runs/<name> for a file outside of one."""
+    parts = pathlib.Path(os.path.normpath(config)).with_suffix("").parts
+    below = max((i + 1 for i, part in enumerate(parts[:-1]) if part == "configs"), default=len(parts) - 1)
+    return str(pathlib.Path("runs", *parts[below:]))
+
+
+def _check_checkpoint(mode: str, checkpoint: str | None) -> None:
+    if mode != "import":
+        require(checkpoint is None, f"--checkpoint={checkpoint} does not go with --mode={mode}: add --mode=import")
+        return
+    require(checkpoint, "--checkpoint is missing: name the file or directory to import, such as --checkpoint model.pth")
+    assert checkpoint is not None
+    exists = os.path.exists(os.path.expanduser(checkpoint))
+    require(exists, f"--checkpoint={checkpoint} does not exist: name the file or directory to import")
 
 
 def _override(config: Config, arguments: Sequence[str]) -> Config:
@@ -117,7 +146,10 @@ def _run(arguments: Arguments) -> int:
     from score_sde.workdir import Workdir
 
     workdir = Workdir(arguments.workdir)
-    workdir.check(arguments.config, trained=arguments.mode != "train")
+    if arguments.mode == "import":
+        workdir.check_new()
+    else:
+        workdir.check(arguments.config, trained=arguments.mode != "train")
     if arguments.mode == "train":
         from score_sde.parallel import check_batch_size  # jax and the devices, but not yet the slow rest
 
@@ -125,5 +157,9 @@ def _run(arguments: Arguments) -> int:
     from score_sde import modes
 
     modes.start_jax()
-    actions: dict[str, Any] = {"train": modes.train, "sample": modes.sample}
-    return actions[arguments.mode](arguments.config, workdir, arguments.overwrite)
+    actions: dict[str, Any] = {
+        "train": modes.train,
+        "sample": lambda config, workdir: modes.sample(config, workdir, arguments.overwrite),
+        "import": lambda config, workdir: modes.import_(config, workdir, arguments.checkpoint, arguments.command),
+    }
+    return actions[arguments.mode](arguments.config, workdir)

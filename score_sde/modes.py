@@ -17,6 +17,7 @@ from score_sde.experiment import Experiment, build
 from score_sde.files import whole
 from score_sde.generation import Generated, Generator
 from score_sde.images import GRID, save_grid
+from score_sde.importing import import_checkpoint
 from score_sde.training.loop import NonFiniteLoss, Stopped
 from score_sde.training.loop import train as train_loop
 from score_sde.training.step import TrainState
@@ -30,7 +31,7 @@ def start_jax() -> None:
         jax.config.update("jax_compilation_cache_dir", str(home / "score_sde" / "jax"))
 
 
-def train(config: Config, workdir: Workdir, overwrite: bool = False) -> int:
+def train(config: Config, workdir: Workdir) -> int:
     """Train or resume, then draw the final grid and figures; returns the exit code."""
     experiment = build(config)
     generator = Generator(experiment)
@@ -60,6 +61,15 @@ def finish(experiment: Experiment, generator: Generator, state: TrainState, work
         figures = two_sample(generated.images[:wanted], experiment.images.train, experiment.images.held_out)
         write_json(report, {"step": step, "evaluations": generated.evaluations, **figures.__dict__})
         print(figures)
+
+
+def import_(config: Config, workdir: Workdir, checkpoint: str, command: str) -> int:
+    """Import another program's checkpoint and tell what comes next: `command` with a mode; returns the exit code."""
+    experiment = build(config)
+    print(f"reading {checkpoint} ...", file=sys.stderr)
+    print(f"imported into {workdir.path}: {import_checkpoint(experiment, checkpoint, workdir)}")
+    print(f"next: {command} --mode sample")
+    return 0
 
 
 def sample(config: Config, workdir: Workdir, overwrite: bool = False) -> int:

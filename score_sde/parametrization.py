@@ -1,10 +1,11 @@
 """What a network's output means, and which noise label it is told: network <-> score.
 
-With x_t = alpha x_0 + sigma eps, four predictions are linear in one another given x_t:
+With x_t = alpha x_0 + sigma eps, the predictions are linear in one another given x_t:
     noise     eps   = -sigma score
     score             (NCSN++: the network is told sigma and divides by it itself)
     denoiser  x_0   = (x_t + sigma^2 score) / alpha                                   (Tweedie's formula)
     velocity  v     = (alpha eps - sigma x_0) / sqrt(alpha^2 + sigma^2)               (Salimans & Ho 2022)
+    posterior mean    E[x_s | x_t] = (x_t + b^2 score) / a, with x_t | x_s ~ N(a x_s, b^2 I) and s one level below t
 The velocity's root is 1 under VP; it keeps v of unit size under sub-VP and VE too.
 """
 
@@ -14,7 +15,7 @@ from collections.abc import Callable
 
 import jax.numpy as jnp
 
-from score_sde.sde import SDE
+from score_sde.sde import SDE, transition
 from score_sde.typing import Array, Network, ScoreFn, expand
 
 Label = Callable[[SDE, Array], Array]
@@ -22,36 +23,41 @@ Label = Callable[[SDE, Array], Array]
 
 
 class Prediction(abc.ABC):
-    """A pair of inverse maps; x, output and score are [B, ...], alpha and sigma broadcast against them."""
+    """A pair of inverse maps; x, output and score are [B, ...], t is [B]."""
 
     @abc.abstractmethod
-    def score(self, output: Array, x: Array, alpha: Array, sigma: Array) -> Array:
+    def score(self, output: Array, x: Array, sde: SDE, t: Array) -> Array:
         """The score that the network's output stands for."""
 
     @abc.abstractmethod
-    def output(self, score: Array, x: Array, alpha: Array, sigma: Array) -> Array:
+    def output(self, score: Array, x: Array, sde: SDE, t: Array) -> Array:
         """The output that stands for the score."""
+
+
+def _marginal(sde: SDE, t: Array, x: Array) -> tuple[Array, Array]:
+    """alpha and sigma, broadcasting against x."""
+    return expand(sde.alpha(t), x), expand(sde.sigma(t), x)
 
 
 @dataclasses.dataclass(frozen=True)
 class Noise(Prediction):
     """The network predicts eps (DDPM, Ho et al. 2020; Song et al.'s VP and sub-VP networks)."""
 
-    def score(self, output: Array, x: Array, alpha: Array, sigma: Array) -> Array:
-        return -output / sigma
+    def score(self, output: Array, x: Array, sde: SDE, t: Array) -> Array:
+        return -output / expand(sde.sigma(t), x)
 
-    def output(self, score: Array, x: Array, alpha: Array, sigma: Array) -> Array:
-        return -sigma * score
+    def output(self, score: Array, x: Array, sde: SDE, t: Array) -> Array:
+        return -expand(sde.sigma(t), x) * score
 
 
 @dataclasses.dataclass(frozen=True)
 class Score(Prediction):
     """The network returns the score, having divided by sigma itself where it scales by sigma (Song's VE networks)."""
 
-    def score(self, output: Array, x: Array, alpha: Array, sigma: Array) -> Array:
+    def score(self, output: Array, x: Array, sde: SDE, t: Array) -> Array:
         return output
 
-    def output(self, score: Array, x: Array, alpha: Array, sigma: Array) -> Array:
+    def output(self, score: Array, x: Array, sde: SDE, t: Array) -> Array:
         return score
 
 
@@ -59,10 +65,12 @@ class Score(Prediction):
 class Denoiser(Prediction):
     """The network predicts E[x_0 | x_t]."""
 
-    def score(self, output: Array, x: Array, alpha: Array, sigma: Array) -> Array:
+    def score(self, output: Array, x: Array, sde: SDE, t: Array) -> Array:
+        alpha, sigma = _marginal(sde, t, x)
         return (alpha * output - x) / sigma**2
 
-    def output(self, score: Array, x: Array, alpha: Array, sigma: Array) -> Array:
+    def output(self, score: Array, x: Array, sde: SDE, t: Array) -> Array:
+        alpha, sigma = _marginal(sde, t, x)
         return (x + sigma**2 * score) / alpha
 
 
@@ -70,13 +78,37 @@ class Denoiser(Prediction):
 class Velocity(Prediction):
     """The network predicts v = (alpha eps - sigma x_0) / sqrt(alpha^2 + sigma^2) (Salimans & Ho 2022)."""
 
-    def score(self, output: Array, x: Array, alpha: Array, sigma: Array) -> Array:
+    def score(self, output: Array, x: Array, sde: SDE, t: Array) -> Array:
+        alpha, sigma = _marginal(sde, t, x)
         norm2 = alpha**2 + sigma**2
         return -x / norm2 - alpha / (sigma * jnp.sqrt(norm2)) * output
 
-    def output(self, score: Array, x: Array, alpha: Array, sigma: Array) -> Array:
+    def output(self, score: Array, x: Array, sde: SDE, t: Array) -> Array:
+        alpha, sigma = _marginal(sde, t, x)
         norm2 = alpha**2 + sigma**2
         return -(sigma / alpha) * (x / jnp.sqrt(norm2) + jnp.sqrt(norm2) * score)
+
+
+@dataclasses.dataclass(frozen=True)
+class PosteriorMean(Prediction):
+    """The network predicts E[x_s | x_t] with s = max(t - T / num_scales, 0), one level of DDPM's chain below t.
+
+    Source: Ho et al. 2020, section 3.2, where it trains less well than the noise.
+    """
+
+    num_scales: int
+
+    def _kernel(self, sde: SDE, t: Array, x: Array) -> tuple[Array, Array]:
+        a, b = transition(sde, jnp.maximum(t - sde.T / self.num_scales, 0), t)
+        return expand(a, x), expand(b, x)
+
+    def score(self, output: Array, x: Array, sde: SDE, t: Array) -> Array:
+        a, b = self._kernel(sde, t, x)
+        return (a * output - x) / b**2
+
+    def output(self, score: Array, x: Array, sde: SDE, t: Array) -> Array:
+        a, b = self._kernel(sde, t, x)
+        return (x + b**2 * score) / a
 
 
 def time_label(sde: SDE, t: Array) -> Array:
@@ -87,6 +119,38 @@ def time_label(sde: SDE, t: Array) -> Array:
 def sigma_label(sde: SDE, t: Array) -> Array:
     """sigma(t), the label of the continuous VE networks (Fourier embedding of its logarithm)."""
     return sde.sigma(t)
+
+
+@dataclasses.dataclass(frozen=True)
+class Levels:
+    """N discrete noise levels, equally spaced in t / T; as a Label, the number of the level at t.
+
+    Label i stands for t / T = first + (last - first) i / (N - 1). Between levels the label is fractional, which an
+    embedded label bears; on a level it is whole, whatever the rounding of t.
+    """
+
+    num_scales: int
+    first: float
+    last: float
+
+    def __call__(self, sde: SDE, t: Array) -> Array:
+        label = (t / sde.T - self.first) * ((self.num_scales - 1) / (self.last - self.first))
+        whole = jnp.round(label)
+        return jnp.clip(jnp.where(jnp.abs(label - whole) < 1e-2, whole, label), 0, self.num_scales - 1)
+
+    def time(self, sde: SDE, label: Array) -> Array:
+        """The time of a label, shape of the label."""
+        return sde.T * (self.first + (self.last - self.first) / (self.num_scales - 1) * label)
+
+
+def vp_levels(num_scales: int) -> Levels:
+    """DDPM's: label i is t = (i + 1) / N, so label 0 has the least noise."""
+    return Levels(num_scales, 1 / num_scales, 1.0)
+
+
+def ve_levels(num_scales: int) -> Levels:
+    """SMLD's: label i is t = 1 - i / (N - 1), so label 0 has the most noise, sigma_max."""
+    return Levels(num_scales, 1.0, 0.0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,8 +165,21 @@ class Parametrization:
 
         def score(x: Array, t: Array) -> Array:
             t = jnp.broadcast_to(jnp.asarray(t), x.shape[:1])
-            sigma = sde.sigma(t)
-            output = network(x, self.label(sde, t), sigma)
-            return self.prediction.score(output, x, expand(sde.alpha(t), x), expand(sigma, x))
+            output = network(x, self.label(sde, t), sde.sigma(t))
+            return self.prediction.score(output, x, sde, t)
 
         return score
+
+    def with_variance(self, network: Network, sde: SDE) -> Callable[[Array, Array], tuple[Array, Array]]:
+        """The score and the variance fraction (posterior.Learned) of a network with twice as many output channels.
+
+        One evaluation: (x [B, ..., C], t [] or [B]) -> score and fraction, both [B, ..., C]. The second half of the
+        channels, in about [-1, 1], is mapped to [0, 1]. Source: Nichol & Dhariwal 2021, section 3.1.
+        """
+
+        def both(x: Array, t: Array) -> tuple[Array, Array]:
+            t = jnp.broadcast_to(jnp.asarray(t), x.shape[:1])
+            output, rest = jnp.split(network(x, self.label(sde, t), sde.sigma(t)), 2, axis=-1)
+            return self.prediction.score(output, x, sde, t), (rest + 1) / 2
+
+        return both

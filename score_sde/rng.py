@@ -27,6 +27,7 @@ class Purpose(enum.IntEnum):
     CORRECTOR = 8
     STRATA = 9
     CONSTRAINT = 10
+    PROJECTION = 11
 
 
 def root_key(seed: int) -> Array:

@@ -69,22 +69,22 @@ class SDE(abc.ABC):
         return -0.5 * (dimension * jnp.log(2 * jnp.pi * variance) + sum_per_example(x**2) / variance)
 
 
-class _LinearBeta(SDE):
-    """What VP and sub-VP share: beta(t) = beta_min + t (beta_max - beta_min) and its integral B(t)."""
+class _Beta(SDE):
+    """Drift -beta(t)/2 x: what VP, sub-VP and DDPM's chain (chain.py) share; B(t) is beta's integral from 0."""
 
-    beta_min: float
-    beta_max: float
     T: float
 
+    @abc.abstractmethod
     def beta(self, t: Time) -> Array:
-        return jnp.asarray(self.beta_min + t * (self.beta_max - self.beta_min))
+        """The rate of the drift, shape of t."""
 
+    @abc.abstractmethod
     def integrated_beta(self, t: Time) -> Array:
-        return jnp.asarray(t * (self.beta_min + 0.5 * t * (self.beta_max - self.beta_min)))
+        """B(t), shape of t."""
 
+    @abc.abstractmethod
     def _time_of_integrated_beta(self, b: Array) -> Array:
-        root = jnp.sqrt(self.beta_min**2 + 2 * (self.beta_max - self.beta_min) * b)
-        return 2 * b / (self.beta_min + root)
+        """The inverse of integrated_beta, shape of its argument."""
 
     def drift(self, x: Array, t: Time) -> Array:
         return -0.5 * expand(self.beta(t), x) * x
@@ -97,14 +97,25 @@ class _LinearBeta(SDE):
         return 1.0
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class VP(_LinearBeta):
-    """Variance preserving: dx = -beta(t)/2 x dt + sqrt(beta(t)) dw, sigma^2 = 1 - alpha^2 (Song et al., eq. 11)."""
+class _LinearBeta(_Beta):
+    """beta(t) = beta_min + t (beta_max - beta_min)."""
 
-    beta_min: float = 0.1
-    beta_max: float = 20.0
-    T: float = 1.0
+    beta_min: float
+    beta_max: float
+
+    def beta(self, t: Time) -> Array:
+        return jnp.asarray(self.beta_min + t * (self.beta_max - self.beta_min))
+
+    def integrated_beta(self, t: Time) -> Array:
+        return jnp.asarray(t * (self.beta_min + 0.5 * t * (self.beta_max - self.beta_min)))
+
+    def _time_of_integrated_beta(self, b: Array) -> Array:
+        root = jnp.sqrt(self.beta_min**2 + 2 * (self.beta_max - self.beta_min) * b)
+        return 2 * b / (self.beta_min + root)
+
+
+class VariancePreserving(_Beta):
+    """g^2 = beta and sigma^2 = 1 - alpha^2 = 1 - e^{-B}."""
 
     def diffusion(self, t: Time) -> Array:
         return jnp.sqrt(self.beta(t))
@@ -117,6 +128,16 @@ class VP(_LinearBeta):
 
     def time(self, log_snr: Time) -> Array:
         return self._time_of_integrated_beta(jax.nn.softplus(-jnp.asarray(log_snr)))
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class VP(_LinearBeta, VariancePreserving):
+    """Variance preserving: dx = -beta(t)/2 x dt + sqrt(beta(t)) dw, sigma^2 = 1 - alpha^2 (Song et al., eq. 11)."""
+
+    beta_min: float = 0.1
+    beta_max: float = 20.0
+    T: float = 1.0
 
 
 @jax.tree_util.register_dataclass

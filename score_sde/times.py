@@ -1,8 +1,9 @@
-"""Time grids for fixed-grid solvers: num_steps + 1 nodes from T down to t_min, both included."""
+"""Time grids for fixed-grid solvers: num_steps + 1 nodes from T down to t_min, both included; or discrete levels."""
 
 import jax.numpy as jnp
 
 from score_sde.errors import require
+from score_sde.parametrization import Levels
 from score_sde.sde import SDE
 from score_sde.typing import Array
 
@@ -31,3 +32,15 @@ def log_snr(sde: SDE, t_min: float, num_steps: int) -> Array:
     inner = sde.time(jnp.linspace(first, last, num_steps + 1)[1:-1])
     ends = jnp.asarray([sde.T, t_min], inner.dtype)
     return jnp.concatenate([ends[:1], inner, ends[1:]])
+
+
+def levels(sde: SDE, noise_levels: Levels, num_steps: int) -> Array:
+    """num_steps of the N discrete levels from the most noise to the least, all of them for num_steps = N.
+
+    The last level is a node, from which the final denoising is the last of num_steps evaluations: over DDPM's chain,
+    ancestral steps on this grid are Ho et al.'s algorithm 2, and every so many levels DDIM's sub-sequences.
+    """
+    last = noise_levels.num_scales - 1
+    require(1 <= num_steps <= last + 1, f"num_steps={num_steps} must lie between 1 and the {last + 1} levels there are")
+    nodes = noise_levels.time(sde, jnp.round(jnp.linspace(0, last, num_steps)))
+    return jnp.sort(nodes, descending=True)

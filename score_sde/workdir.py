@@ -5,6 +5,8 @@ import json
 import pathlib
 import platform
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from score_sde.config import SCHEMA, Config, differing_fields, flatten
@@ -28,7 +30,7 @@ class Workdir:
 
     def check(self, config: Config, trained: bool = False) -> None:
         """UsageError where the directory is another experiment's, cannot be written, or holds no run but should."""
-        try:
+        with self._usable():
             if trained:
                 require(
                     self.config.exists() and self.checkpoints.exists(),
@@ -39,6 +41,18 @@ class Workdir:
             else:
                 self._check_free()
             self._check_writable()
+
+    def check_new(self) -> None:
+        """UsageError where the directory holds a run, or anything in the place of one, or cannot be written."""
+        with self._usable():
+            require(not self.config.exists(), f"--workdir {self.path} holds a run already: choose a new directory")
+            self._check_free()
+            self._check_writable()
+
+    @contextmanager
+    def _usable(self) -> Iterator[None]:
+        try:
+            yield
         except OSError as error:
             reason = error.strerror or error
             raise UsageError(f"--workdir {self.path} cannot be used ({reason}): choose another directory") from None
@@ -75,9 +89,9 @@ class Workdir:
         with tempfile.TemporaryFile(dir=existing):
             pass
 
-    def claim(self, config: Config) -> None:
-        """Write config.json, or where it exists append the resumption to config_history.jsonl."""
-        record = {"config": config.to_dict(), "versions": versions()}
+    def claim(self, config: Config, **notes: Any) -> None:
+        """Write config.json with any notes, or where it exists append the resumption to config_history.jsonl."""
+        record = {"config": config.to_dict(), "versions": versions(), **notes}
         if self.config.exists():
             with self.history.open("a") as file:
                 file.write(json.dumps(record) + "\n")

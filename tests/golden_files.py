@@ -1,10 +1,10 @@
-"""Read the recorded outputs of other people's code in tests/golden."""
+"""Read the recorded outputs of other people's code in tests/golden, and compare with them."""
 
 import json
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -46,6 +46,44 @@ def relative_error(a: Any, b: Any) -> float:
     if a.shape != b.shape:
         raise ValueError(f"shapes differ: {a.shape} and {b.shape}")
     return float(np.abs(a - b).max() / np.abs(b).max())
+
+
+TOLERANCES = {
+    "SDEs": 1e-5,
+    "VE discretisation": 5 * 2.9e-5,
+    "losses": 5 * 2.1e-7,
+    "predictors": 5 * 9.8e-6,
+    "correctors": 5 * 9e-8,
+    "predictor-corrector runs": 5 * 1.6e-6,
+    "ODE endpoints": 5 * 9.3e-5,
+    "networks": 1e-5,
+    "optimizer": 1e-6,
+    "checkpoints": 1e-5,
+}
+"""At most five times by which the official JAX and PyTorch codes differ from one another (golden/README.md)."""
+
+
+class Comparison(NamedTuple):
+    """One recorded array, all of it unless `rows` says otherwise, and how near the code under test came."""
+
+    file: str
+    key: str
+    kind: str
+    error: float
+    rows: str
+
+
+COMPARISONS: list[Comparison] = []
+"""What `agree` has been asked in this process; tests/parity.py makes docs/parity.md of it."""
+
+
+def agree(ours: Any, file: str, key: str, kind: str, rows: Any = ..., which: str = "") -> None:
+    """Assert that an array is the recorded one within the tolerance of its kind; `which` names the rows compared."""
+    ours, expected = np.asarray(ours)[rows], load(file)[key][rows]
+    zero = not np.abs(expected).any()
+    error = float(np.abs(ours).max()) if zero else relative_error(ours, expected)
+    COMPARISONS.append(Comparison(file, key, kind, error, which))
+    assert error < TOLERANCES[kind], f"{file}.npz {key}: {error:.2e}"
 
 
 def quick_jit(f: Callable[..., Any]) -> Callable[..., Any]:

@@ -1,15 +1,21 @@
 """The lists that every SDE and data law joins, and the fake networks of the goldens."""
 
+import dataclasses
+
 import jax.numpy as jnp
 import numpy as np
 
 from score_sde.analytic import Gaussian, Mixture, gaussian, mixture
+from score_sde.chain import cosine_betas, linear_betas, vp_chain
 from score_sde.parametrization import Noise, Parametrization, Score, sigma_label, time_label
-from score_sde.sde import SDE, subvp, ve, vp
+from score_sde.sde import SDE, VE, VP, SubVP, subvp, ve, vp
+from score_sde.solvers import reference
 from score_sde.typing import expand
 
 SDES: dict[str, SDE] = {"vp": vp(), "subvp": subvp(), "ve": ve()}
 """With the goldens' constants."""
+
+EVERY_SDE: dict[str, SDE] = {**SDES, "chain": vp_chain(linear_betas(1000)), "cosine chain": vp_chain(cosine_betas(40))}
 
 T_MIN = {"vp": 1e-3, "subvp": 1e-3, "ve": 1e-5}
 """Of sampling."""
@@ -29,3 +35,50 @@ FAKE = {  # the README of the goldens calls them A and B
     "subvp": (Parametrization(Noise(), time_label), lambda x, c, s: 0.3 * x + 0.2 * jnp.tanh(expand(c, x) / 500)),
     "ve": (Parametrization(Score(), sigma_label), lambda x, c, s: -x / (1 + expand(c, x) ** 2)),
 }
+
+FAKE_LEVELS = lambda x, c, s: -x / (1 + (expand(c, x) / 100) ** 2)
+"""The goldens' fake network C, of SMLD's integer labels."""
+
+CHAINS: dict[str, reference.Discretization] = {
+    "vp": reference.DiscreteVP(VP()),
+    "subvp": reference.DiscreteSubVP(SubVP()),
+    "ve": reference.DiscreteVE(VE()),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class OfficialNumerics(SDE):
+    """VP or sub-VP with the official code's 1 - exp in float32, whose error the goldens carry at t = 1e-5."""
+
+    exact: SDE
+    T: float = 1.0
+
+    def sigma(self, t):
+        variance = 1 - jnp.exp(-self.exact.integrated_beta(t))
+        return jnp.sqrt(variance) if isinstance(self.exact, VP) else variance
+
+    def diffusion(self, t):
+        if isinstance(self.exact, VP):
+            return self.exact.diffusion(t)
+        return jnp.sqrt(self.exact.beta(t) * (1 - jnp.exp(-2 * self.exact.integrated_beta(t))))
+
+    def drift(self, x, t):
+        return self.exact.drift(x, t)
+
+    def alpha(self, t):
+        return self.exact.alpha(t)
+
+    def log_snr(self, t):
+        return self.exact.log_snr(t)
+
+    def time(self, log_snr):
+        return self.exact.time(log_snr)
+
+    @property
+    def prior_std(self):
+        return self.exact.prior_std
+
+
+def official_numerics(name: str) -> SDE:
+    """The SDE with the official code's numerics near t = 0."""
+    return SDES[name] if name == "ve" else OfficialNumerics(SDES[name])

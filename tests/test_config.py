@@ -8,24 +8,22 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from score_sde import experiment
+from score_sde import objects
 from score_sde.config import (
-    CHOICES,
     FREE_ON_RESUME,
     SCHEMA,
-    _normalised_channels,
     default,
     differing_fields,
     flatten,
     nearest,
-    validate,
 )
 from score_sde.errors import UsageError
-from score_sde.networks import layers, ncsnpp
+from score_sde.networks import layers, ncsnpp, refinenet
+from score_sde.validation import CHOICES, _normalised_channels, validate
 from score_sde.workdir import Workdir
 
 CONFIGS = sorted((pathlib.Path(__file__).parent.parent / "configs").rglob("*.py"))
-CONFIGS = [path for path in CONFIGS if path.name != "__init__.py"]
+CONFIGS = [path for path in CONFIGS if path.stem not in ("__init__", "published")]
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
@@ -50,18 +48,22 @@ def test_the_defaults_are_valid_but_for_the_data():
 
 
 TABLES = {
-    "sde.name": experiment.SDES,
-    "network.name": experiment.NETWORKS,
+    "sde.name": objects.SDES,
+    "network.name": objects.NETWORKS,
+    "sde.schedule": objects.SCHEDULES,
     "network.nonlinearity": layers.ACTIVATIONS,
-    "parametrization.prediction": experiment.PREDICTIONS,
-    "parametrization.label": experiment.LABELS,
-    "data.name": experiment.IMAGES,
-    "training.weighting": experiment.WEIGHTINGS,
-    "training.times": experiment.TIMES,
-    "parallel.strategy": experiment.STRATEGIES,
-    "sampling.solver": experiment.SOLVERS,
-    "sampling.corrector": experiment.CORRECTORS,
-    "sampling.times": experiment.GRIDS,
+    "network.interpolation": refinenet.INTERPOLATIONS,
+    "parametrization.prediction": objects.PREDICTIONS,
+    "parametrization.label": objects.LABELS,
+    "data.name": objects.IMAGES,
+    "training.objective": objects.OBJECTIVES | objects.BOUNDS,
+    "training.weighting": objects.WEIGHTINGS,
+    "training.times": objects.TIMES,
+    "parallel.strategy": objects.STRATEGIES,
+    "sampling.solver": objects.SOLVERS,
+    "sampling.variance": objects.VARIANCES,
+    "sampling.corrector": objects.CORRECTORS,
+    "sampling.times": objects.GRIDS,
     **{f"network.{name}": choices for name, choices in ncsnpp.CHOICES.items()},
 }
 
@@ -97,7 +99,7 @@ def test_the_channels_checked_are_those_the_network_normalises(name):
     config.network.update({"nf": 8, "ch_mult": (1, 2), "num_res_blocks": 1, "attn_resolutions": (), "dropout": 0.0})
     config.network.update(NETWORKS[name])
     validate(config)
-    network = ncsnpp.NCSNpp(**{n: v for n, v in config.network.items() if n != "name"})
+    network = objects.NETWORKS["ncsnpp"](config)
     ones = jnp.ones((1,))
     shapes = jax.eval_shape(network.init, jax.random.key(0), jnp.zeros((1, 8, 8, 1)), ones, ones)
     leaves = jax.tree_util.tree_leaves_with_path(shapes)

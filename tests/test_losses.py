@@ -1,6 +1,5 @@
 """Denoising score matching: the official values, its minimiser, laws of t and their variance, reductions."""
 
-import dataclasses
 import itertools
 
 import jax
@@ -9,6 +8,7 @@ import numpy as np
 import pytest
 
 from score_sde import losses
+from score_sde.chain import linear_betas, vp_chain
 from score_sde.losses import (
     LikelihoodTimes,
     UniformTimes,
@@ -19,68 +19,65 @@ from score_sde.losses import (
     mean,
 )
 from score_sde.losses import simple as simple_weighting
+from score_sde.parametrization import Noise, Parametrization, Score, ve_levels, vp_levels
 from score_sde.rng import example_keys, low_discrepancy, positions, root_key
-from score_sde.sde import SDE, VP
-from tests.golden_files import load, relative_error
-from tests.oracles import FAKE, SDES, correlated
+from tests.golden_files import agree, load, relative_error
+from tests.oracles import CHAINS, FAKE, FAKE_LEVELS, SDES, correlated, official_numerics
 
 WEIGHTINGS = {0: simple_weighting, 1: likelihood}
 REDUCTIONS = {0: half_sum, 1: mean}
 
 
-@dataclasses.dataclass(frozen=True)
-class OfficialNumerics(SDE):
-    """VP or sub-VP with the official code's 1 - exp in float32, whose error the goldens carry at t = 1e-5."""
-
-    exact: SDE
-    T: float = 1.0
-
-    def sigma(self, t):
-        variance = 1 - jnp.exp(-self.exact.integrated_beta(t))
-        return jnp.sqrt(variance) if isinstance(self.exact, VP) else variance
-
-    def diffusion(self, t):
-        if isinstance(self.exact, VP):
-            return self.exact.diffusion(t)
-        return jnp.sqrt(self.exact.beta(t) * (1 - jnp.exp(-2 * self.exact.integrated_beta(t))))
-
-    def drift(self, x, t):
-        return self.exact.drift(x, t)
-
-    def alpha(self, t):
-        return self.exact.alpha(t)
-
-    def log_snr(self, t):
-        return self.exact.log_snr(t)
-
-    def time(self, log_snr):
-        return self.exact.time(log_snr)
-
-    @property
-    def prior_std(self):
-        return self.exact.prior_std
-
-
-def golden_loss(sde: SDE, name: str, reduce_mean: int, lw: int) -> float:
-    golden, (parametrization, network) = load("losses"), FAKE[name]
-    x, t, z = (jnp.asarray(golden[k]) for k in ("x", "t", "z"))
-    score = parametrization(network, sde)
+def loss_of(score, sde, t, reduce_mean, lw=0):
+    golden = load("losses")
+    x, z = (jnp.asarray(golden[k], float) for k in ("x", "z"))
     options = {"weighting": WEIGHTINGS[lw], "reduction": REDUCTIONS[reduce_mean]}
-    return float(jnp.mean(denoising_loss_at(score, sde, x, t, z, **options)))
+    return jnp.mean(denoising_loss_at(score, sde, x, jnp.asarray(t, float), z, **options))
+
+
+def continuous_loss(sde, name, reduce_mean, lw):
+    parametrization, network = FAKE[name]
+    return loss_of(parametrization(network, sde), sde, load("losses")["t"], reduce_mean, lw)
 
 
 @pytest.mark.parametrize(("name", "reduce_mean", "lw"), list(itertools.product(SDES, (0, 1), (0, 1))))
 def test_golden(name, reduce_mean, lw):
-    sde = SDES[name] if name == "ve" else OfficialNumerics(SDES[name])
-    expected = load("losses")[f"{name}/loss_reducemean{reduce_mean}_lw{lw}"]
-    assert relative_error(golden_loss(sde, name, reduce_mean, lw), expected) < 1e-5
+    ours = continuous_loss(official_numerics(name), name, reduce_mean, lw)
+    agree(ours, "losses", f"{name}/loss_reducemean{reduce_mean}_lw{lw}", "losses")
+
+
+@pytest.mark.parametrize(("name", "reduce_mean", "lw"), list(itertools.product(("vp", "subvp"), (0, 1), (0, 1))))
+def test_golden_of_a_discrete_score(name, reduce_mean, lw):
+    """A continuous loss of a network told fractional levels, as the official code allows; sub-VP has none."""
+    score = CHAINS[name].score(FAKE[name][1], continuous=False)
+    if name == "subvp":
+        score = FAKE[name][0](FAKE[name][1], official_numerics(name))
+    ours = loss_of(score, official_numerics(name), load("losses")["t"], reduce_mean, lw)
+    agree(ours, "losses", f"{name}/loss_reducemean{reduce_mean}_lw{lw}_discretescorefn", "losses")
+
+
+@pytest.mark.parametrize("reduce_mean", [0, 1])
+def test_golden_ddpm(reduce_mean):
+    """L_simple on the levels of the chain."""
+    levels, sde = vp_levels(1000), vp_chain(linear_betas())
+    score = Parametrization(Noise(), levels)(FAKE["vp"][1], sde)
+    ours = loss_of(score, sde, levels.time(sde, load("losses")["labels_vp"]), reduce_mean)
+    agree(ours, "losses", f"ddpm/loss_reducemean{reduce_mean}", "losses")
+
+
+@pytest.mark.parametrize("reduce_mean", [0, 1])
+def test_golden_smld(float64, reduce_mean):
+    levels, sde = ve_levels(1000), SDES["ve"]
+    score = Parametrization(Score(), levels)(FAKE_LEVELS, sde)
+    ours = loss_of(score, sde, levels.time(sde, load("losses")["labels_ve"]), reduce_mean)
+    agree(ours, "losses", f"smld/loss_reducemean{reduce_mean}", "losses")
 
 
 @pytest.mark.parametrize(("name", "reduce_mean"), list(itertools.product(("vp", "subvp"), (0, 1))))
 def test_the_corrected_numerics_differ_where_the_official_ones_cancel(name, reduce_mean):
     """sigma^2 weighting hardly feels it; g^2 / sigma^2 at t = 1e-5 does, by 2 d sigma / sigma, 1.2 and 2.4 %."""
     golden = load("losses")
-    ours = [golden_loss(SDES[name], name, reduce_mean, lw) for lw in (0, 1)]
+    ours = [continuous_loss(SDES[name], name, reduce_mean, lw) for lw in (0, 1)]
     theirs = [golden[f"{name}/loss_reducemean{reduce_mean}_lw{lw}"] for lw in (0, 1)]
     assert relative_error(ours[0], theirs[0]) < 1e-4
     assert 0.5e-2 < relative_error(ours[1], theirs[1]) < 3e-2

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from score_sde.config import default, flatten
-from score_sde.main import main, parse
+from score_sde.main import default_workdir, main, parse
 
 ROOT = pathlib.Path(__file__).parent.parent
 DIGITS = str(ROOT / "configs" / "digits.py")
@@ -40,7 +40,7 @@ FIELDS = {  # {field: value} given on the command line
     "SDE": ("sde.name", "vpp", ["sde.name='vpp'"], "did you mean vp?"),
     "solver": ("sampling.solver", "euler_maryuama", ["solver='euler_maryuama'"], "did you mean euler_maruyama?"),
     "far from any solver": ("sampling.solver", "zzz", ["sampling.solver='zzz'"], "choose from euler_maruyama, "),
-    "data set": ("data.name", "cifar", ["data.name='cifar'"], "choose from digits, array"),
+    "data set": ("data.name", "cifar", ["data.name='cifar'"], "did you mean cifar10?"),
     "betas": ("sde.beta_max", "0.05", ["sde.beta_min=0.1", "sde.beta_max=0.05"], "raise sde.beta_max or lower"),
     "equal betas": ("sde.beta_max", "0.1", ["sde.beta_min=0.1", "sde.beta_max=0.1"], "raise sde.beta_max"),
     "sigmas": ("sde.sigma_min", "50", ["sde.sigma_min=50", "sde.sigma_max=50"], "raise sde.sigma_max"),
@@ -69,6 +69,24 @@ FLAGS = {
     "stray argument": (["stray"], ["stray"], "see --help"),
     "overwrite": (["--overwrite"], ["--overwrite", "--mode=train"], "choose another --workdir"),
     "not a bool": (["--overwrite=maybe"], ["--overwrite=maybe"], "see --help"),
+    "overwrite an import": (
+        ["--overwrite", "--mode=import"],
+        ["--overwrite", "--mode=import"],
+        "choose another --workdir",
+    ),
+    "nothing to import": (["--mode=import"], ["--checkpoint is missing"], "such as --checkpoint model.pth"),
+    "empty checkpoint": (["--mode=import", "--checkpoint="], ["--checkpoint is missing"], "name the file or directory"),
+    "no such checkpoint": (
+        ["--mode=import", "--checkpoint=nowhere.pth"],
+        ["--checkpoint=nowhere.pth does not exist"],
+        "name the file or directory",
+    ),
+    "checkpoint to train": (["--checkpoint=/"], ["--checkpoint=/", "--mode=train"], "add --mode=import"),
+    "checkpoint to sample": (
+        ["--checkpoint=/", "--mode=sample"],
+        ["--checkpoint=/", "--mode=sample"],
+        "add --mode=import",
+    ),
     "nothing trained": (["--mode=sample"], ["holds no trained run"], "train first"),
     "missing value": (["--config.seed"], ["--config.seed"], "see --help"),
     "corrector of an adaptive solver": (
@@ -195,12 +213,14 @@ def test_missing_data(base, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("path", ["file/run", "file", "n" * 300])
-@pytest.mark.parametrize("mode", ["train", "sample"])
+@pytest.mark.parametrize("mode", ["train", "sample", "import"])
 def test_unusable_workdir(path, mode, tmp_path, capsys):
     (tmp_path / "file").write_text("precious")
     remedy = "train first" if mode == "sample" and len(path) < 300 else "choose another directory"
     workdir = f"{tmp_path / path}"
-    refused([f"--config={DIGITS}", f"--workdir={workdir}", f"--mode={mode}"], [workdir], remedy, tmp_path, capsys)
+    arguments = [f"--config={DIGITS}", f"--workdir={workdir}", f"--mode={mode}"]
+    arguments += [f"--checkpoint={tmp_path / 'file'}"] * (mode == "import")
+    refused(arguments, [workdir], remedy, tmp_path, capsys)
 
 
 @pytest.mark.parametrize("mode", ["train", "sample"])
@@ -219,6 +239,15 @@ def test_workdir_without_a_checkpoint(base, tmp_path, capsys):
 
     Workdir(tmp_path / "runs" / "new").claim(parse(["launch.py", *base]).config)
     refused([*base, "--mode=sample"], ["holds no trained run"], "train first", tmp_path, capsys)
+
+
+def test_importing_into_a_run(base, tmp_path, capsys):
+    """Even one of the same config without a checkpoint, which training may be about to write."""
+    from score_sde.workdir import Workdir
+
+    Workdir(tmp_path / "runs" / "new").claim(parse(["launch.py", *base]).config)
+    arguments = [*base, "--mode=import", f"--checkpoint={tmp_path}"]
+    refused(arguments, ["holds a run already"], "choose a new directory", tmp_path, capsys)
 
 
 def test_empty_workdir(tmp_path, capsys):
@@ -251,9 +280,31 @@ def test_a_field_on_the_command_line_changes_it_alone(arguments, field, value):
 
 def test_flags_and_their_defaults():
     arguments = parse(["launch.py", "-config", DIGITS])
-    assert arguments[1:] == (pathlib.Path("runs/digits"), "train", False)
+    assert arguments[1:-1] == (pathlib.Path("runs/digits"), "train", False, "")
+    assert arguments.command == f"python launch.py --config {DIGITS} --workdir runs/digits"
     arguments = parse(["launch.py", f"--config={DIGITS}", "--mode", "sample", "--workdir", "x", "--overwrite"])
-    assert arguments[1:] == (pathlib.Path("x"), "sample", True)
+    assert arguments[1:-1] == (pathlib.Path("x"), "sample", True, "")
+    flags = ["--mode=import", f"--checkpoint={ROOT}", "--config.seed", "3", "--workdir=a b"]
+    arguments = parse(["launch.py", f"--config={DIGITS}", *flags])
+    assert arguments[1:-1] == (pathlib.Path("a b"), "import", False, str(ROOT))
+    assert arguments.command == f"python launch.py --config {DIGITS} --workdir 'a b' --config.seed 3"
+
+
+@pytest.mark.parametrize(
+    "config, workdir",
+    [
+        ("configs/digits.py", "runs/digits"),
+        ("configs/vp/ddpm/cifar10.py", "runs/vp/ddpm/cifar10"),
+        ("/somewhere/configs/ve/a.b.py", "runs/ve/a.b"),
+        ("configs/configs/a.py", "runs/a"),
+        ("configs/../mine.py", "runs/mine"),
+        ("mine.py", "runs/mine"),
+        ("/elsewhere/mine.py", "runs/mine"),
+        ("configs.py", "runs/configs"),
+    ],
+)
+def test_the_default_workdir_follows_the_configs_place(config, workdir):
+    assert default_workdir(config) == workdir
 
 
 def test_a_config_file_is_read_anew(tmp_path):
@@ -295,5 +346,5 @@ def test_help_lists_every_field_and_needs_no_jax(flag, tmp_path):
         line.split("=")[0].strip().removeprefix("--config.") for line in text if "--config." in line and "<" not in line
     }
     assert listed == set(flatten(default()))
-    for name in ("--config", "--workdir", "--mode", "--overwrite", "exit codes"):
+    for name in ("--config", "--workdir", "--mode", "--overwrite", "--checkpoint", "exit codes"):
         assert any(name in line for line in text)

@@ -8,17 +8,18 @@ import pytest
 from score_sde.errors import UsageError
 from score_sde.rng import example_keys, normal, positions, root_key
 from score_sde.sde import SDE, VE, VP, SubVP, reverse, subvp, transition, ve, vp
-from tests.golden_files import load, relative_error
-from tests.oracles import SDES
+from tests.golden_files import agree, load
+from tests.oracles import EVERY_SDE, SDES
 
-every_sde = pytest.mark.parametrize("name", SDES)
+every_sde = pytest.mark.parametrize("name", EVERY_SDE)
+published_sde = pytest.mark.parametrize("name", SDES)
 TIMES = np.array([1e-4, 1e-2, 0.1, 0.5, 0.9, 1.0])
 
 
 @every_sde
 def test_drift_and_diffusion_are_the_marginals_derivatives(float64, name):
     """d alpha/dt = f alpha and d sigma^2/dt = 2 f sigma^2 + g^2, f the drift at x = 1."""
-    sde = SDES[name]
+    sde = EVERY_SDE[name]
     f = jax.vmap(lambda t: sde.drift(jnp.ones((1, 1)), t)[0, 0])(TIMES)
     d_alpha = jax.vmap(jax.grad(sde.alpha))(TIMES)
     d_variance = jax.vmap(jax.grad(lambda t: sde.sigma(t) ** 2))(TIMES)
@@ -28,7 +29,7 @@ def test_drift_and_diffusion_are_the_marginals_derivatives(float64, name):
 
 @every_sde
 def test_log_snr_slope_and_inverse(float64, name):
-    sde = SDES[name]
+    sde = EVERY_SDE[name]
     snr = 2 * jnp.log(sde.alpha(TIMES) / sde.sigma(TIMES))
     np.testing.assert_allclose(sde.log_snr(TIMES), snr, rtol=1e-10, atol=1e-10)
     np.testing.assert_allclose(sde.time(sde.log_snr(TIMES)), TIMES, rtol=1e-9)
@@ -38,7 +39,7 @@ def test_log_snr_slope_and_inverse(float64, name):
 
 @every_sde
 def test_transition_composes_marginals_and_itself(float64, name):
-    sde = SDES[name]
+    sde = EVERY_SDE[name]
     s, m, t = 0.1, 0.35, 0.7
     a, b = transition(sde, s, t)
     np.testing.assert_allclose(a * sde.alpha(s), sde.alpha(t), rtol=1e-12)
@@ -51,7 +52,7 @@ def test_transition_composes_marginals_and_itself(float64, name):
 @pytest.mark.parametrize("churn", [0.0, 0.6, 1.0])
 def test_reverse_family_keeps_the_marginals(float64, name, churn):
     """Under a Gaussian's exact score, variance v obeys dv/dt = 2 a v - churn^2 g^2 along the reverse family."""
-    sde, t, s2 = SDES[name], 0.4, 0.3
+    sde, t, s2 = EVERY_SDE[name], 0.4, 0.3
     v = sde.alpha(t) ** 2 * s2 + sde.sigma(t) ** 2
     backward = reverse(sde, lambda x, t: -x / (sde.alpha(t) ** 2 * s2 + sde.sigma(t) ** 2), churn)
     rate = backward.drift(jnp.ones((1, 1)), t)[0, 0]
@@ -59,45 +60,42 @@ def test_reverse_family_keeps_the_marginals(float64, name, churn):
     np.testing.assert_allclose(2 * rate * v - backward.diffusion(t) ** 2, exact, rtol=1e-10)
 
 
-@every_sde
+@published_sde
 def test_golden_functions(name):
     golden, sde = load("sde"), SDES[name]
-    g = lambda key: golden[f"{name}/{key}"]
     x, t, score = golden["x"], jnp.asarray(golden["t"]), golden["score"]
     mean, std = sde.marginal(x, t)
     forward, flow = reverse(sde, lambda x, t: score), reverse(sde, lambda x, t: score, churn=0.0)
     pairs = {
+        "T": sde.T,
         "drift": sde.drift(x, t),
-        "diffusion": sde.diffusion(t),
         "marginal_mean": mean,
         "reverse_drift": forward.drift(x, t),
-        "reverse_diffusion": forward.diffusion(t),
         "ode_drift": flow.drift(x, t),
         "ode_diffusion": flow.diffusion(t),
         "prior_logp": sde.prior_log_prob(x * (sde.sigma_max if isinstance(sde, VE) else 1)),
         "prior_sampling_from_x_as_noise": x * sde.prior_std,
-        "marginal_std": std,
     }
     for key, ours in pairs.items():
-        # t holds 1e-5, where the official 1 - exp in float32 is off by 0.6 % (std) and 1.2 % (sub-VP).
-        keep = t > 1e-3 if key in ("marginal_std", "diffusion", "reverse_diffusion") else slice(None)
-        theirs = g(key)
-        if np.max(np.abs(theirs)) == 0:
-            np.testing.assert_array_equal(np.asarray(ours), theirs, err_msg=key)
-        else:
-            assert relative_error(np.asarray(ours)[keep], theirs[keep]) < 1e-5, key
+        agree(ours, "sde", f"{name}/{key}", "SDEs")
+    # t holds 1e-5, where the official 1 - exp in float32 is off by 0.6 % (std) and 1.2 % (sub-VP).
+    keep, which = (t > 1e-3, "t > 1e-3") if name != "ve" else (..., "")
+    for key, ours in {
+        "marginal_std": std,
+        "diffusion": sde.diffusion(t),
+        "reverse_diffusion": forward.diffusion(t),
+    }.items():
+        agree(ours, "sde", f"{name}/{key}", "SDEs", keep, which)
 
 
-@every_sde
+@published_sde
 def test_golden_grid(name):
-    golden, sde = load("sde"), SDES[name]
-    t = jnp.asarray(golden["grid_t"])
+    sde, t = SDES[name], jnp.asarray(load("sde")["grid_t"])
     ones = jnp.ones((len(t),))
-    np.testing.assert_allclose(sde.drift(ones, t), golden[f"{name}/grid_drift"], rtol=1e-5)
-    np.testing.assert_allclose(sde.diffusion(t), golden[f"{name}/grid_diffusion"], rtol=1e-5, atol=1e-7)
     mean, std = sde.marginal(ones, t)
-    np.testing.assert_allclose(mean, golden[f"{name}/grid_mean"], rtol=1e-5)
-    np.testing.assert_allclose(std, golden[f"{name}/grid_std"], rtol=1e-5)
+    pairs = {"drift": sde.drift(ones, t), "diffusion": sde.diffusion(t), "mean": mean, "std": std}
+    for key, ours in pairs.items():
+        agree(ours, "sde", f"{name}/grid_{key}", "SDEs")
 
 
 @pytest.mark.parametrize("name", ["vp", "subvp"])

@@ -21,12 +21,13 @@ class AttnBlockpp(nn.Module):
 
     skip_rescale: bool = False
     init_scale: float = 0.0
+    groups: int | None = None  # of the GroupNorm
     dtype: Dtype = jnp.float32
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         b, h, w, c = x.shape
-        normalised = GroupNorm(name="GroupNorm_0")(x).reshape(b, h * w, c)
+        normalised = GroupNorm(self.groups, name="GroupNorm_0")(x).reshape(b, h * w, c)
         q, k, v = (NIN(c, dtype=self.dtype, name=f"NIN_{i}")(normalised) for i in range(3))
         o = NIN(c, init_scale=self.init_scale, dtype=self.dtype, name="NIN_3")(attend(q, k, v))
         y = x + o.reshape(x.shape)

@@ -1,4 +1,4 @@
-"""Residual and resampling blocks of NCSN++ and DDPM++."""
+"""Residual and resampling blocks of NCSN++, DDPM++ and DDPM."""
 
 from collections.abc import Callable
 
@@ -43,11 +43,11 @@ def _branch(
     """
     act, features = activation(block.nonlinearity), block.features or x.shape[-1]
     common = {"dtype": block.dtype, "loop_safe": block.loop_safe}
-    h = resample(act(GroupNorm(name="GroupNorm_0")(x)))
+    h = resample(act(GroupNorm(block.groups, name="GroupNorm_0")(x)))
     h = Conv(features, **common, name="Conv_0")(h)
     if temb is not None:
         h = h + channel_vector(Dense(features, dtype=block.dtype, name="Dense_0")(act(temb)))
-    h = act(GroupNorm(name="GroupNorm_1")(h))
+    h = act(GroupNorm(block.groups, name="GroupNorm_1")(h))
     h = Dropout(block.dropout, name="Dropout_0")(h, keys)
     return Conv(features, kernel_init=ddpm_init(block.init_scale), **common, name="Conv_1")(h)
 
@@ -65,6 +65,7 @@ class ResnetBlockBigGANpp(nn.Module):
     dropout: float = 0.1
     skip_rescale: bool = True
     init_scale: float = 0.0
+    groups: int | None = None  # of the GroupNorms
     nonlinearity: str = "swish"
     dtype: Dtype = jnp.float32
     loop_safe: bool = False
@@ -81,7 +82,7 @@ class ResnetBlockBigGANpp(nn.Module):
 
 
 class ResnetBlockDDPMpp(nn.Module):
-    """Residual block of Ho et al. 2020 with NCSN++'s normalisation.
+    """Residual block of DDPM (Ho et al. 2020); as published there, with groups=32.
 
     x [B, H, W, C], temb [B, E] or None, dropout keys [B] or None -> [B, H, W, features]; `skip_rescale` divides the
     sum by sqrt(2).
@@ -92,6 +93,7 @@ class ResnetBlockDDPMpp(nn.Module):
     dropout: float = 0.1
     skip_rescale: bool = False
     init_scale: float = 0.0
+    groups: int | None = None  # of the GroupNorms
     nonlinearity: str = "swish"
     dtype: Dtype = jnp.float32
     loop_safe: bool = False

@@ -167,11 +167,12 @@ class Dense(nn.Module):
     """y = x kernel + bias on vectors: x [B, C] -> [B, features]."""
 
     features: int
+    kernel_init: Init = ddpm_init(1.0)
     dtype: Dtype = jnp.float32
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        kernel = self.param("kernel", ddpm_init(1.0), (x.shape[-1], self.features), jnp.float32)
+        kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.features), jnp.float32)
         bias = self.param("bias", initializers.zeros, (self.features,), jnp.float32)
         y = x.astype(self.dtype) @ kernel.astype(self.dtype)
         return y + bias[None].astype(self.dtype)

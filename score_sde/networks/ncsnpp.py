@@ -1,4 +1,4 @@
-"""NCSN++ and DDPM++: the U-Nets of Song et al. 2021, one class with options.
+"""NCSN++, DDPM++ and DDPM: the U-Nets of Song et al. 2021, one class with options.
 
 Reading order: `__call__` embeds the label, then `_encode` (where FIR down-sampling happens), `_middle`, `_decode`.
 """
@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from score_sde.networks.attention import AttnBlockpp
 from score_sde.networks.blocks import Combine, Resample, ResnetBlockBigGANpp, ResnetBlockDDPMpp
+from score_sde.networks.contract import centre, check_halvings, check_sigma, finish
 from score_sde.networks.layers import (
     Conv,
     Dense,
@@ -30,6 +31,7 @@ CHOICES = {
     "progressive_input": ("none", "input_skip", "residual"),
     "progressive_combine": ("sum", "cat"),
     "embedding_type": ("fourier", "positional"),
+    "family": ("ncsnpp", "ddpm"),
 }
 
 
@@ -48,15 +50,18 @@ class _Pass:
 
 
 class NCSNpp(nn.Module):
-    """Noise-conditional U-Net: x [B, H, W, C], label [B] -> [B, H, W, C] float32 (Song et al. 2021, appendix H).
+    """Noise-conditional U-Net: x [B, H, W, C], label [B] -> [B, H, W, out_channels] float32.
 
     label: the noise level itself for the Fourier embedding (its logarithm is embedded), any number for the
     positional one. sigma [B]: what the output is divided by if `scale_by_sigma`. dropout_keys [B]: one typed key per
     example; None turns dropout off. `centered` False: x lies in [0, 1] and is mapped to [-1, 1] first.
-    DDPM++ is fir=False, progressive_input="none", embedding_type="positional", scale_by_sigma=False.
+    out_channels: None stands for C. groups: of every GroupNorm, None for min(channels // 4, 32). family: whose
+    published parameter names are used. DDPM++ is fir=False, progressive_input="none", embedding_type="positional",
+    scale_by_sigma=False; for DDPM see ddpm.py.
     `dtype` is that of convolutions and matrix products; parameters, statistics, softmax and embeddings are float32.
     `loop_safe` keeps gradients fast inside a loop on CPU, at the price of forward mode (see conv.py).
     ValueError: an unknown option, a size that cannot be halved often enough, a missing sigma.
+    Source: Song et al. 2021, appendix H; Ho et al. 2020 for DDPM.
     """
 
     nf: int = 128
@@ -79,6 +84,9 @@ class NCSNpp(nn.Module):
     scale_by_sigma: bool = True
     nonlinearity: str = "swish"
     centered: bool = True
+    out_channels: int | None = None
+    groups: int | None = None
+    family: str = "ncsnpp"  # ncsnpp | ddpm
     dtype: Dtype = jnp.float32
     loop_safe: bool = False
 
@@ -88,30 +96,22 @@ class NCSNpp(nn.Module):
                 raise ValueError(f"{name} is {getattr(self, name)!r}: choose one of {', '.join(choices)}")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout is {self.dropout}: it must be at least 0 and below 1")
+        if self.out_channels is not None and self.out_channels < 1:
+            raise ValueError(f"out_channels is {self.out_channels}: it must be positive, or None for the input's")
         activation(self.nonlinearity)
         super().__post_init__()
 
     @nn.compact
     def __call__(self, x: Array, label: Array, sigma: Array | None = None, dropout_keys: Keys | None = None) -> Array:
-        self._check(x, sigma)
+        remedy = "once per further entry of ch_mult: pad the images or shorten ch_mult"
+        check_halvings(x, len(self.ch_mult) - 1, remedy)
+        check_sigma(self.scale_by_sigma, sigma)
         state = _Pass(temb=None, dropout_keys=dropout_keys)
         state.temb = self._embed(state, label)
-        channels = x.shape[-1]
-        x = (x if self.centered else 2 * x - 1).astype(self.dtype)
-        skips = self._encode(state, x)
+        skips = self._encode(state, centre(x, self.centered, self.dtype))
         h = self._middle(state, skips[-1])
-        y = self._decode(state, h, skips, channels).astype(jnp.float32)
-        return y / sigma.astype(jnp.float32)[:, None, None, None] if self.scale_by_sigma and sigma is not None else y
-
-    def _check(self, x: Array, sigma: Array | None) -> None:
-        divisor = 2 ** (len(self.ch_mult) - 1)
-        if x.shape[1] % divisor or x.shape[2] % divisor:
-            raise ValueError(
-                f"images of {x.shape[1]}x{x.shape[2]} cannot be halved {len(self.ch_mult) - 1} times, once per"
-                " further entry of ch_mult: pad the images or shorten ch_mult"
-            )
-        if self.scale_by_sigma and sigma is None:
-            raise ValueError("scale_by_sigma divides the output by sigma: pass sigma [B], or set scale_by_sigma=False")
+        channels = x.shape[-1] if self.out_channels is None else self.out_channels
+        return finish(self._decode(state, h, skips, channels), sigma, self.scale_by_sigma)
 
     def _embed(self, state: _Pass, label: Array) -> Array | None:
         """Label [B] -> temb [B, 4 nf] float32, None if unconditional (the Fourier frequencies exist all the same)."""
@@ -187,14 +187,15 @@ class NCSNpp(nn.Module):
             "dropout": self.dropout,
             "skip_rescale": self.skip_rescale,
             "init_scale": self.init_scale,
+            "groups": self.groups,
             "nonlinearity": self.nonlinearity,
             "dtype": self.dtype,
             "loop_safe": self.loop_safe,
         }
         if self.resblock_type == "ddpm":
-            block = ResnetBlockDDPMpp(features, **common, name=state.names("ResnetBlockDDPMpp"))
+            block = ResnetBlockDDPMpp(features, **common, name=state.names("ResnetBlockDDPM" + self._suffix))
         else:
-            name = state.names("ResnetBlockBigGANpp")
+            name = state.names("ResnetBlockBigGAN" + self._suffix)
             block = ResnetBlockBigGANpp(features, resample, self._fir, **common, name=name)
         return block(h, state.temb, state.next_keys())
 
@@ -216,10 +217,11 @@ class NCSNpp(nn.Module):
         return self._attention(state, h) if h.shape[1] in self.attn_resolutions else h
 
     def _attention(self, state: _Pass, h: Array) -> Array:
-        return AttnBlockpp(self.skip_rescale, self.init_scale, self.dtype, name=state.names("AttnBlockpp"))(h)
+        name = state.names("AttnBlock" + self._suffix)
+        return AttnBlockpp(self.skip_rescale, self.init_scale, self.groups, self.dtype, name=name)(h)
 
     def _normalise(self, state: _Pass, h: Array) -> Array:
-        return activation(self.nonlinearity)(GroupNorm(name=state.names("GroupNorm"))(h))
+        return activation(self.nonlinearity)(GroupNorm(self.groups, name=state.names("GroupNorm"))(h))
 
     def _conv(self, state: _Pass, h: Array, features: int, init_scale: float = 1.0) -> Array:
         init = ddpm_init(init_scale)
@@ -227,6 +229,11 @@ class NCSNpp(nn.Module):
 
     def _rescaled_sum(self, a: Array, b: Array) -> Array:
         return (a + b) / 2**0.5 if self.skip_rescale else a + b
+
+    @property
+    def _suffix(self) -> str:
+        """What NCSN++ appends to the names of DDPM's blocks."""
+        return "pp" if self.family == "ncsnpp" else ""
 
     @property
     def _fir(self) -> tuple[float, ...] | None:

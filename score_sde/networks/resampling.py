@@ -52,7 +52,7 @@ def downsample_2d(x: Array, kernel: Kernel | None = None, *, factor: int = 2, ga
     taps = _taps(kernel, factor)
     margin = len(taps) - factor
     pad = ((margin + 1) // 2, margin // 2)
-    return _filter_axis(_filter_axis(x, 1, taps * gain, pad, factor), 2, taps, pad, factor)
+    return filter_axis(filter_axis(x, 1, taps * gain, pad, factor), 2, taps, pad, factor)
 
 
 def upsample_conv_2d(x: Array, w: Array, kernel: Kernel | None = None, *, loop_safe: bool = False) -> Array:
@@ -63,7 +63,7 @@ def upsample_conv_2d(x: Array, w: Array, kernel: Kernel | None = None, *, loop_s
     pad = ((margin + 1) // 2 + 1, margin // 2 + 1)
     spread = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), (reach, reach, 1), (reach, reach, 1), (0, 0, 0)])
     y = conv2d(spread, w, padding="VALID", loop_safe=loop_safe)
-    return _filter_axis(_filter_axis(y, 1, taps, pad), 2, taps, pad)
+    return filter_axis(filter_axis(y, 1, taps, pad), 2, taps, pad)
 
 
 def conv_downsample_2d(x: Array, w: Array, kernel: Kernel | None = None, *, loop_safe: bool = False) -> Array:
@@ -71,7 +71,7 @@ def conv_downsample_2d(x: Array, w: Array, kernel: Kernel | None = None, *, loop
     taps = _taps(kernel, 2)
     margin = len(taps) - 2 + w.shape[0] - 1
     pad = ((margin + 1) // 2, margin // 2)
-    smooth = _filter_axis(_filter_axis(x, 1, taps, pad), 2, taps, pad)
+    smooth = filter_axis(filter_axis(x, 1, taps, pad), 2, taps, pad)
     return conv2d(smooth, w, stride=2, padding="VALID", loop_safe=loop_safe)
 
 
@@ -88,6 +88,21 @@ def naive_downsample_2d(x: Array) -> Array:
     return x.reshape(b, h // 2, 2, w // 2, 2, c).mean((2, 4))
 
 
+def pad_axis(x: Array, axis: int, before: int, after: int, value: float = 0.0) -> Array:
+    """Put `before` and `after` entries of that value around one axis of x."""
+    widths = [(0, 0, 0)] * x.ndim
+    widths[axis] = (before, after, 0)
+    return lax.pad(x, jnp.full((), value, x.dtype), widths)
+
+
+def filter_axis(x: Array, axis: int, taps: np.ndarray, pad: Pair, step: int = 1) -> Array:
+    """y[i] = sum_m taps[K-1-m] x_padded[i step + m] along one axis."""
+    x = pad_axis(x, axis, *pad)
+    count = (x.shape[axis] - len(taps)) // step + 1
+    terms = [float(tap) * _every(x, axis, m, step, count) for m, tap in enumerate(taps[::-1])]
+    return sum(terms[1:], terms[0])
+
+
 def _taps(kernel: Kernel | None, factor: int) -> np.ndarray:
     """The one-dimensional filter normalised to sum 1; None is the box of the factor's length."""
     taps = np.ones(factor) if kernel is None else np.asarray(kernel, np.float64)
@@ -100,20 +115,6 @@ def _every(x: Array, axis: int, start: int, step: int, count: int) -> Array:
     return lax.slice_in_dim(x, start, start + (count - 1) * step + 1, step, axis)
 
 
-def _pad_axis(x: Array, axis: int, before: int, after: int) -> Array:
-    widths = [(0, 0, 0)] * x.ndim
-    widths[axis] = (before, after, 0)
-    return lax.pad(x, jnp.zeros((), x.dtype), widths)
-
-
-def _filter_axis(x: Array, axis: int, taps: np.ndarray, pad: Pair, step: int = 1) -> Array:
-    """y[i] = sum_m taps[K-1-m] x_padded[i step + m] along one axis."""
-    x = _pad_axis(x, axis, *pad)
-    count = (x.shape[axis] - len(taps)) // step + 1
-    terms = [float(tap) * _every(x, axis, m, step, count) for m, tap in enumerate(taps[::-1])]
-    return sum(terms[1:], terms[0])
-
-
 def _upsample_axis(x: Array, axis: int, taps: np.ndarray, factor: int, before: int) -> Array:
     """Polyphase form: y[factor i + r] = sum_m taps[K-1-m] x[i + s], over m with s = (r + m - before) / factor whole."""
     last = len(taps) - 1
@@ -123,7 +124,7 @@ def _upsample_axis(x: Array, axis: int, taps: np.ndarray, factor: int, before: i
     ]
     shifts = [shift for phase in phases for _, shift in phase]
     low, high = max(0, -min(shifts)), max(0, max(shifts))
-    padded, length = _pad_axis(x, axis, low, high), x.shape[axis]
+    padded, length = pad_axis(x, axis, low, high), x.shape[axis]
     sums = []
     for phase in phases:
         terms = [tap * _every(padded, axis, low + shift, 1, length) for tap, shift in phase]

@@ -4,7 +4,7 @@ from score_sde.solvers.ancestral import Ancestral
 from score_sde.solvers.base import AdaptiveSolver, Corrector, OneStepSolver, Solver
 from score_sde.solvers.euler import Euler, EulerMaruyama
 from score_sde.solvers.langevin import AnnealedLangevin, Langevin
-from score_sde.solvers.predictor_corrector import PredictorCorrector
+from score_sde.solvers.predictor_corrector import NoPredictor, PredictorCorrector
 from score_sde.solvers.reverse_diffusion import ReverseDiffusion
 from score_sde.solvers.rk45 import RK45
 
@@ -17,6 +17,7 @@ __all__ = [
     "Euler",
     "EulerMaruyama",
     "Langevin",
+    "NoPredictor",
     "OneStepSolver",
     "PredictorCorrector",
     "ReverseDiffusion",

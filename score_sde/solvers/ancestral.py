@@ -2,25 +2,25 @@
 
 import dataclasses
 
-from score_sde.sde import SDE, transition
+import jax.numpy as jnp
+
+from score_sde.posterior import Small, Variance, log_variances, model_mean
+from score_sde.sde import SDE
 from score_sde.solvers.base import OneStepSolver, Step
 from score_sde.typing import Array, ScoreFn, expand
 
 
 @dataclasses.dataclass(frozen=True)
 class Ancestral(OneStepSolver):
-    """x_s = (x_t + b^2 score(x_t, t)) / a + c z, with x_t | x_s ~ N(a x_s, b^2 I).
+    """x_s = (x_t + b^2 score(x_t, t)) / a + c z, with x_t | x_s ~ N(a x_s, b^2 I) and c^2 the `variance`'s.
 
-    c = b sigma_s / sigma_t is the posterior's standard deviation given x_0 (DDPM's fixed-small, Song et al.'s VE);
-    large_variance takes c = b (DDPM's fixed-large, Song et al.'s VP). Sources: Ho et al. 2020, section 3.2; Song
-    et al. 2021, appendix F.
+    Sources: Ho et al. 2020, algorithm 2; Song et al. 2021, appendix F; Nichol & Dhariwal 2021.
     """
 
-    large_variance: bool = False
+    variance: Variance = dataclasses.field(default_factory=Small)
     evaluations: int = dataclasses.field(default=1, init=False)
 
     def update(self, sde: SDE, score: ScoreFn, x: Array, t: Array, s: Array, z: Array) -> Step:
-        a, b = transition(sde, s, t)
-        std = b if self.large_variance else b * sde.sigma(s) / sde.sigma(t)
-        mean = (x + expand(b**2, x) * score(x, t)) / expand(a, x)
-        return Step(mean + expand(std, x) * z, mean)
+        mean = model_mean(sde, x, score(x, t), s, t)
+        small, large = (expand(v, x) for v in log_variances(sde, s, t))
+        return Step(mean + jnp.exp(0.5 * self.variance.log(x, t, small, large)) * z, mean)

@@ -9,6 +9,19 @@ from score_sde.typing import Array, Keys, ScoreFn
 
 
 @dataclasses.dataclass(frozen=True)
+class NoPredictor(Solver):
+    """Leaves x where it is: with a corrector, annealed Langevin dynamics (Song & Ermon 2019)."""
+
+    evaluations: int = dataclasses.field(default=0, init=False)
+
+    def init(self, sde: SDE, x: Array, t: Array) -> Memory:
+        return ()
+
+    def step(self, keys: Keys, sde: SDE, score: ScoreFn, x: Array, t: Array, s: Array, memory: Memory) -> Step:
+        return Step(x, x)
+
+
+@dataclasses.dataclass(frozen=True)
 class PredictorCorrector(Solver):
     """Any solver followed by any corrector (Song et al. 2021, algorithm 1)."""
 

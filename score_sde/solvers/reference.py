@@ -1,12 +1,14 @@
 """The official score_sde code's sampling arithmetic, number for number, and nowhere else in this package.
 
 Indices are truncated, dt is -1/N whatever the grid, the corrector runs before the predictor at the same t, norms are
-batch means, and the grid's last step leaves x at t_min - 1/N. Every function takes its noise, so that recorded
-runs can be replayed. Source: Song et al. 2021, appendices E to G, and their sampling code's behaviour.
+batch means, the grid's last step leaves x at t_min - 1/N, and models trained on discrete levels are told fractional
+ones. Every function takes its noise, so that recorded runs can be replayed. Source: Song et al. 2021, appendices E to
+G, and their sampling code's behaviour.
 """
 
 import abc
 import dataclasses
+from collections.abc import Callable
 from typing import Generic, TypeVar
 
 import jax
@@ -16,9 +18,12 @@ from score_sde.sde import SDE, VE, VP, SubVP, reverse
 from score_sde.solvers.base import Step
 from score_sde.solvers.langevin import langevin_step
 from score_sde.solvers.rk45 import RK45
-from score_sde.typing import Array, ScoreFn, expand
+from score_sde.typing import Array, Network, ScoreFn, expand
 
 S = TypeVar("S", bound=SDE)
+
+Noise = Callable[[Array, Array | int], Array]
+"""(step i [], draw j []) -> a standard normal [B, ...]: a step's corrections draw first, its predictor last."""
 
 
 class Discretization(abc.ABC, Generic[S]):
@@ -43,6 +48,10 @@ class Discretization(abc.ABC, Generic[S]):
     def ancestral(self, score: ScoreFn, x: Array, t: Array, z: Array) -> Step:
         """The ancestral predictor."""
 
+    @abc.abstractmethod
+    def score(self, network: Network, continuous: bool) -> ScoreFn:
+        """The score of a network trained on all t, or on this chain's levels alone; times [] or [B]."""
+
 
 @dataclasses.dataclass(frozen=True)
 class DiscreteVP(Discretization[VP]):
@@ -54,6 +63,18 @@ class DiscreteVP(Discretization[VP]):
     def betas(self) -> Array:
         """The table [N]."""
         return _betas(self.sde, self.num_scales)
+
+    def score(self, network: Network, continuous: bool) -> ScoreFn:
+        if continuous:
+            return _noise_score(self.sde, network)
+        stds = jnp.sqrt(1 - jnp.cumprod(1 - self.betas()))
+
+        def score(x: Array, t: Array) -> Array:
+            t = jnp.broadcast_to(t, x.shape[:1])
+            std = stds[self.index(t)]
+            return -network(x, t * (self.num_scales - 1) / self.sde.T, std) / expand(std, x)
+
+        return score
 
     def discretize(self, x: Array, t: Array) -> tuple[Array, Array]:
         beta = self.betas()[self.index(t)]
@@ -81,6 +102,9 @@ class DiscreteSubVP(Discretization[SubVP]):
     def langevin_scale(self, t: Array) -> Array:
         return 1 - _betas(self.sde, self.num_scales)[self.index(t)]
 
+    def score(self, network: Network, continuous: bool) -> ScoreFn:
+        return _noise_score(self.sde, network)
+
     def ancestral(self, score: ScoreFn, x: Array, t: Array, z: Array) -> Step:
         raise NotImplementedError("the reference has no ancestral predictor for sub-VP: use solvers.Ancestral")
 
@@ -102,6 +126,17 @@ class DiscreteVE(Discretization[VE]):
         i, sigmas = self.index(t), self.sigmas()
         return sigmas[i], jnp.where(i == 0, 0.0, sigmas[i - 1])
 
+    def score(self, network: Network, continuous: bool) -> ScoreFn:
+        def score(x: Array, t: Array) -> Array:
+            t = jnp.broadcast_to(t, x.shape[:1])
+            sigma = self.sde.sigma(t)
+            if continuous:
+                return network(x, sigma, sigma)
+            label = jnp.round((1 - t / self.sde.T) * (self.num_scales - 1)).astype(jnp.int32)
+            return network(x, label, self.sigmas()[::-1][label])
+
+        return score
+
     def discretize(self, x: Array, t: Array) -> tuple[Array, Array]:
         sigma, below = self._levels(t)
         return jnp.zeros_like(x), jnp.sqrt(sigma**2 - below**2)
@@ -116,12 +151,26 @@ class DiscreteVE(Discretization[VE]):
         return Step(mean + expand(std, x) * z, mean)
 
 
+def _noise_score(sde: VP | SubVP, network: Network) -> ScoreFn:
+    """-network(x, 999 t) / sigma(t)."""
+
+    def score(x: Array, t: Array) -> Array:
+        t = jnp.broadcast_to(t, x.shape[:1])
+        std = sde.sigma(t)
+        return -network(x, 999 * t / sde.T, std) / expand(std, x)
+
+    return score
+
+
 def _betas(sde: VP | SubVP, num_scales: int) -> Array:
     return jnp.linspace(sde.beta_min / num_scales, sde.beta_max / num_scales, num_scales)
 
 
 class Predictor(abc.ABC):
     """One predictor update at t [B] given its noise; it moves x by one level."""
+
+    evaluations = 1
+    """Network evaluations per update."""
 
     @abc.abstractmethod
     def __call__(self, chain: Discretization, score: ScoreFn, x: Array, t: Array, z: Array) -> Step:
@@ -163,6 +212,8 @@ class Ancestral(Predictor):
 @dataclasses.dataclass(frozen=True)
 class NoPredictor(Predictor):
     """Leaves x alone, and with it the final denoising without effect, as published."""
+
+    evaluations = 0
 
     def __call__(self, chain: Discretization, score: ScoreFn, x: Array, t: Array, z: Array) -> Step:
         return Step(x, x)
@@ -206,37 +257,43 @@ def predictor_corrector(
     x: Array,
     predictor: Predictor,
     corrector: Corrector | None,
-    predictor_noise: Array,
-    corrector_noise: Array,
+    noise: Noise,
     *,
+    corrections: int = 1,
     t_min: float,
     denoise: bool = True,
-) -> Array:
-    """The official sampler from the prior draw x [B, ...]; noise [N, B, ...] and [N, n_steps, B, ...].
+) -> tuple[Array, Array]:
+    """The official sampler from the prior draw x [B, ...]: samples and the number of network evaluations [].
 
     t_i = linspace(T, t_min, N); at each, the corrections, then the predictor; the last predictor's mean if denoise.
     """
+    if corrector is None:
+        corrections = 0
 
-    def body(carry: Step, inputs: tuple[Array, Array, Array]) -> tuple[Step, None]:
-        t, z, zs = inputs
+    def body(carry: Step, inputs: tuple[Array, Array]) -> tuple[Step, None]:
+        i, t = inputs
         t = jnp.broadcast_to(t, x.shape[:1])
-        correct = lambda y, z: (y if corrector is None else corrector(chain, score, y, t, z).x, None)
-        y, _ = jax.lax.scan(correct, carry.x, zs)
-        return predictor(chain, score, y, t, z), None
+        correct = lambda j, y: y if corrector is None else corrector(chain, score, y, t, noise(i, j)).x
+        y = jax.lax.fori_loop(0, corrections, correct, carry.x)
+        return predictor(chain, score, y, t, noise(i, corrections)), None
 
     grid = jnp.linspace(chain.sde.T, t_min, chain.num_scales)
-    last, _ = jax.lax.scan(body, Step(x, x), (grid, predictor_noise, corrector_noise))
-    return last.mean if denoise else last.x
+    last, _ = jax.lax.scan(body, Step(x, x), (jnp.arange(chain.num_scales), grid))
+    evaluations = jnp.int32(chain.num_scales * (corrections + predictor.evaluations))
+    return (last.mean if denoise else last.x), evaluations
 
 
 def probability_flow(
     chain: Discretization, score: ScoreFn, x: Array, *, t_min: float, denoise: bool = True, tolerance: float = 1e-5
-) -> Array:
-    """The official ODE sampler: RK45 from T to t_min, then the mean of one reverse-diffusion step at t_min."""
+) -> tuple[Array, Array]:
+    """The official ODE sampler from the prior draw x [B, ...]: samples and the number of network evaluations [].
+
+    RK45 with one error norm for the batch from T to t_min, then the mean of one reverse-diffusion step at t_min.
+    """
     solver = RK45(tolerance, tolerance)
     drift = reverse(chain.sde, score, churn=0.0).drift
-    x, _ = solver.integrate(drift, x, jnp.asarray(chain.sde.T, x.dtype), jnp.asarray(t_min, x.dtype))
+    x, evaluations = solver.integrate(drift, x, jnp.asarray(chain.sde.T, x.dtype), jnp.asarray(t_min, x.dtype))
     if not denoise:
-        return x
+        return x, evaluations
     t = jnp.full(x.shape[:1], t_min, x.dtype)
-    return ReverseDiffusion()(chain, score, x, t, jnp.zeros_like(x)).mean
+    return ReverseDiffusion()(chain, score, x, t, jnp.zeros_like(x)).mean, evaluations + 1

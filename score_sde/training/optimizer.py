@@ -35,6 +35,11 @@ class Optimizer:
         """Optimizer state for the parameters."""
         return self._transform().init(params)
 
+    def state_from_moments(self, params: Params, mu: Params, nu: Params, count: Any) -> Any:
+        """Optimizer state after `count` updates that left Adam's first and second moments at mu and nu."""
+        empty = jax.eval_shape(self.init, params)
+        return optax.tree.set(empty, mu=mu, nu=nu, count=count)
+
     def rate(self, step: Array) -> Array:
         """The learning rate of the update that follows `step` updates."""
         if self.warmup == 0:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from score_sde.networks import refinenet
+from score_sde.networks import instance_norm, refinenet
 from score_sde.networks.attention import AttnBlockpp
 from score_sde.networks.blocks import Combine, Resample, ResnetBlockBigGANpp, ResnetBlockDDPMpp
 from score_sde.networks.conv import conv2d
@@ -34,12 +34,13 @@ from score_sde.networks.resampling import (
     upsample_2d,
     upsample_conv_2d,
 )
-from tests.golden_files import load, quick_jit, relative_error, unpack
+from tests.golden_files import agree, load, quick_jit, relative_error, unpack
 
 TOLERANCE = 1e-5
 FIR = (1, 3, 3, 1)
 LAYERS = load("layers")
 X, TEMB, W = (jnp.asarray(LAYERS[name]) for name in ("x", "temb", "w_hwio"))
+RELU, NEAREST = refinenet.Options(nonlinearity="relu"), refinenet.Options(interpolation="nearest_neighbor")
 BIGGAN = {"init_scale": 0.0, "skip_rescale": True}
 
 MODULES: dict[str, tuple[nn.Module, tuple]] = {
@@ -66,16 +67,16 @@ MODULES: dict[str, tuple[nn.Module, tuple]] = {
     "Combine_sum": (Combine("sum"), (X[..., :3], X)),
     "NIN": (NIN(12), (X,)),
     "GaussianFourierProjection": (GaussianFourierProjection(8), (jnp.asarray(LAYERS["gfp_in"]),)),
-    "InstanceNorm2dPlus": (refinenet.InstanceNorm2dPlus(), (X,)),
-    "InstanceNorm2d": (refinenet.InstanceNorm2d(), (X,)),
-    "VarianceNorm2d": (refinenet.VarianceNorm2d(), (X,)),
-    "ConditionalInstanceNorm2dPlus": (refinenet.ConditionalInstanceNorm2dPlus(10), (X, jnp.array([1, 7]))),
-    "CRPBlock": (refinenet.CRPBlock(8, 2, "relu"), (X,)),
-    "RCUBlock": (refinenet.RCUBlock(8, 2, 2, "relu"), (X,)),
+    "InstanceNorm2dPlus": (instance_norm.InstanceNorm2dPlus(), (X,)),
+    "InstanceNorm2d": (instance_norm.InstanceNorm2d(), (X,)),
+    "VarianceNorm2d": (instance_norm.VarianceNorm2d(), (X,)),
+    "ConditionalInstanceNorm2dPlus": (instance_norm.ConditionalInstanceNorm2dPlus(10), (X, jnp.array([1, 7]))),
+    "CRPBlock": (refinenet.CRPBlock(8, 2, RELU), (X,)),
+    "RCUBlock": (refinenet.RCUBlock(8, 2, 2, RELU), (X,)),
     "ResidualBlock_down": (refinenet.ResidualBlock(12, down=True), (X,)),
     "ResidualBlock_down_dil2": (refinenet.ResidualBlock(12, down=True, dilation=2), (X,)),
-    "MSFBlock_bilinear": (refinenet.MSFBlock((6, 6), 12), ([X, X[:, ::2, ::2]],)),
-    "MSFBlock_nearest_neighbor": (refinenet.MSFBlock((6, 6), 12, "nearest_neighbor"), ([X, X[:, ::2, ::2]],)),
+    "MSFBlock_bilinear": (refinenet.MSFBlock(12), ([X, X[:, ::2, ::2]],)),
+    "MSFBlock_nearest_neighbor": (refinenet.MSFBlock(12, NEAREST), ([X, X[:, ::2, ::2]],)),
 }
 
 FUNCTIONS: dict[str, Callable[[], jax.Array]] = {
@@ -112,7 +113,7 @@ def test_module_golden(name: str) -> None:
     module, inputs = MODULES[name]
     params = unpack(LAYERS, f"{name}/") if f"{name}/params_index" in LAYERS else {}
     y = quick_jit(module.apply)(params, *inputs)
-    assert relative_error(y, LAYERS[f"{name}/output"]) < TOLERANCE
+    agree(y, "layers", f"{name}/output", "networks")
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -125,7 +126,7 @@ def test_module_creates_the_recorded_parameters(name: str) -> None:
 
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_function_golden(name: str) -> None:
-    assert relative_error(quick_jit(FUNCTIONS[name])(), LAYERS[name]) < TOLERANCE
+    agree(quick_jit(FUNCTIONS[name])(), "layers", name, "networks")
 
 
 def test_upsampling_then_convolving_differs_only_near_the_border() -> None:

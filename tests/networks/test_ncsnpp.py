@@ -14,11 +14,13 @@ import pytest
 from flax.traverse_util import flatten_dict
 
 from score_sde.networks import NCSNpp
-from tests.golden_files import GOLDEN, load, quick_jit, relative_error, unpack, unpack_flat
+from tests.golden_files import GOLDEN, agree, load, quick_jit, relative_error, unpack, unpack_flat
+from tests.networks.drawing import applied, drawn_params, leaf_shapes, primitives
 
 GOLDENS = sorted(path.stem for path in (GOLDEN / "song2021").glob("net_ncsnpp_*.npz"))
 FIELDS = {field.name for field in dataclasses.fields(NCSNpp)} - {"name", "parent"}
 TINY: dict[str, Any] = {"nf": 8, "ch_mult": (1, 2), "num_res_blocks": 1, "attn_resolutions": (4,)}
+SKIPS: dict[str, Any] = {"progressive": "output_skip", "progressive_input": "input_skip"}
 
 
 def sigma_of(config: dict[str, Any], label: np.ndarray) -> np.ndarray | None:
@@ -41,12 +43,8 @@ def golden_case(name: str) -> tuple[NCSNpp, dict[str, Any], tuple]:
 
 @cache
 def tiny(**changes: Any) -> tuple[NCSNpp, Any]:
-    """A small network and parameters that make every path contribute to the output."""
     network = NCSNpp(**{**TINY, **changes})
-    shapes = jax.eval_shape(network.init, jax.random.key(0), *INPUTS)
-    leaves, tree = jax.tree.flatten(shapes)
-    rng = np.random.default_rng(0)
-    return network, jax.tree.unflatten(tree, [jnp.asarray(0.3 * rng.normal(size=s.shape), s.dtype) for s in leaves])
+    return network, drawn_params(network, *INPUTS)
 
 
 INPUTS = (jnp.asarray(np.random.default_rng(1).normal(size=(3, 8, 8, 3)), jnp.float32), jnp.array([0.1, 1.0, 9.0]))
@@ -62,39 +60,12 @@ def test_golden(name: str) -> None:
     network, params, inputs = golden_case(name)
     made = jax.eval_shape(network.init, jax.random.key(0), *inputs)
     assert jax.tree.map(jnp.shape, made) == jax.tree.map(np.shape, params)
-    assert relative_error(quick_jit(network.apply)(params, *inputs), load(name)["output"]) < 1e-5
-
-
-DDPMPP = {"fir": False, "embedding_type": "positional", "scale_by_sigma": False}
-VE = {"progressive_input": "residual"}
-VP = {**VE, "embedding_type": "positional", "scale_by_sigma": False}
-LARGE = {"num_res_blocks": 2, "ch_mult": (1, 1, 2, 2, 2, 2, 2), "progressive": "output_skip"}
-LARGE = {**LARGE, "progressive_input": "input_skip"}
-HUGE = {**LARGE, "nf": 16, "ch_mult": (1, 2, 4, 8, 16, 32, 32, 32), "num_res_blocks": 1}
-PUBLISHED = [
-    ("ddpmpp", DDPMPP, 32, 61_804_419, 564),
-    ("ddpmpp_deep", {**DDPMPP, "num_res_blocks": 8}, 32, 106_632_579, 956),
-    ("ve ncsnpp_continuous", VE, 32, 62_758_915, 571),
-    ("ncsnpp positional", VP, 32, 62_693_251, 570),
-    ("ve deep", {**VE, "num_res_blocks": 8}, 32, 107_587_075, 963),
-    ("vp deep ncsnpp", {**VP, "num_res_blocks": 8}, 32, 107_521_411, 962),
-    ("bedroom 256", LARGE, 256, 65_574_549, 645),
-    ("ffhq 1024", HUGE, 1024, 105_785_896, 553),
-]
-
-
-@pytest.mark.parametrize(("name", "options", "size", "scalars", "leaves"), PUBLISHED)
-def test_published_parameter_count(name: str, options: dict[str, Any], size: int, scalars: int, leaves: int) -> None:
-    one = jnp.ones(1)
-    tree = jax.eval_shape(NCSNpp(**options).init, jax.random.key(0), jnp.zeros((1, size, size, 3)), one, one)
-    shapes = [leaf.shape for leaf in jax.tree.leaves(tree)]
-    assert (sum(math.prod(shape) for shape in shapes), len(shapes)) == (scalars, leaves), name
+    agree(quick_jit(network.apply)(params, *inputs), name, "output", "networks")
 
 
 def test_published_names_of_tiny_config_a() -> None:
     """The published tree of the continuous VE network, at tiny sizes."""
-    _, params = tiny(progressive_input="residual")
-    leaves = {"/".join(path): leaf.shape for path, leaf in flatten_dict(params["params"]).items()}
+    leaves = leaf_shapes(NCSNpp(**TINY, progressive_input="residual"), *INPUTS)
     assert (sum(math.prod(shape) for shape in leaves.values()), len(leaves)) == (48_763, 157)
     modules = {path.split("/")[0] for path in leaves}
     assert modules == {
@@ -111,8 +82,7 @@ def test_published_names_of_tiny_config_a() -> None:
 
 def test_published_names_of_tiny_config_b() -> None:
     """The published tree with output and input skips, at tiny sizes."""
-    _, params = tiny(progressive="output_skip", progressive_input="input_skip")
-    leaves = {"/".join(path): leaf.shape for path, leaf in flatten_dict(params["params"]).items()}
+    leaves = leaf_shapes(NCSNpp(**TINY, **SKIPS), *INPUTS)
     assert (sum(math.prod(shape) for shape in leaves.values()), len(leaves)) == (49_038, 161)
     assert leaves["Combine_0/Conv_0/kernel"] == (1, 1, 3, 8)
     assert (leaves["GroupNorm_0/scale"], leaves["Conv_1/kernel"]) == ((16,), (3, 3, 16, 3))
@@ -123,15 +93,14 @@ def test_published_names_of_tiny_config_b() -> None:
 def test_published_counters_interleave_main_and_pyramid_resamplers() -> None:
     """In the published trees: pyramid Downsample_1, 3; Upsample_0, 2 in the main path and 1, 3 in the pyramid."""
     options = {"resblock_type": "ddpm", "progressive": "residual", "progressive_input": "residual", "nf": 4}
-    network = NCSNpp(**{**TINY, **options, "ch_mult": (1, 2, 3)})
-    params = jax.eval_shape(network.init, jax.random.key(0), *INPUTS)["params"]
-    inner = {name: params[name]["Conv2d_0"]["weight"].shape[2:] for name in params if "sample" in name}
+    shapes = leaf_shapes(NCSNpp(**{**TINY, **options, "ch_mult": (1, 2, 3)}), *INPUTS)
+    inner = {path.split("/")[0]: shape[2:] for path, shape in shapes.items() if path.endswith("Conv2d_0/weight")}
     assert inner == {
         "Downsample_0": (4, 4), "Downsample_1": (3, 4), "Downsample_2": (8, 8), "Downsample_3": (4, 8),
         "Upsample_0": (12, 12), "Upsample_1": (12, 8), "Upsample_2": (8, 8), "Upsample_3": (8, 4),
     }  # fmt: skip
-    assert (params["GroupNorm_0"]["scale"].shape, params["Conv_1"]["kernel"].shape) == ((12,), (3, 3, 12, 12))
-    assert (params["GroupNorm_1"]["scale"].shape, params["Conv_2"]["kernel"].shape) == ((4,), (3, 3, 4, 3))
+    assert (shapes["GroupNorm_0/scale"], shapes["Conv_1/kernel"]) == ((12,), (3, 3, 12, 12))
+    assert (shapes["GroupNorm_1/scale"], shapes["Conv_2/kernel"]) == ((4,), (3, 3, 4, 3))
 
 
 @pytest.mark.parametrize("resblock_type", ["biggan", "ddpm"])
@@ -140,9 +109,9 @@ def test_loop_safe_reaches_every_convolution(resblock_type: str) -> None:
     options = {"progressive": "residual", "progressive_input": "residual", "resblock_type": resblock_type}
     for safe in (True, False):
         network, params = tiny(**options, loop_safe=safe)
-        primitives = [equation.primitive.name for equation in jax.make_jaxpr(network.apply)(params, *INPUTS).eqns]
-        assert ("conv_general_dilated" in primitives) != safe
-        assert ("custom_vjp_call" in primitives) == safe
+        found = primitives(network, params, *INPUTS)
+        assert ("conv_general_dilated" in found) != safe
+        assert ("custom_vjp_call" in found) == safe
 
 
 def test_loop_safe_changes_no_value_and_no_gradient() -> None:
@@ -164,7 +133,7 @@ def test_loop_safe_changes_no_value_and_no_gradient() -> None:
 def test_dropout_of_an_example_depends_on_its_own_key_alone() -> None:
     network, params = tiny(dropout=0.5)
     keys = jax.random.split(jax.random.key(3), 3)
-    apply = quick_jit(network.apply)
+    apply = applied(network)
     together, off = apply(params, *INPUTS, keys), apply(params, *INPUTS)
     order = jnp.array([2, 2, 0])
     shuffled = apply(params, *(v[order] for v in INPUTS), keys[order])
@@ -175,15 +144,35 @@ def test_dropout_of_an_example_depends_on_its_own_key_alone() -> None:
 
 
 def test_bfloat16_computes_close_to_float32_and_returns_float32() -> None:
-    network, params = tiny(progressive="output_skip", progressive_input="input_skip")
-    y = quick_jit(network.clone(dtype=jnp.bfloat16).apply)(params, *INPUTS)
+    network, params = tiny(**SKIPS)
+    y = applied(network.clone(dtype=jnp.bfloat16))(params, *INPUTS)
     assert isinstance(y, jax.Array)
     assert y.dtype == jnp.float32
-    assert 1e-5 < relative_error(y, quick_jit(network.apply)(params, *INPUTS)) < 0.1
+    assert 1e-5 < relative_error(y, applied(network)(params, *INPUTS)) < 0.1
+
+
+@pytest.mark.parametrize("progressive", ["none", "output_skip", "residual"])
+def test_out_channels_widen_only_what_ends_in_the_output(progressive: str) -> None:
+    plain, wide = (leaf_shapes(NCSNpp(**TINY, progressive=progressive, out_channels=c), *INPUTS) for c in (None, 6))
+    changed = {path: shape for path, shape in wide.items() if shape != plain[path]}
+    kernels = {path: shape for path, shape in changed.items() if path.endswith("kernel")}
+    ends = {"none": {"Conv_1": 8}, "output_skip": {"Conv_1": 16, "Conv_2": 8}, "residual": {"Conv_2": 8}}[progressive]
+    assert wide.keys() == plain.keys()
+    assert len(changed) == 2 * len(kernels)
+    assert kernels == {f"{name}/kernel": (3, 3, width, 6) for name, width in ends.items()}
+
+
+def test_first_output_channels_are_those_of_the_narrower_network() -> None:
+    wide, params = tiny(**SKIPS, out_channels=6)
+    narrow, ends = dict(params["params"]), ("Conv_1", "Conv_2")
+    narrow.update({name: {leaf: v[..., :3] for leaf, v in params["params"][name].items()} for name in ends})
+    y = applied(wide)(params, *INPUTS)
+    assert y.shape == (*INPUTS[0].shape[:3], 6)
+    assert relative_error(y[..., :3], applied(tiny(**SKIPS)[0])({"params": narrow}, *INPUTS)) < 1e-6
 
 
 def test_smoke_rectangular_images() -> None:
-    network = NCSNpp(**TINY, **VE)
+    network = NCSNpp(**TINY, progressive_input="residual")
     x = jnp.zeros((2, 8, 16, 1))
     shape = jax.eval_shape(lambda: network.init_with_output(jax.random.key(0), x, jnp.ones(2), jnp.ones(2))[0]).shape
     assert shape == x.shape
@@ -202,6 +191,8 @@ def test_golden_trees_are_named_as_recorded() -> None:
         (lambda: NCSNpp(embedding_type="sine"), "embedding_type is 'sine'"),
         (lambda: NCSNpp(nonlinearity="gelu"), "unknown nonlinearity 'gelu'"),
         (lambda: NCSNpp(dropout=1.0), "dropout is 1.0"),
+        (lambda: NCSNpp(out_channels=0), "out_channels is 0"),
+        (lambda: NCSNpp(family="unet"), "family is 'unet': choose one of ncsnpp, ddpm"),
         (lambda: NCSNpp(**TINY).init(jax.random.key(0), *INPUTS[:2]), "pass sigma"),
         (lambda: NCSNpp(**TINY).init(jax.random.key(0), INPUTS[0][:, :7], *INPUTS[1:]), "7x8 cannot be halved 1 times"),
     ],

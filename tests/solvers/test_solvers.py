@@ -8,6 +8,7 @@ from scipy.integrate import solve_ivp
 
 from score_sde import times
 from score_sde.analytic import gaussian
+from score_sde.posterior import Large
 from score_sde.rng import example_keys, normal, positions, root_key
 from score_sde.sampling import sample
 from score_sde.sde import SDE, reverse
@@ -48,7 +49,7 @@ PREDICTORS = {
     "reverse_diffusion": ReverseDiffusion(),
     "ancestral": Ancestral(),
     "euler_maruyama_churn": EulerMaruyama(churn=0.5),
-    "ancestral_large": Ancestral(large_variance=True),
+    "ancestral_large": Ancestral(Large()),
     "euler": Euler(),
     "rk45": RK45(),
 }

@@ -1,0 +1,142 @@
+"""What every string of a config stands for: the only place where one becomes an object."""
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+import numpy as np
+
+from score_sde import chain, losses, parametrization, posterior, score_matching, sde, solvers, times, variational
+from score_sde.config import Config
+from score_sde.data.sources import Images, array_file, digits
+from score_sde.networks.ddpm import ddpm
+from score_sde.networks.ncsnpp import NCSNpp
+from score_sde.networks.ncsnv2 import NCSNv2
+from score_sde.parallel import Pmap, Strategy
+from score_sde.solvers import reference
+from score_sde.typing import Array, ScoreFn
+from score_sde.validation import NETWORK_FIELDS
+
+
+def levels(config: Config) -> parametrization.Levels:
+    """The discrete noise levels of the config's SDE."""
+    return LEVELS[config.sde.name](config.sde.num_scales)
+
+
+def reduction(config: Config) -> losses.Reduction:
+    """The mean over an example's elements, or half their sum."""
+    return losses.mean if config.training.reduce_mean else losses.half_sum
+
+
+def _bound(config: Config) -> variational.BoundLoss:
+    """The bound for 8-bit images."""
+    low = -1.0 if config.data.centered else 0.0
+    return variational.BoundLoss(levels(config), variational.Discretized(low))
+
+
+def _network_fields(config: Config) -> dict[str, Any]:
+    """The arguments that every network takes, and those of its own."""
+    own = {field: config.network[field] for field in NETWORK_FIELDS[config.network.name]}
+    return {**own, "centered": config.data.centered, "dtype": jnp.dtype(config.training.compute_dtype)}
+
+
+def _out_channels(config: Config) -> int | None:
+    """Twice the image's channels where the network also learns variances."""
+    return 2 * config.data.num_channels if config.parametrization.learned_variance else None
+
+
+SCHEDULES: dict[str, Callable[[Config], np.ndarray]] = {
+    "linear": lambda c: chain.linear_betas(c.num_scales, c.beta_min, c.beta_max),
+    "cosine": lambda c: chain.cosine_betas(c.num_scales),
+}
+SDES: dict[str, Callable[[Config], sde.SDE]] = {
+    "vp": lambda c: chain.vp_chain(SCHEDULES[c.schedule](c)) if c.discrete else sde.vp(c.beta_min, c.beta_max),
+    "subvp": lambda c: sde.subvp(c.beta_min, c.beta_max),
+    "ve": lambda c: sde.ve(c.sigma_min, c.sigma_max),
+}
+LEVELS = {"vp": parametrization.vp_levels, "ve": parametrization.ve_levels}
+NETWORKS: dict[str, Callable[[Config], nn.Module]] = {
+    "ncsnpp": lambda c: NCSNpp(**_network_fields(c), out_channels=_out_channels(c)),
+    "ddpm": lambda c: ddpm(**_network_fields(c), out_channels=_out_channels(c)),
+    "ncsnv2_64": lambda c: NCSNv2(64, **_network_fields(c)),
+    "ncsnv2_128": lambda c: NCSNv2(128, **_network_fields(c)),
+    "ncsnv2_256": lambda c: NCSNv2(256, **_network_fields(c)),
+    "ncsn": lambda c: NCSNv2(64, num_classes=c.sde.num_scales, **_network_fields(c)),
+}
+PREDICTIONS: dict[str, Callable[[Config], parametrization.Prediction]] = {
+    "noise": lambda c: parametrization.Noise(),
+    "score": lambda c: parametrization.Score(),
+    "denoiser": lambda c: parametrization.Denoiser(),
+    "velocity": lambda c: parametrization.Velocity(),
+    "posterior_mean": lambda c: parametrization.PosteriorMean(c.sde.num_scales),
+}
+LABELS: dict[str, Callable[[Config], parametrization.Label]] = {
+    "time": lambda c: parametrization.time_label,
+    "sigma": lambda c: parametrization.sigma_label,
+    "level": levels,
+}
+OBJECTIVES: dict[str, Callable[[Config], losses.Objective]] = {
+    "denoising": lambda c: losses.denoising,
+    "implicit": lambda c: score_matching.implicit,
+    "sliced": lambda c: score_matching.Sliced(c.projections, variance_reduced=False),
+    "sliced_variance_reduced": lambda c: score_matching.Sliced(c.projections),
+}
+BOUNDS: dict[str, Callable[[Config], variational.BoundLoss | variational.HybridLoss]] = {
+    "variational": lambda c: _bound(c),
+    "hybrid": lambda c: variational.HybridLoss(
+        _bound(c), WEIGHTINGS[c.training.weighting], reduction(c), c.training.bound_weight
+    ),
+}
+WEIGHTINGS = {"simple": losses.simple, "likelihood": losses.likelihood}
+TIMES: dict[str, Callable[[Config], losses.Times]] = {
+    "uniform": lambda c: losses.UniformTimes(c.training.t_min),
+    "likelihood": lambda c: losses.LikelihoodTimes(c.training.t_min),
+    "levels": lambda c: losses.LevelTimes(levels(c)),
+}
+STRATEGIES: dict[str, Callable[[], Strategy]] = {"pmap": Pmap}
+SOLVERS: dict[str, Callable[[Config, posterior.Variance], solvers.Solver | solvers.AdaptiveSolver]] = {
+    "euler_maruyama": lambda c, v: solvers.EulerMaruyama(c.churn),
+    "reverse_diffusion": lambda c, v: solvers.ReverseDiffusion(),
+    "ancestral": lambda c, v: solvers.Ancestral(v),
+    "euler": lambda c, v: solvers.Euler(),
+    "rk45": lambda c, v: solvers.RK45(c.rtol, c.atol),
+    "none": lambda c, v: solvers.NoPredictor(),
+}
+CORRECTORS: dict[str, Callable[[Config], solvers.Corrector | None]] = {
+    "none": lambda c: None,
+    "langevin": lambda c: solvers.Langevin(c.snr, c.corrector_steps),
+    "annealed_langevin": lambda c: solvers.AnnealedLangevin(c.snr, c.corrector_steps),
+}
+VARIANCES: dict[str, Callable[[ScoreFn], posterior.Variance]] = {
+    "small": lambda fraction: posterior.Small(),
+    "large": lambda fraction: posterior.Large(),
+    "learned": posterior.Learned,
+}
+GRIDS: dict[str, Callable[[Config, sde.SDE], Array]] = {
+    "uniform": lambda c, s: times.uniform(s, c.sampling.t_min, c.sampling.num_steps),
+    "quadratic": lambda c, s: times.quadratic(s, c.sampling.t_min, c.sampling.num_steps),
+    "log_snr": lambda c, s: times.log_snr(s, c.sampling.t_min, c.sampling.num_steps),
+    "levels": lambda c, s: times.levels(s, levels(c), c.sampling.num_steps),
+}
+CHAINS: dict[str, Callable[[Config], reference.Discretization]] = {
+    "vp": lambda c: reference.DiscreteVP(sde.vp(c.beta_min, c.beta_max), c.num_scales),
+    "subvp": lambda c: reference.DiscreteSubVP(sde.subvp(c.beta_min, c.beta_max), c.num_scales),
+    "ve": lambda c: reference.DiscreteVE(sde.ve(c.sigma_min, c.sigma_max), c.num_scales),
+}
+REFERENCE_PREDICTORS: dict[str, Callable[[Config], reference.Predictor]] = {
+    "euler_maruyama": lambda c: reference.EulerMaruyama(probability_flow=c.churn == 0),
+    "reverse_diffusion": lambda c: reference.ReverseDiffusion(probability_flow=c.churn == 0),
+    "ancestral": lambda c: reference.Ancestral(),
+    "none": lambda c: reference.NoPredictor(),
+}
+REFERENCE_CORRECTORS: dict[str, Callable[[Config], reference.Corrector | None]] = {
+    "none": lambda c: None,
+    "langevin": lambda c: reference.Langevin(c.snr),
+    "annealed_langevin": lambda c: reference.AnnealedLangevin(c.snr),
+}
+IMAGES: dict[str, Callable[[Config], Images]] = {
+    "digits": lambda c: digits(),
+    "array": lambda c: array_file(c.path),
+    **{name: lambda c: array_file(c.path) for name in ("cifar10", "celeba", "lsun", "ffhq", "celebahq")},
+}

@@ -1,0 +1,102 @@
+"""Run every comparison with the recorded official outputs and write docs/parity.md: python -m tests.parity
+
+Also checks that nothing recorded was forgotten: every array of tests/golden/song2021 that is an output is compared.
+"""
+
+import pathlib
+import platform
+import re
+import sys
+from collections import defaultdict
+
+import pytest
+
+from score_sde.workdir import versions
+from tests.golden_files import COMPARISONS, GOLDEN, TOLERANCES, Comparison, load
+
+ROOT = pathlib.Path(__file__).parent.parent
+TESTS = [
+    "tests/test_sde.py", "tests/test_chain.py", "tests/test_parametrization.py", "tests/test_losses.py",
+    "tests/solvers/test_reference.py", "tests/training/test_optimizer.py", "tests/networks/test_layers.py",
+    "tests/networks/test_ncsnpp.py", "tests/networks/test_ddpm.py", "tests/networks/test_ncsnv2.py", "tests/adapters",
+]  # fmt: skip
+
+CHOSEN = " or ".join(
+    ("golden", "official_file", "recorded", "single", "replay", "endpoints", "discretisation", "tables", "scores")
+)
+"""Words in the names of the tests that compare; `missing` tells if one is forgotten."""
+
+INPUTS = {
+    "sde": r"x|t|score|grid_t",
+    "losses": r"x|t|z|labels_(vp|ve)",
+    "samplers": r"x|t|z|m|s|snr|(vp|subvp|ve)/x|pc/noise|pc/.*/(nfe|n_noise_used)|ode/z|ode/.*nfe|like/.*",
+    "optim": r"grad/.*|params0/.*|.*/hyper_.*",
+    "layers": r"x|temb|w_hwio|upfirdn_kernel|gfp_in|temb_in|.*params_(index|flat)",
+    "net": r"x|time_cond|params_(index|flat)|config_json",
+    "ckpt": r"x|time_cond|config_json|step|ema_num_updates|ema_state_dict_.*",
+}
+"""What the files hold beside outputs compared here. Recorded numbers of evaluations count some that never happened;
+likelihoods wait for the module that computes them; the PyTorch checkpoint's numbers and averaged parameters are equal
+to the last bit (tests/adapters/test_score_sde_torch.py)."""
+
+HEADER = """\
+# How near the official code's numbers we come
+
+Written by `python -m tests.parity` ({versions};
+{machine}; discretisations and SMLD's losses computed in float64). The error is
+max|ours - theirs| / max|theirs|, the largest over the arrays of a line; the tolerance, which the tests assert, is at most
+five times by which the official JAX and PyTorch codes differ from one another
+([tests/golden](../tests/golden/README.md)).
+
+"""
+
+
+def main() -> int:
+    """Run, check that nothing is missing, write; the exit code of the tests."""
+    code = pytest.main(["-q", "-k", CHOSEN, *TESTS])
+    if code:
+        return int(code)
+    if forgotten := missing():
+        print("recorded, but compared with nothing:", *forgotten, sep="\n  ")
+        return 1
+    (ROOT / "docs" / "parity.md").write_text(document())
+    print("docs/parity.md written")
+    return 0
+
+
+def missing() -> list[str]:
+    """The recorded outputs that no test has compared."""
+    compared = {(c.file, c.key) for c in COMPARISONS}
+    files = sorted(path.stem for path in (GOLDEN / "song2021").glob("*.npz"))
+    outputs = [(file, key) for file in files for key in load(file) if not re.fullmatch(INPUTS[kind(file)], key)]
+    return [f"{file}.npz {key}" for file, key in outputs if (file, key) not in compared]
+
+
+def kind(file: str) -> str:
+    """The key of a file in INPUTS."""
+    return file.split("_")[0]
+
+
+def document() -> str:
+    """The page."""
+    found = versions()
+    stack = ", ".join(f"{name} {found[name]}" for name in ("python", "jax", "flax", "numpy"))
+    lines = [HEADER.format(versions=stack, machine=platform.machine() + " CPU, float32")]
+    lines.append("| file | arrays | what | largest error | tolerance |\n|---|---|---|---|---|\n")
+    groups: dict[tuple[str, str, str], list[Comparison]] = defaultdict(list)
+    for comparison in COMPARISONS:
+        part = comparison.key.split("/")[0] if comparison.file in ("samplers", "losses", "sde", "optim") else ""
+        groups[comparison.file, part, comparison.kind].append(comparison)
+    for (file, part, what), rows in sorted(groups.items()):
+        worst = max(rows, key=lambda row: row.error)
+        count = len({row.key for row in rows})
+        where = f" ({worst.key}{', ' + worst.rows if worst.rows else ''})" if count > 1 else ""
+        name = f"{file}.npz {part}".strip()
+        lines.append(f"| {name} | {count} | {what} | {worst.error:.1e}{where} | {TOLERANCES[what]:.1e} |\n")
+    lines.append(f'\n{len({(c.file, c.key) for c in COMPARISONS})} arrays. "t > 1e-3": the rows near t = 1e-5, where')
+    lines.append(" the official code's 1 - exp cancels in float32, are left out ([deviations](deviations.md)).\n")
+    return "".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

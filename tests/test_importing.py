@@ -1,0 +1,289 @@
+"""Foreign checkpoints become runs of ours: imported whole, sampled from, trained on; what does not fit is refused."""
+
+import json
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import serialization
+
+from score_sde.checkpoint import Checkpoints
+from score_sde.errors import UsageError
+from score_sde.experiment import Experiment, build
+from score_sde.importing import import_checkpoint, newest, read
+from score_sde.main import main
+from score_sde.training.optimizer import Optimizer
+from score_sde.workdir import Workdir
+from tests.adapters.official import JAX_FILE, TORCH_FILE, config_of, experiment_of
+from tests.golden_files import GOLDEN
+
+ROOT = pathlib.Path(__file__).parent.parent
+NAME = "ckpt_jax_expected"
+CONFIG = """
+from tests.adapters.official import config_of
+
+def get_config():
+    config = config_of("ckpt_jax_expected")
+    config.data.update(name="array", path={path!r})
+    config.training.update(num_steps=7, batch_size=8, steps_per_call=2)
+    config.sampling.update(num_steps=2, num_samples=4, batch_size=4, t_min=1e-5)
+    config.logging.update(every=7, samples_every=0)
+    return config
+"""
+
+
+@pytest.fixture
+def launch(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A command line with the goldens' config, in an empty directory, returning its exit code."""
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "")
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    images = tmp_path / "images.npy"
+    np.save(images, np.random.default_rng(0).integers(0, 256, (16, 8, 8, 3), np.uint8))
+    config = tmp_path / "tiny.py"
+    config.write_text(CONFIG.format(path=str(images)))
+    return lambda *arguments: main(["launch.py", f"--config={config}", *map(str, arguments)])
+
+
+def restored(experiment: Experiment, workdir: str | pathlib.Path) -> tuple[Any, dict[str, Any]]:
+    with closing(Checkpoints(Workdir(workdir).checkpoints)) as checkpoints:
+        return checkpoints.restore(experiment.abstract_state())
+
+
+@pytest.fixture
+def quick_compilation() -> Iterator[None]:
+    """Faster, for programs that run a few times."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
+def test_import_sample_resume(launch: Any, quick_compilation: None, capsys: pytest.CaptureFixture) -> None:
+    """The command line from an official file to new training steps: the first goes on where the file ended."""
+    assert launch("--mode=import", f"--checkpoint={JAX_FILE.parent}") == 0
+    said = capsys.readouterr().out
+    assert "imported into runs/tiny: checkpoint_5, an official JAX checkpoint at step 5: 12,287 parameters" in said
+    assert "averaged (EMA) and raw, with Adam's moments" in said
+    assert re.search(r"next: python launch.py --config \S+tiny.py --workdir runs/tiny --mode sample\n", said)
+    assert json.loads(pathlib.Path("runs/tiny/config.json").read_text())["imported"]["file"] == "checkpoint_5"
+    assert launch("--mode=sample") == 0
+    with np.load("runs/tiny/samples/euler_maruyama-2-seed0/samples.npz") as samples:
+        assert samples["samples"].shape == (4, 8, 8, 3)
+    assert launch() == 0
+    row = json.loads(pathlib.Path("runs/tiny/metrics.jsonl").read_text())
+    assert row["step"] == 7
+    assert row["learning_rate"] == pytest.approx(2e-4 * 6 / 5000)  # of the seventh update
+    state, meta = restored(experiment_of(NAME), "runs/tiny")
+    assert (meta["step"], meta["position"]) == (7, 56)
+    assert {int(leaf) for leaf in jax.tree.leaves(state.optimizer) if leaf.ndim == 0} == {7}
+
+
+@pytest.mark.parametrize("file", [JAX_FILE, TORCH_FILE])
+def test_what_is_restored_is_what_was_read(file: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    experiment = experiment_of(NAME)
+    imported = import_checkpoint(experiment, file, Workdir(tmp_path / "run"))
+    assert (imported.step, imported.parameters, imported.raw, imported.moments) == (5, 12_287, True, True)
+    foreign, (state, meta) = read(experiment, file), restored(experiment, tmp_path / "run")
+    assert meta == {"step": 5, "position": 5 * experiment.config.training.batch_size, "pending": []}
+    expected = experiment.optimizer.state_from_moments(foreign.params, foreign.mu, foreign.nu, np.int32(5))
+    both = ((state.ema, foreign.ema), (state.params, foreign.params), (state.optimizer, expected), (state.step, 5))
+    for ours, theirs in both:
+        jax.tree.map(np.testing.assert_array_equal, ours, theirs)
+
+
+@pytest.mark.parametrize("options", [{}, {"weight_decay": 0.1}, {"grad_clip": -1.0, "warmup": 0}])
+def test_adam_goes_on_where_it_was(options: dict[str, float]) -> None:
+    """A state put together from moments makes the same next update as the state they came from."""
+    optimizer = Optimizer(**options)  # pyright: ignore[reportArgumentType]
+    params = {"a": jnp.arange(3.0), "GaussianFourierProjection_0": {"W": jnp.ones(2)}}
+    state = optimizer.init(params)
+    gradients = jax.tree.map(jnp.cos, params)
+    for step in range(3):
+        params, state = optimizer.update(gradients, state, params, jnp.int32(step))
+    again = optimizer.state_from_moments(params, *(optax.tree.get(state, name) for name in ("mu", "nu", "count")))
+    assert jax.tree.structure(again) == jax.tree.structure(state)
+    expected, found = (optimizer.update(gradients, s, params, jnp.int32(3)) for s in (state, again))
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
+
+
+def test_a_file_without_moments(tmp_path: pathlib.Path) -> None:
+    """Adam and training start afresh, from the average."""
+    experiment = experiment_of(NAME)
+    foreign = read(experiment, JAX_FILE)
+    file = tmp_path / "params"
+    file.write_bytes(serialization.msgpack_serialize(foreign.ema))
+    imported = import_checkpoint(experiment, file, Workdir(tmp_path / "run"))
+    assert "Adam starts afresh, and training from the average" in str(imported)
+    state, meta = restored(experiment, tmp_path / "run")
+    assert (meta["step"], int(state.step)) == (0, 0)
+    jax.tree.map(np.testing.assert_array_equal, state.params, foreign.ema)
+    jax.tree.map(np.testing.assert_array_equal, state.ema, foreign.ema)
+    jax.tree.map(np.testing.assert_array_equal, state.optimizer, experiment.optimizer.init(foreign.ema))
+
+
+@pytest.mark.parametrize("name", ["ncsnv2_64", "ddpm"])
+def test_other_networks(name: str, tmp_path: pathlib.Path) -> None:
+    config = config_of(NAME)
+    config.network.update(name=name, nf=32, embedding_type="positional")
+    experiment = build(config)
+    params = jax.tree.map(lambda a: np.ones(a.shape, a.dtype), experiment.abstract_state().params)
+    file = tmp_path / "params"
+    file.write_bytes(serialization.msgpack_serialize(params))
+    jax.tree.map(np.testing.assert_array_equal, read(experiment, file).ema, params)
+
+
+def test_a_diffusers_model(tmp_path: pathlib.Path) -> None:
+    config = config_of(NAME)
+    config.network.update(nf=8, ch_mult=(1, 2, 2), attn_resolutions=(), progressive="output_skip")
+    config.network.progressive_input = "input_skip"
+    shutil.unpack_archive(GOLDEN / "diffusers" / "ncsnpp.zip", tmp_path / "model")
+    imported = import_checkpoint(build(config), tmp_path / "model", Workdir(tmp_path / "run"))
+    assert imported.source == "a diffusers UNet2DModel"
+    state, _ = restored(build(config), tmp_path / "run")
+    assert sum(leaf.size for leaf in jax.tree.leaves(state.ema)) == imported.parameters
+
+
+def test_the_newest_of_a_directory(tmp_path: pathlib.Path) -> None:
+    folder = tmp_path / "checkpoints"
+    folder.mkdir()
+    for name in ("checkpoint_9", "checkpoint_10", "checkpoint_2.pth", "checkpoint_11_tmp", "checkpoint"):
+        (folder / name).touch()
+    assert newest(folder) == newest(tmp_path) == folder / "checkpoint_10"
+    assert newest(folder / "checkpoint_9") == folder / "checkpoint_9"
+
+
+def contents(folder: pathlib.Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*")}
+
+
+def refused(launch: Any, capsys: pytest.CaptureFixture, *arguments: Any) -> str:
+    """The one line that refuses a command line, which leaves nothing behind."""
+    before = contents(pathlib.Path())
+    assert launch("--mode=import", *arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.out == "" and contents(pathlib.Path()) == before
+    (line,) = [line for line in captured.err.splitlines() if not line.startswith("reading ")]
+    assert line.startswith("score-sde: ")
+    return line
+
+
+@pytest.mark.parametrize("file", [JAX_FILE, TORCH_FILE])
+@pytest.mark.parametrize(
+    ("field", "said"),
+    [
+        ("network.nf=8", r"AttnBlockpp_0/GroupNorm_0/bias has shape \(4,\) there and \(8,\) here"),
+        (
+            "network.num_res_blocks=2",
+            r"AttnBlockpp_[01]/\S+ (has shape \(8,\) there and \(4,\) here|is missing there and has shape)",
+        ),
+        ("data.num_channels=1", r"Conv_0/kernel has shape \(3, 3, 3, 4\) there and \(3, 3, 1, 4\) here"),
+        ("network.progressive=output_skip", r"(Conv_1/kernel|AttnBlockpp_2/GroupNorm_0/bias) (has shape|is missing)"),
+    ],
+)
+def test_another_architecture(file: pathlib.Path, field: str, said: str, launch: Any, capsys: Any) -> None:
+    line = refused(launch, capsys, f"--checkpoint={file}", f"--config.{field}")
+    assert re.search(said, line) and str(file) in line
+    assert "choose the config that belongs to it, or give network.*" in line
+
+
+def test_an_unconditional_config_names_what_it_does_not_know(launch: Any, capsys: Any) -> None:
+    line = refused(launch, capsys, f"--checkpoint={JAX_FILE}", "--config.network.conditional=False")
+    assert "Dense_0/bias, of shape (16,) there, is unknown here" in line
+
+
+@pytest.mark.parametrize("part", ["params_ema", "target", "grad_sq_ema"])
+@pytest.mark.parametrize(
+    ("value", "said"), [(np.ones(3, np.float32), "has shape (3,) there"), (np.float32([[[[np.nan]]]]), "not finite")]
+)
+def test_one_wrong_array(part: str, value: np.ndarray, said: str, launch: Any, tmp_path: Any, capsys: Any) -> None:
+    saved = serialization.msgpack_restore(JAX_FILE.read_bytes())
+    optimizer, kernel = saved["optimizer"], lambda tree: tree["Conv_0"]["kernel"]
+    if said == "not finite":
+        value = np.full_like(kernel(saved["params_ema"]), np.nan)
+    if part == "grad_sq_ema":
+        kernel(optimizer["state"]["param_states"])[part] = value
+    else:
+        (saved["params_ema"] if part == "params_ema" else optimizer["target"])["Conv_0"]["kernel"] = value
+    file = tmp_path / "checkpoint_1"
+    file.write_bytes(serialization.msgpack_serialize(saved))
+    line = refused(launch, capsys, f"--checkpoint={file}")
+    assert said in line and "Conv_0/kernel" in line
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "is empty: copy or download it again"),
+        (b"hello", 'is no checkpoint of a known kind, or damaged (it begins with "hello")'),
+        (JAX_FILE.read_bytes()[:1000], "cannot be read as an official JAX checkpoint"),
+        (TORCH_FILE.read_bytes()[:1000], "cannot be read as a PyTorch file"),
+        (b"PK\x03\x04", "cannot be read as a PyTorch file"),
+        (b"\x80\x02\x8a\x0a", "cannot be read as a PyTorch file"),
+        (b"\x80", "AttnBlockpp_0/GroupNorm_0/bias is missing there"),
+        (b"\x10\x00\x00\x00\x00\x00\x00\x00{}", "has no config.json"),
+    ],
+)
+def test_files_of_no_use(content: bytes, said: str, launch: Any, tmp_path: pathlib.Path, capsys: Any) -> None:
+    file = tmp_path / "checkpoint_1"
+    file.write_bytes(content)
+    line = refused(launch, capsys, f"--checkpoint={file}")
+    assert said in line and str(tmp_path) in line
+
+
+def test_directories_of_no_use(launch: Any, tmp_path: pathlib.Path, capsys: Any) -> None:
+    (tmp_path / "empty").mkdir()
+    line = refused(launch, capsys, f"--checkpoint={tmp_path / 'empty'}")
+    assert "has neither checkpoint_<number> in it, nor config.json, nor unet/config.json" in line
+
+
+def test_nothing_is_overwritten(launch: Any, tmp_path: pathlib.Path, capsys: Any) -> None:
+    """Neither a run, even one of the same config, nor what has no config; a run is no checkpoint."""
+    experiment, run = experiment_of(NAME), tmp_path / "here" / "run"
+    import_checkpoint(experiment, JAX_FILE, Workdir(run))
+    with pytest.raises(UsageError, match="holds a run already: choose a new directory"):
+        import_checkpoint(experiment, JAX_FILE, Workdir(run))
+    line = refused(launch, capsys, f"--checkpoint={JAX_FILE}", "--workdir=run")
+    assert "--workdir run holds a run already" in line
+    line = refused(launch, capsys, "--checkpoint=run", "--workdir=new")
+    assert "is a run of this program already: name it as --workdir" in line
+    (run / "config.json").unlink()
+    line = refused(launch, capsys, f"--checkpoint={JAX_FILE}", "--workdir=run")
+    assert "holds checkpoints but no config.json" in line
+
+
+def test_a_failed_write_leaves_no_config(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that training does not begin at step 0 there, unnoticed."""
+
+    def fail(*arguments: Any) -> None:
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(Checkpoints, "save", fail)
+    run = Workdir(tmp_path / "run")
+    with pytest.raises(OSError):
+        import_checkpoint(experiment_of(NAME), JAX_FILE, run)
+    assert not run.config.exists()
+    with pytest.raises(UsageError, match=r"holds checkpoints but no config\.json"):
+        run.check(experiment_of(NAME).config)
+
+
+def test_smoke_benchmark(tmp_path: pathlib.Path) -> None:
+    json_file = tmp_path / "out.json"
+    tiny = ("--set", "network.nf=8", "--set", "network.ch_mult=(1,)", "--set", "network.attn_resolutions=()")
+    command = [sys.executable, "benchmarks/import_checkpoint.py", *tiny, "--json", str(json_file)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    rows = json.loads(json_file.read_text())["rows"]
+    assert [row["kind"] for row in rows] == ["jax", "torch"]
+    for row in rows:
+        assert row["parameters"] > 10_000 and row["seconds"] > row["import_s"] > row["read_s"] > 0
+        assert row["peak_mb"] > 50 and row["file_mb"] > 16 * row["parameters"] / 1e6

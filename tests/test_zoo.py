@@ -1,0 +1,148 @@
+"""The published configurations: every field, the networks' sizes, and what the headers and docs/zoo.md say of them."""
+
+import copy
+import functools
+import pathlib
+import re
+import subprocess
+import sys
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from score_sde import experiment
+from score_sde.config import Config, default, flatten, load
+from score_sde.validation import validate
+from tests.zoo import ZOO, Row
+
+ROOT = pathlib.Path(__file__).parent.parent
+TABLE = [line for line in (ROOT / "docs" / "zoo.md").read_text().splitlines() if line.startswith("| [")]
+
+
+rows = pytest.mark.parametrize("row", ZOO, ids=lambda row: row.path)
+
+
+@functools.cache
+def config_of(path: str) -> Config:
+    return load(str(ROOT / "configs" / f"{path}.py"))
+
+
+def header_of(row: Row) -> str:
+    return (ROOT / "configs" / f"{row.path}.py").read_text().split('"""')[1]
+
+
+@functools.cache
+def experiment_of(path: str) -> experiment.Experiment:
+    return experiment.build(config_of(path))
+
+
+TWINS: dict[Any, str] = {}
+
+
+def twin(path: str) -> str:
+    """The first configuration asked for whose network and image size are this one's: nothing is traced twice."""
+    built = experiment_of(path)
+    irrelevant = {"dropout": 0.0, "scale_by_sigma": False, "centered": True}
+    same = {name: value for name, value in irrelevant.items() if hasattr(built.network, name)}
+    return TWINS.setdefault((built.network.clone(**same), built.image_shape), path)
+
+
+@functools.cache
+def params_of(path: str) -> Any:
+    return experiment_of(path).abstract_state().params
+
+
+@functools.cache
+def gflop_of(path: str) -> float:
+    """Of one evaluation for one image."""
+    built = experiment_of(path)
+    image = jax.ShapeDtypeStruct((1, *built.image_shape), jnp.float32)
+    number = jax.ShapeDtypeStruct((1,), jnp.float32)
+    cost = jax.jit(built.network.apply).lower({"params": params_of(path)}, image, number, number).cost_analysis()
+    assert cost
+    return cost["flops"] / 1e9
+
+
+def test_there_is_a_row_for_every_file():
+    files = {path.relative_to(ROOT / "configs").with_suffix("").as_posix() for path in (ROOT / "configs").rglob("*.py")}
+    own = {path for path in files if path.startswith("digits")} | {"published"}
+    assert files - own == {row.path for row in ZOO}
+    assert len(ZOO) == 39
+
+
+@rows
+def test_every_field_is_the_released_one(row):
+    config = config_of(row.path)
+    validate(config)
+    assert flatten(config) == flatten(default()) | row.fields
+
+
+@rows
+def test_the_network_has_the_published_size(row):
+    leaves = jax.tree.leaves(params_of(twin(row.path)))
+    assert (sum(leaf.size for leaf in leaves), len(leaves)) == (row.parameters, row.leaves)
+
+
+@rows
+def test_the_header_tells_the_command_the_figures_and_the_cost(row):
+    header, fields = header_of(row), row.fields
+    assert f"\npython launch.py --config configs/{row.path}.py\n" in header
+    assert re.findall(r"^Published: (.*)\.$", header, re.MULTILINE) == (
+        [", ".join(row.published)] if row.published else []
+    )
+    text = " ".join(header.split())
+    cost = text.partition(" Cost: ")[2].partition(" Corrected: ")[0]
+    assert cost.startswith(f"{row.parameters:,} parameters; ")
+    assert f"; {in_short(fields['training.num_steps'])} steps of batch {fields['training.batch_size']}" in cost
+    assert ("Corrected: " in text) == bool(row.corrected)
+    assert all(word in text.partition(" Corrected: ")[2] for word in row.corrected)
+
+
+def in_short(steps: int) -> str:
+    """Steps as the headers count them: 1.3M, 950k."""
+    return f"{steps // 100_000 / 10}M" if steps >= 1_000_000 else f"{steps // 1000}k"
+
+
+KINDS = {
+    (row.fields["network.name"], row.fields.get("network.fir"), row.fields["data.image_size"]): row for row in ZOO[::-1]
+}
+
+
+@pytest.mark.parametrize("row", KINDS.values(), ids=lambda row: row.path)
+def test_the_header_tells_the_arithmetic_of_one_evaluation(row):
+    stated = re.search(r"([\d,.]+) GFLOP per image", " ".join(header_of(row).split()))
+    assert stated
+    assert float(stated[1].replace(",", "")) == pytest.approx(gflop_of(twin(row.path)), rel=0.02)
+
+
+@rows
+def test_the_documents_table_agrees_with_the_header(row):
+    line = next(line for line in TABLE if line.startswith(f"| [{row.path}]"))
+    cells = [cell.strip() for cell in line.strip("|").split("|")]
+    stated = re.search(r"([\d,.]+) GFLOP per image", " ".join(header_of(row).split()))
+    assert stated
+    assert cells[0] == f"[{row.path}](../configs/{row.path}.py)"
+    assert cells[3:5] == [f"{row.parameters:,}", stated[1]]
+    assert cells[-1] == (", ".join(row.published) or "-")
+
+
+def test_the_documents_table_has_39_rows():
+    assert len(TABLE) == 39
+
+
+@rows
+def test_the_official_arithmetic_can_sample_it(row):
+    config = copy.deepcopy(config_of(row.path))
+    config.sampling.reference = True
+    validate(config)
+
+
+def test_no_config_file_imports_jax():
+    program = (
+        "import sys; from score_sde.config import load;"
+        " [load(f'configs/{path}.py') for path in sys.argv[1:]];"
+        " sys.exit('jax' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", program, *(row.path for row in ZOO)], cwd=ROOT, check=True)
