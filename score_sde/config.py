@@ -35,6 +35,7 @@ def default() -> Config:
                 "ch_mult": (1, 2, 2, 2),
                 "num_res_blocks": 4,
                 "attn_resolutions": (16,),
+                "up_attention": "level",
                 "dropout": 0.1,
                 "resamp_with_conv": True,
                 "conditional": True,

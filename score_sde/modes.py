@@ -76,7 +76,7 @@ def sample(config: Config, workdir: Workdir, overwrite: bool = False) -> int:
     """Draw sampling.num_samples samples with the newest checkpoint's EMA weights; returns the exit code."""
     experiment = build(config)
     c = config.sampling
-    folder = workdir.samples / f"{c.solver}-{c.num_steps}-seed{c.seed}"
+    folder = workdir.samples / f"{'reference-' * c.reference}{c.solver}-{c.num_steps}-seed{c.seed}"
     with closing(Checkpoints(workdir.checkpoints, config.checkpoint.keep)) as checkpoints:
         settings = {"sampling": c.to_dict(), "step": checkpoints.latest_step()}
         if _is_done(folder, settings, overwrite):

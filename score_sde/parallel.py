@@ -56,7 +56,14 @@ class Pmap(Strategy):
         return call
 
     def place_state(self, state: Any) -> Any:
-        return jax_utils.replicate(state, devices=self.devices)
+        # As pmap itself leaves it: under any other sharding the next call would compile the step anew.
+        sharding = NamedSharding(_mesh(tuple(self.devices)), PartitionSpec(AXIS))
+
+        def copies(x: Any) -> jax.Array:
+            one = np.asarray(x)[None]
+            return jax.make_array_from_callback((len(self.devices), *one.shape[1:]), sharding, lambda index: one)
+
+        return jax.tree.map(copies, state)
 
     def place_batches(self, batches: Any) -> Any:
         n = len(self.devices)

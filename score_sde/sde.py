@@ -69,6 +69,15 @@ class SDE(abc.ABC):
         return -0.5 * (dimension * jnp.log(2 * jnp.pi * variance) + sum_per_example(x**2) / variance)
 
 
+def one_minus_exp(b: Array) -> Array:
+    """1 - exp(-b) for b >= 0 without cancellation, as 2 T / (1 + T) with T = tanh(b / 2); shape of b.
+
+    Not -expm1(-b): from jaxlib 0.10.2 on, XLA's CPU backend sums over the product of several expm1 wrongly.
+    """
+    half = jnp.tanh(0.5 * b)
+    return 2 * half / (1 + half)
+
+
 class _Beta(SDE):
     """Drift -beta(t)/2 x: what VP, sub-VP and DDPM's chain (chain.py) share; B(t) is beta's integral from 0."""
 
@@ -121,10 +130,11 @@ class VariancePreserving(_Beta):
         return jnp.sqrt(self.beta(t))
 
     def sigma(self, t: Time) -> Array:
-        return jnp.sqrt(-jnp.expm1(-self.integrated_beta(t)))
+        return jnp.sqrt(one_minus_exp(self.integrated_beta(t)))
 
     def log_snr(self, t: Time) -> Array:
-        return -jnp.log(jnp.expm1(self.integrated_beta(t)))
+        b = self.integrated_beta(t)
+        return -b - jnp.log(one_minus_exp(b))
 
     def time(self, log_snr: Time) -> Array:
         return self._time_of_integrated_beta(jax.nn.softplus(-jnp.asarray(log_snr)))
@@ -153,14 +163,14 @@ class SubVP(_LinearBeta):
     T: float = 1.0
 
     def diffusion(self, t: Time) -> Array:
-        return jnp.sqrt(self.beta(t) * -jnp.expm1(-2 * self.integrated_beta(t)))
+        return jnp.sqrt(self.beta(t) * one_minus_exp(2 * self.integrated_beta(t)))
 
     def sigma(self, t: Time) -> Array:
-        return -jnp.expm1(-self.integrated_beta(t))
+        return one_minus_exp(self.integrated_beta(t))
 
     def log_snr(self, t: Time) -> Array:
         b = self.integrated_beta(t)
-        return -b - 2 * jnp.log(-jnp.expm1(-b))
+        return -b - 2 * jnp.log(one_minus_exp(b))
 
     def time(self, log_snr: Time) -> Array:
         # sigma / alpha = 2 sinh(B / 2)
@@ -249,11 +259,11 @@ def reverse(sde: SDE, score: ScoreFn, churn: float = 1.0) -> Reverse:
 def transition(sde: SDE, s: Time, t: Time) -> tuple[Array, Array]:
     """The exact forward kernel x_t | x_s ~ N(a x_s, b^2 I) for s <= t: (a, b), shape of the times.
 
-    a = alpha_t / alpha_s, b^2 = sigma_t^2 - a^2 sigma_s^2 = -sigma_t^2 expm1(log_snr_t - log_snr_s), the latter
+    a = alpha_t / alpha_s, b^2 = sigma_t^2 - a^2 sigma_s^2 = sigma_t^2 (1 - exp(log_snr_t - log_snr_s)), the latter
     form free of cancellation for close times.
     """
     a = sde.alpha(t) / sde.alpha(s)
-    b = sde.sigma(t) * jnp.sqrt(-jnp.expm1(sde.log_snr(t) - sde.log_snr(s)))
+    b = sde.sigma(t) * jnp.sqrt(one_minus_exp(sde.log_snr(s) - sde.log_snr(t)))
     return a, b
 
 

@@ -15,6 +15,7 @@ CHOICES = {
     "network.progressive_input": ("none", "input_skip", "residual"),
     "network.progressive_combine": ("sum", "cat"),
     "network.embedding_type": ("fourier", "positional"),
+    "network.up_attention": ("level", "block"),
     "network.nonlinearity": ("swish", "relu", "elu", "lrelu"),
     "network.interpolation": ("bilinear", "nearest_neighbor"),
     "parametrization.prediction": ("noise", "score", "denoiser", "velocity", "posterior_mean"),
@@ -39,7 +40,7 @@ CHOICES = {
 }
 
 _U_NET = (
-    "nf", "ch_mult", "num_res_blocks", "attn_resolutions", "dropout", "resamp_with_conv", "conditional",
+    "nf", "ch_mult", "num_res_blocks", "attn_resolutions", "up_attention", "dropout", "resamp_with_conv", "conditional",
     "scale_by_sigma", "nonlinearity",
 )  # fmt: skip
 _REFINE_NET = ("nf", "nonlinearity", "interpolation", "scale_by_sigma")

@@ -7,8 +7,6 @@ os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_p
 import jax
 import pytest
 
-import score_sde  # noqa: F401  (sets the XLA flag it needs before the first computation)
-
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 

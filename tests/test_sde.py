@@ -141,3 +141,18 @@ def test_constructors_refuse_bad_bounds(make, bounds):
 def test_normals_depend_on_the_own_key_alone():
     keys = example_keys(root_key(3), positions(2**32 - 2, 4))
     np.testing.assert_array_equal(normal(keys, (5,))[2], normal(keys[2:3], (5,))[0])
+
+
+@every_sde
+def test_sums_over_many_examples_are_right_when_compiled(name):
+    """A compiler trap: XLA's CPU backend gets sum(x * b[:, None]) wrong from 4,096 rows on if b holds several expm1."""
+    sde, n = EVERY_SDE[name], 6000
+    s = jnp.linspace(0.1, 0.8, n)
+
+    def total(x, s):
+        a, b = transition(sde, s, s + 0.1)
+        weights = a * b * sde.sigma(s) * sde.diffusion(s) * sde.log_snr(s)
+        return jnp.sum(x * weights[:, None], axis=1)
+
+    x = jnp.ones((n, 4))
+    np.testing.assert_allclose(jax.jit(total)(x, s), total(x, s), rtol=1e-3)

@@ -67,7 +67,7 @@ def gflop_of(path: str) -> float:
 
 def test_there_is_a_row_for_every_file():
     files = {path.relative_to(ROOT / "configs").with_suffix("").as_posix() for path in (ROOT / "configs").rglob("*.py")}
-    own = {path for path in files if path.startswith("digits")} | {"published"}
+    own = {path for path in files if path.startswith(("digits", "diffusers/"))} | {"published"}
     assert files - own == {row.path for row in ZOO}
     assert len(ZOO) == 39
 
@@ -126,6 +126,14 @@ def test_the_documents_table_agrees_with_the_header(row):
     assert cells[0] == f"[{row.path}](../configs/{row.path}.py)"
     assert cells[3:5] == [f"{row.parameters:,}", stated[1]]
     assert cells[-1] == (", ".join(row.published) or "-")
+
+
+@pytest.mark.parametrize(("name", "parameters"), [("ddpm_cifar10_32", 35.7e6), ("ddpm_bedroom_256", 114e6)])
+def test_the_networks_of_ho_et_al_have_the_size_they_report(name, parameters):
+    """Appendix B: 35.7 and 114 million."""
+    found = sum(leaf.size for leaf in jax.tree.leaves(params_of(f"diffusers/{name}")))
+    assert found == pytest.approx(parameters, rel=3e-3)
+    assert f"{found:,} parameters" in (ROOT / "configs" / "diffusers" / f"{name}.py").read_text()
 
 
 def test_the_documents_table_has_39_rows():

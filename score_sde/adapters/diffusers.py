@@ -9,7 +9,7 @@ with ours. What it computes differently from us, and what becomes of it:
   become NINs.
 - GroupNorm has norm_num_groups groups, the skip blocks' attention always 32, whatever the width: compared with ours
   one by one. From 128 channels on, all are 32.
-- AttnUpBlock2D attends after every residual block, and not once a level: imported only into a network that does so too.
+- AttnUpBlock2D attends after every residual block, as Ho et al. 2020 do, and not once a level: network.up_attention.
 - Other frequencies, symmetric padding, several heads, another eps, scale or activation: refused (diffusers_config.py).
 """
 
@@ -128,7 +128,7 @@ def _pairs(file: pathlib.Path, modules: list[Module], layout: Layout) -> list[tu
         theirs = f"{module.kind} {module.name}" if module else "nothing more"
         ours = f"{_kind(child)} {child.name}" if child else "nothing more"
         attends = module and module.kind == "attention block" and module.name.startswith("up_blocks")
-        remedy = "on the way up ours attend once a level: this model cannot be imported"
+        remedy = "it attends after every residual block on the way up: set network.up_attention='block'"
         raise UsageError(
             f"{file} is of another architecture than the config: where it has {theirs}, the network has {ours};"
             f" {remedy if attends else 'give network.* the values of the model'}"

@@ -12,6 +12,7 @@ def ddpm(
     ch_mult: tuple[int, ...] = (1, 2, 2, 2),
     num_res_blocks: int = 2,
     attn_resolutions: tuple[int, ...] = (16,),
+    up_attention: str = "level",
     dropout: float = 0.1,
     resamp_with_conv: bool = True,
     conditional: bool = True,
@@ -26,12 +27,14 @@ def ddpm(
 
     Its residual blocks are not rescaled, resampling is naive and has modules of its own, there are no pyramids, every
     GroupNorm has 32 groups (so every width must be a multiple of 32), and convolutions that end a branch begin at 0.
+    On the way up Ho et al. themselves attend after every residual block (up_attention="block"), Song et al. once a level.
     """
     return NCSNpp(
         nf=nf,
         ch_mult=ch_mult,
         num_res_blocks=num_res_blocks,
         attn_resolutions=attn_resolutions,
+        up_attention=up_attention,
         dropout=dropout,
         resamp_with_conv=resamp_with_conv,
         conditional=conditional,

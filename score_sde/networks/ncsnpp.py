@@ -31,6 +31,7 @@ CHOICES = {
     "progressive_input": ("none", "input_skip", "residual"),
     "progressive_combine": ("sum", "cat"),
     "embedding_type": ("fourier", "positional"),
+    "up_attention": ("level", "block"),
     "family": ("ncsnpp", "ddpm"),
 }
 
@@ -68,6 +69,7 @@ class NCSNpp(nn.Module):
     ch_mult: tuple[int, ...] = (1, 2, 2, 2)
     num_res_blocks: int = 4
     attn_resolutions: tuple[int, ...] = (16,)
+    up_attention: str = "level"  # level | block: on the way up, once per level or after every residual block
     dropout: float = 0.1
     resamp_with_conv: bool = True
     conditional: bool = True
@@ -149,7 +151,8 @@ class NCSNpp(nn.Module):
         for level, mult in reversed(list(enumerate(self.ch_mult))):
             for _ in range(self.num_res_blocks + 1):
                 h = self._residual(state, jnp.concatenate([h, skips.pop()], axis=-1), mult * self.nf)
-            h = self._attend_at(state, h)
+                h = self._attend_at(state, h) if self.up_attention == "block" else h
+            h = self._attend_at(state, h) if self.up_attention == "level" else h
             pyramid, h = self._join_output(state, pyramid, h, channels)
             if level > 0:
                 h = self._resample(state, h, "up")
