@@ -163,9 +163,13 @@ def wrong_type(name: str, value: Any) -> str:
 
 
 def differing_fields(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """Names of the fields that differ between two flat configs and that resuming may not change."""
-    names = sorted(old.keys() | new.keys())
-    return [n for n in names if not n.startswith(FREE_ON_RESUME) and old.get(n) != new.get(n)]
+    """Names of the fields that differ between two flat configs and that resuming may not change.
+
+    A run without data.path, such as an imported one, has seen no images: those to train on are named later.
+    """
+    names = old.keys() | new.keys()
+    names = {n for n in names if not n.startswith(FREE_ON_RESUME) and old.get(n) != new.get(n)}
+    return sorted(names - {"data.path"} if old.get("data.path") == "" else names)
 
 
 def load(path: str) -> Config:

@@ -169,9 +169,10 @@ class Experiment:
 
     def _draw_reference(self, params: Any, keys: Keys) -> Samples:
         """Samples by the official code's arithmetic, and by its noise in law."""
-        c, chain = self.config.sampling, objects.CHAINS[self.config.sde.name](self.config.sde)
+        c, sde = self.config.sampling, self.config.sde
+        chain = objects.CHAINS[sde.name](sde, sde.num_scales if sde.discrete else c.num_steps)
         adaptive = c.solver == "rk45"
-        score = chain.score(self._apply(params), continuous=adaptive or not self.config.sde.discrete)
+        score = chain.score(self._apply(params), continuous=adaptive or not sde.discrete)
         x = chain.sde.prior_sample(child(keys, Purpose.PRIOR), self.image_shape)
         if adaptive:
             flow = reference.probability_flow(chain, score, x, t_min=c.t_min, denoise=c.denoise, tolerance=c.rtol)

@@ -119,10 +119,10 @@ GRIDS: dict[str, Callable[[Config, sde.SDE], Array]] = {
     "log_snr": lambda c, s: times.log_snr(s, c.sampling.t_min, c.sampling.num_steps),
     "levels": lambda c, s: times.levels(s, levels(c), c.sampling.num_steps),
 }
-CHAINS: dict[str, Callable[[Config], reference.Discretization]] = {
-    "vp": lambda c: reference.DiscreteVP(sde.vp(c.beta_min, c.beta_max), c.num_scales),
-    "subvp": lambda c: reference.DiscreteSubVP(sde.subvp(c.beta_min, c.beta_max), c.num_scales),
-    "ve": lambda c: reference.DiscreteVE(sde.ve(c.sigma_min, c.sigma_max), c.num_scales),
+CHAINS: dict[str, Callable[[Config, int], reference.Discretization]] = {
+    "vp": lambda c, n: reference.DiscreteVP(sde.vp(c.beta_min, c.beta_max), n),
+    "subvp": lambda c, n: reference.DiscreteSubVP(sde.subvp(c.beta_min, c.beta_max), n),
+    "ve": lambda c, n: reference.DiscreteVE(sde.ve(c.sigma_min, c.sigma_max), n),
 }
 REFERENCE_PREDICTORS: dict[str, Callable[[Config], reference.Predictor]] = {
     "euler_maruyama": lambda c: reference.EulerMaruyama(probability_flow=c.churn == 0),
