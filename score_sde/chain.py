@@ -21,7 +21,8 @@ class VPChain(VariancePreserving):
 
     At the nodes t_i = (i + 1) / N its marginal is the chain's x_i, alpha^2 = prod_{j <= i} (1 - beta_j); its exact
     kernel from one node to the next is the chain's N(sqrt(1 - beta) x, beta I). Between nodes B(t) is linear, so that
-    every solver applies. `integral` [N + 1] holds B at 0 and at the nodes.
+    every solver applies (an adaptive one takes smaller steps over the kinks of few levels). `integral` [N + 1] holds B
+    at 0 and at the nodes.
     """
 
     integral: Array

@@ -33,4 +33,4 @@ def hutchinson(field: Field, x: Array, directions: Array) -> tuple[Array, Array]
     Unbiased for the diagonal where E v v^T = I (Hutchinson 1990): standard normal or Rademacher v.
     """
     value, push = jax.linearize(field, x)
-    return value, jnp.mean(jnp.stack([v * push(v) for v in directions]), axis=0)
+    return value, jnp.mean(directions * jax.vmap(push)(directions), axis=0)

@@ -151,7 +151,7 @@ class Experiment:
         )
 
     def times(self) -> Array:
-        """The grid of the config's `sampling` section."""
+        """The grid of the config's `sampling` section; where there is no solver, with its first node twice."""
         grid = objects.GRIDS[self.config.sampling.times](self.config, self.sde)
         # Where nothing but the corrector moves x, it must also be at work at T.
         return jnp.concatenate([grid[:1], grid]) if self.config.sampling.solver == "none" else grid
@@ -175,8 +175,8 @@ class Experiment:
         score = chain.score(self._apply(params), continuous=adaptive or not sde.discrete)
         x = chain.sde.prior_sample(child(keys, Purpose.PRIOR), self.image_shape)
         if adaptive:
-            flow = reference.probability_flow(chain, score, x, t_min=c.t_min, denoise=c.denoise, tolerance=c.rtol)
-            return Samples(*flow)
+            options = {"t_min": c.t_min, "denoise": c.denoise, "rtol": c.rtol, "atol": c.atol}
+            return Samples(*reference.probability_flow(chain, score, x, **options))
         step_keys = child(keys, Purpose.STEPS)
         drawn = reference.predictor_corrector(
             chain,

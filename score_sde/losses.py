@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from score_sde.parametrization import Levels
 from score_sde.rng import Purpose, child, normal, uniform
 from score_sde.sde import SDE
-from score_sde.typing import Array, Keys, ScoreFn, expand, sum_per_example
+from score_sde.typing import Array, Keys, ScoreFn, Time, expand, sum_per_example
 
 Weighting = Callable[[SDE, Array], Array]
 """(sde, t [B]) -> the weight [B] of the squared residual."""
@@ -104,6 +104,13 @@ def draw(keys: Keys, sde: SDE, x0: Array, times: Times, u: Array | None = None) 
     return t, ratio, normal(child(keys, Purpose.NOISE), x0.shape[1:], x0.dtype)
 
 
+def perturb(sde: SDE, x0: Array, t: Time, z: Array) -> tuple[Array, Array]:
+    """x_t = alpha x_0 + sigma z [B, ...], and sigma broadcasting against it."""
+    mean, sigma = sde.marginal(x0, t)
+    sigma = expand(sigma, x0)
+    return mean + sigma * z, sigma
+
+
 def denoising(keys: Keys | None, score: ScoreFn, x: Array, t: Array, sigma: Array, z: Array) -> Array:
     """(sigma score(x_t, t) + z)^2, elementwise (Vincent 2011)."""
     return (sigma * score(x, t) + z) ** 2
@@ -113,9 +120,8 @@ def denoising_loss_at(
     score: ScoreFn, sde: SDE, x0: Array, t: Array, z: Array, *, weighting: Weighting, reduction: Reduction = mean
 ) -> Array:
     """The loss of every example at given times t [B] and noise z [B, ...]: weight(t) reduce((sigma s + z)^2) [B]."""
-    centre, sigma = sde.marginal(x0, t)
-    sigma = expand(sigma, x0)
-    return weighting(sde, t) * reduction(denoising(None, score, centre + sigma * z, t, sigma, z))
+    x, sigma = perturb(sde, x0, t, z)
+    return weighting(sde, t) * reduction(denoising(None, score, x, t, sigma, z))
 
 
 def denoising_loss(
@@ -136,7 +142,5 @@ def denoising_loss(
     eq. 7), or with another objective what it puts in the place of r^2. keys [B]; x0 [B, ...]; u as in `draw`.
     """
     t, ratio, z = draw(keys, sde, x0, times, u)
-    centre, sigma = sde.marginal(x0, t)
-    sigma = expand(sigma, x0)
-    squares = objective(keys, score, centre + sigma * z, t, sigma, z)
-    return ratio * weighting(sde, t) * reduction(squares)
+    x, sigma = perturb(sde, x0, t, z)
+    return ratio * weighting(sde, t) * reduction(objective(keys, score, x, t, sigma, z))

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from score_sde import chain, losses, parametrization, posterior, score_matching, sde, solvers, times, variational
+from score_sde.architecture import NETWORK_FIELDS
 from score_sde.config import Config
 from score_sde.data.sources import Images, array_file, digits
 from score_sde.networks.ddpm import ddpm
@@ -16,7 +17,6 @@ from score_sde.networks.ncsnv2 import NCSNv2
 from score_sde.parallel import Pmap, Strategy
 from score_sde.solvers import reference
 from score_sde.typing import Array, ScoreFn
-from score_sde.validation import NETWORK_FIELDS
 
 
 def levels(config: Config) -> parametrization.Levels:

@@ -140,7 +140,8 @@ class Levels:
 
     def time(self, sde: SDE, label: Array) -> Array:
         """The time of a label, shape of the label."""
-        return sde.T * (self.first + (self.last - self.first) / (self.num_scales - 1) * label)
+        share = label / (self.num_scales - 1)
+        return sde.T * ((1 - share) * self.first + share * self.last)
 
 
 def vp_levels(num_scales: int) -> Levels:

@@ -8,6 +8,7 @@ minimiser for every t. They differ in variance and cost, and these here need no 
 import dataclasses
 import math
 
+import jax
 import jax.numpy as jnp
 
 from score_sde import divergence
@@ -37,9 +38,10 @@ class Sliced:
 
     def __call__(self, keys: Keys, score: ScoreFn, x: Array, t: Array, sigma: Array, z: Array) -> Array:
         own = child(keys, Purpose.PROJECTION)
-        directions = jnp.stack([normal(child(own, m), x.shape[1:], x.dtype) for m in range(self.projections)])
+        draw = lambda m: normal(child(own, m), x.shape[1:], x.dtype)
+        directions = jax.vmap(draw)(jnp.arange(self.projections))
         value, diagonal = divergence.hutchinson(lambda y: score(y, t), x, directions)
         if self.variance_reduced:
             return sigma**2 * (value**2 + 2 * diagonal)
-        projected = jnp.mean(jnp.stack([sum_per_example(v * value) ** 2 for v in directions]), axis=0)
+        projected = jnp.mean(jax.vmap(lambda v: sum_per_example(v * value) ** 2)(directions), axis=0)
         return sigma**2 * (expand(projected / math.prod(x.shape[1:]), x) + 2 * diagonal)

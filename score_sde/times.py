@@ -40,7 +40,7 @@ def levels(sde: SDE, noise_levels: Levels, num_steps: int) -> Array:
     The last level is a node, from which the final denoising is the last of num_steps evaluations: over DDPM's chain,
     ancestral steps on this grid are Ho et al.'s algorithm 2, and every so many levels DDIM's sub-sequences.
     """
-    last = noise_levels.num_scales - 1
-    require(1 <= num_steps <= last + 1, f"num_steps={num_steps} must lie between 1 and the {last + 1} levels there are")
-    nodes = noise_levels.time(sde, jnp.round(jnp.linspace(0, last, num_steps)))
-    return jnp.sort(nodes, descending=True)
+    n = noise_levels.num_scales
+    require(1 <= num_steps <= n, f"num_steps={num_steps} must lie between 1 and the {n} levels there are")
+    most, least = (0, n - 1) if noise_levels.first > noise_levels.last else (n - 1, 0)
+    return noise_levels.time(sde, jnp.round(jnp.linspace(most, least, num_steps)))

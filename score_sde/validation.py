@@ -3,6 +3,7 @@
 import math
 from typing import Any
 
+from score_sde.architecture import check_network
 from score_sde.config import SCHEMA, Config, flatten, nearest, require_field, wrong_type
 from score_sde.errors import require, require_increasing
 
@@ -38,25 +39,6 @@ CHOICES = {
     "sampling.variance": ("small", "large", "learned"),
     "sampling.times": ("uniform", "quadratic", "log_snr", "levels"),
 }
-
-_U_NET = (
-    "nf", "ch_mult", "num_res_blocks", "attn_resolutions", "up_attention", "dropout", "resamp_with_conv", "conditional",
-    "scale_by_sigma", "nonlinearity",
-)  # fmt: skip
-_REFINE_NET = ("nf", "nonlinearity", "interpolation", "scale_by_sigma")
-
-NETWORK_FIELDS = {
-    "ncsnpp": (
-        *_U_NET, "fir", "fir_kernel", "skip_rescale", "resblock_type", "progressive", "progressive_input",
-        "progressive_combine", "embedding_type", "init_scale", "fourier_scale",
-    ),
-    "ddpm": _U_NET,
-    "ncsnv2_64": _REFINE_NET,
-    "ncsnv2_128": _REFINE_NET,
-    "ncsnv2_256": _REFINE_NET,
-    "ncsn": _REFINE_NET,
-}  # fmt: skip
-"""The fields of `network` that each network reads; it ignores the others."""
 
 AT_LEAST_ONE = (
     "network.nf", "network.num_res_blocks", "data.image_size", "data.num_channels", "training.num_steps",
@@ -104,6 +86,7 @@ def validate(config: Config) -> None:
         require(t_min < 1, f"{section}.t_min={t_min} must be below the SDE's final time 1: try 1e-3")
     if config.data.name == "array":
         require(config.data.path, "data.path is empty: name an .npy or .npz file of uint8 images [N, H, W, C]")
+    c = config.sampling
     require(
         config.sampling.solver != "none" or config.sampling.corrector != "none",
         "sampling.solver='none' with sampling.corrector='none' does nothing: choose a solver, or a corrector to go with"
@@ -114,6 +97,12 @@ def validate(config: Config) -> None:
         f"sampling.corrector={config.sampling.corrector!r} does not go with the adaptive sampling.solver='rk45':"
         " set the corrector to 'none' or choose a fixed-grid solver",
     )
+    flexible = "euler_maruyama", "reverse_diffusion", "ancestral"
+    require(
+        c.churn == 1 or c.solver == "euler_maruyama" or (c.reference and c.solver in flexible),
+        f"sampling.churn={c.churn} has no effect on sampling.solver={c.solver!r}: set it to 1.0 or choose"
+        " euler_maruyama",
+    )
     require(
         config.optimizer.grad_clip != 0,
         "optimizer.grad_clip=0.0 would make every gradient zero: give it a norm above 0, or a negative number for none",
@@ -121,7 +110,7 @@ def validate(config: Config) -> None:
     _check_levels(config)
     _check_objective(config)
     _check_reference(config)
-    _check_network(config)
+    check_network(config)
 
 
 def _check_types(flat: dict[str, Any]) -> None:
@@ -153,7 +142,8 @@ def _check_levels(config: Config) -> None:
         )
         if value == choice
     ]
-    require(c.discrete or not asking, f"{' and '.join(asking)} need discrete noise levels: set sde.discrete=True")
+    remedy = "which sde.name='subvp' has not: choose vp or ve" if c.name == "subvp" else "set sde.discrete=True"
+    require(c.discrete or not asking, f"{' and '.join(asking)} asks for discrete noise levels: {remedy}")
     if not c.discrete:
         return
     require(
@@ -206,11 +196,27 @@ def _check_objective(config: Config) -> None:
         learned or config.sampling.variance != "learned",
         "sampling.variance='learned' needs a network that learned it: set parametrization.learned_variance=True",
     )
+    require(
+        not learned or not config.network.scale_by_sigma,
+        "network.scale_by_sigma=True would divide the learned variance by sigma too: set it to False",
+    )
+    if objective not in bounds:
+        return
     weighting = config.training.weighting
     require(
         objective != "variational" or weighting == "simple",
         f"training.weighting={weighting!r} has no effect on training.objective='variational', which is weighted as the"
         " bound is: set it to 'simple'",
+    )
+    require(
+        config.training.reduce_mean,
+        f"training.reduce_mean=False does not go with training.objective={objective!r}, whose bound is a mean over"
+        " dimensions: set it to True",
+    )
+    require(
+        not config.data.uniform_dequantization,
+        f"data.uniform_dequantization=True does not go with training.objective={objective!r}, whose bound is on the"
+        " probability of the bytes themselves: set it to False",
     )
 
 
@@ -229,9 +235,25 @@ def _check_reference(config: Config) -> None:
         f"the official code has no ancestral sampling for sde.name='subvp': {remedy}",
     )
     require(
-        c.solver != "rk45" or not sde.discrete or sde.name != "ve",
-        "the official ODE sampler tells sigma to a network that was trained on levels (sde.discrete=True with"
-        f" sde.name='ve'), which means nothing to it: {remedy}",
+        c.solver != "rk45" or not sde.discrete or (sde.name == "vp" and sde.num_scales == 1000),
+        f"sde.num_scales={sde.num_scales} levels of sde.name={sde.name!r} mean nothing to the official ODE sampler,"
+        f" which tells every network sigma or 999 t: {remedy}",
+    )
+    levels = sde.num_scales if sde.discrete else c.num_steps
+    require(
+        c.solver == "rk45" or sde.name == "ve" or sde.beta_max < levels,
+        f"sde.beta_max={sde.beta_max} is not below sampling.num_steps={levels}, which makes the last beta"
+        " beta_max / num_steps 1 or more: take more steps",
+    )
+    require(
+        not sde.discrete or sde.name != "ve" or c.t_min * (sde.num_scales - 1) < 0.5,
+        f"sampling.t_min={c.t_min} is more than half a level of sde.num_scales={sde.num_scales}, and the official"
+        " sampler would miss levels: set it to 1e-5",
+    )
+    require(
+        c.solver != "ancestral" or c.churn == 1,
+        f"sampling.churn={c.churn} does not go with sampling.solver='ancestral', which has no probability flow:"
+        " set it to 1.0",
     )
     trained = {"vp": ("noise", "time"), "subvp": ("noise", "time"), "ve": ("score", "sigma")}[sde.name]
     expected = (trained[0], "level") if sde.discrete else trained
@@ -251,92 +273,3 @@ def _check_reference(config: Config) -> None:
         f"sampling.num_steps={c.num_steps} is not sde.num_scales={sde.num_scales}, and the official sampler steps"
         " through all levels: give them one value",
     )
-
-
-def _check_network(config: Config) -> None:
-    """That the named network can be built."""
-    name = config.network.name
-    if name in ("ncsnpp", "ddpm"):
-        _check_label(config)
-        _check_resolutions(config)
-        _check_groups(config)
-        return
-    halvings = {"ncsn": 1, "ncsnv2_64": 1, "ncsnv2_128": 2, "ncsnv2_256": 3}[name]
-    size, multiple = config.data.image_size, 2**halvings
-    require(
-        size % multiple == 0,
-        f"data.image_size={size} cannot be halved {halvings} times, as network.name={name!r} asks: use a multiple of"
-        f" {multiple}",
-    )
-    require(
-        name != "ncsn" or config.parametrization.label == "level",
-        "network.name='ncsn' has a row of parameters per noise level: set sde.discrete=True,"
-        " parametrization.label='level' and training.times='levels'",
-    )
-
-
-def _check_label(config: Config) -> None:
-    network, label = config.network, config.parametrization.label
-    if network.name == "ncsnpp" and network.embedding_type == "fourier":
-        require(
-            label == "sigma",
-            f"parametrization.label={label!r} does not suit network.embedding_type='fourier', "
-            "which takes the logarithm of sigma: set parametrization.label='sigma'",
-        )
-
-
-def _check_resolutions(config: Config) -> None:
-    size, levels = config.data.image_size, len(config.network.ch_mult)
-    require(levels >= 1, "network.ch_mult=() has no level: give one multiplier per resolution, such as (1, 2)")
-    require(all(m >= 1 for m in config.network.ch_mult), f"network.ch_mult={config.network.ch_mult} must be positive")
-    require(
-        size % 2 ** (levels - 1) == 0,
-        f"data.image_size={size} cannot be halved {levels - 1} times, as the {levels} entries of network.ch_mult"
-        f" ask: use a multiple of {2 ** (levels - 1)} or fewer entries",
-    )
-    resolutions = [size >> i for i in range(levels)]
-    for resolution in config.network.attn_resolutions:
-        require(
-            resolution in resolutions,
-            f"network.attn_resolutions contains {resolution}, which never occurs: choose from {resolutions}",
-        )
-    kernel = config.network.fir_kernel
-    require(len(kernel) >= 1 and sum(kernel) != 0, f"network.fir_kernel={kernel} needs entries whose sum is not zero")
-
-
-def _check_groups(config: Config) -> None:
-    if config.network.name == "ddpm":
-        widths = [config.network.nf * m for m in config.network.ch_mult]
-        require(
-            all(width % 32 == 0 for width in widths),
-            f"network.nf={config.network.nf} with ch_mult={config.network.ch_mult} makes layers of {widths} channels,"
-            " which network.name='ddpm' normalises in 32 groups: use an nf that is a multiple of 32",
-        )
-        return
-    for channels in _normalised_channels(config.network):
-        groups = min(channels // 4, 32)
-        require(
-            groups > 0 and channels % groups == 0,
-            f"network.nf={config.network.nf} with ch_mult={config.network.ch_mult} makes a layer of {channels}"
-            f" channels, which GroupNorm cannot divide into min(channels // 4, 32) = {groups} groups:"
-            " use an nf that is a multiple of 4, of 32 above 128 channels",
-        )
-
-
-def _normalised_channels(network: Config) -> list[int]:
-    """The channel counts that NCSN++ normalises, its skip connections included, in order."""
-    widths = [network.nf * m for m in network.ch_mult]
-    doubled = network.progressive_input == "input_skip" and network.progressive_combine == "cat"
-    skips, seen = [network.nf], []
-    for level, width in enumerate(widths):
-        for _ in range(network.num_res_blocks):
-            seen += [skips[-1], width]
-            skips.append(width)
-        if level < len(widths) - 1:
-            skips.append(2 * width if doubled else width)
-    current = skips[-1]
-    for width in reversed(widths):
-        for _ in range(network.num_res_blocks + 1):
-            seen += [current + skips.pop(), width]
-            current = width
-    return seen

@@ -17,11 +17,12 @@ import jax
 import jax.numpy as jnp
 from jax.scipy.special import log_ndtr
 
-from score_sde.losses import LevelTimes, Reduction, Weighting, denoising, draw
+from score_sde.errors import require
+from score_sde.losses import LevelTimes, Reduction, Weighting, denoising, draw, perturb
 from score_sde.parametrization import Levels
 from score_sde.posterior import Learned, Small, Variance, log_variances, model_mean, posterior_mean
 from score_sde.rng import Purpose, child, normal
-from score_sde.sde import SDE
+from score_sde.sde import SDE, denoiser
 from score_sde.typing import Array, Keys, ScoreFn, Time, expand, sum_per_example
 
 Decoder = Callable[[Array, Array, Array], Array]
@@ -104,7 +105,7 @@ def reconstruction_term(
 
     The posterior's own variance is 0 in the last step; that of the step before stands in for it (Ho et al. 2020).
     """
-    mean = model_mean(sde, x, score, jnp.zeros_like(t), t)
+    mean = denoiser(sde, lambda x, t: score)(x, t)
     small, large = log_variances(sde, t, above)[0], 2 * jnp.log(sde.sigma(t))
     log_variance = variance.log_last(x, jnp.asarray(t), expand(small, x), expand(large, x))
     return -sum_per_example(decoder(x0, mean, log_variance))
@@ -113,12 +114,11 @@ def reconstruction_term(
 def variational_bound(
     keys: Keys, score: ScoreFn, sde: SDE, x0: Array, *, times: Array, variance: Variance, decoder: Decoder
 ) -> Bound:
-    """Every term, with one draw of x_t per node: times [K] decreasing, its first node T; K evaluations in one scan."""
+    """Every term, with one draw of x_t per node: times [K] decreasing from T, K >= 2; K evaluations in one scan."""
+    require(len(times) >= 2, f"times has {len(times)} nodes: the bound needs two or more")
     own = child(keys, Purpose.NOISE)
 
-    def noisy(t: Array, k: Array) -> Array:
-        mean, sigma = sde.marginal(x0, t)
-        return mean + expand(sigma, x0) * normal(child(own, k), x0.shape[1:], x0.dtype)
+    noisy = lambda t, k: perturb(sde, x0, t, normal(child(own, k), x0.shape[1:], x0.dtype))[0]
 
     def step(total: Array, node: tuple[Array, Array, Array]) -> tuple[Array, None]:
         k, t, s = node
@@ -168,8 +168,7 @@ class BoundLoss:
     def noisy(self, keys: Keys, sde: SDE, x0: Array, u: Array | None) -> tuple[Array, Array, Array]:
         """x_t, t [B] and z."""
         t, _, z = draw(keys, sde, x0, LevelTimes(self.levels), u)
-        mean, sigma = sde.marginal(x0, t)
-        return mean + expand(sigma, x0) * z, t, z
+        return perturb(sde, x0, t, z)[0], t, z
 
     def at(self, sde: SDE, x0: Array, x: Array, t: Array, score: Array, fraction: Array | None) -> Array:
         """The loss at x = x_t given the model's values there."""

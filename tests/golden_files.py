@@ -56,11 +56,12 @@ TOLERANCES = {
     "correctors": 5 * 9e-8,
     "predictor-corrector runs": 5 * 1.6e-6,
     "ODE endpoints": 5 * 9.3e-5,
-    "networks": 1e-5,
+    "networks": 5 * 1.5e-6,
     "optimizer": 1e-6,
     "checkpoints": 1e-5,
 }
-"""At most five times by which the official JAX and PyTorch codes differ from one another (golden/README.md)."""
+"""Five times by which the official JAX and PyTorch codes differ from one another (golden/README.md); for the optimizer
+and the checkpoints, of which it states nothing, what float32 allows."""
 
 
 class Comparison(NamedTuple):

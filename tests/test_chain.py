@@ -9,7 +9,7 @@ from score_sde import times
 from score_sde.analytic import gaussian
 from score_sde.chain import cosine_betas, linear_betas, vp_chain
 from score_sde.errors import UsageError
-from score_sde.parametrization import vp_levels
+from score_sde.parametrization import ve_levels, vp_levels
 from score_sde.posterior import Large, Small
 from score_sde.rng import example_keys, normal, positions, root_key
 from score_sde.sampling import sample
@@ -102,6 +102,8 @@ def test_levels_grid_is_decreasing_and_refuses_more_levels_than_there_are():
     sde, levels = vp_chain(linear_betas(10, 0.1, 5.0)), vp_levels(10)
     np.testing.assert_allclose(times.levels(sde, levels, 10), np.arange(10, 0, -1) / 10, rtol=1e-6)
     np.testing.assert_allclose(times.levels(sde, levels, 4), [1.0, 0.7, 0.4, 0.1], rtol=1e-6)
+    for law in (levels, ve_levels(10)):
+        np.testing.assert_array_equal(times.levels(sde, law, 1), [1.0])
     with pytest.raises(UsageError, match="num_steps=11"):
         times.levels(sde, levels, 11)
 

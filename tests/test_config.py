@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import pytest
 
 from score_sde import objects
+from score_sde.architecture import normalised_channels
 from score_sde.config import (
     FREE_ON_RESUME,
     SCHEMA,
@@ -19,7 +20,7 @@ from score_sde.config import (
 )
 from score_sde.errors import UsageError
 from score_sde.networks import layers, ncsnpp, refinenet
-from score_sde.validation import CHOICES, _normalised_channels, validate
+from score_sde.validation import CHOICES, validate
 from score_sde.workdir import Workdir
 
 CONFIGS = sorted((pathlib.Path(__file__).parent.parent / "configs").rglob("*.py"))
@@ -104,7 +105,7 @@ def test_the_channels_checked_are_those_the_network_normalises(name):
     shapes = jax.eval_shape(network.init, jax.random.key(0), jnp.zeros((1, 8, 8, 1)), ones, ones)
     leaves = jax.tree_util.tree_leaves_with_path(shapes)
     normalised = [leaf.shape[0] for path, leaf in leaves if "GroupNorm" in str(path[-2]) and path[-1].key == "scale"]
-    assert set(_normalised_channels(config.network)) == set(normalised)
+    assert set(normalised_channels(config.network)) == set(normalised)
 
 
 @pytest.mark.parametrize("nf", [4, 5, 6, 7, 12, 100, 128, 160])
@@ -168,3 +169,73 @@ def test_validate_leaves_the_config_as_it_is():
     before = config.to_json()
     validate(config)
     assert config.to_json() == before
+
+
+DISCRETE = {"sde.discrete": True, "parametrization.label": "level", "training.times": "levels"}
+HYBRID = {**DISCRETE, "training.objective": "hybrid"}
+LEARNED = {**HYBRID, "parametrization.learned_variance": True}
+VE = {"sde.name": "ve", "parametrization.prediction": "score"}
+OFFICIAL = {"sampling.reference": True}
+NCSN = {**DISCRETE, **VE, "network.name": "ncsn"}
+REFUSED = [  # changes, what the sentence must hold: the offending value and the remedy
+    ({"parametrization.label": "level"}, ["parametrization.label='level'", "set sde.discrete=True"]),
+    (
+        {"training.times": "levels", "sampling.times": "levels"},
+        ["training.times", "and sampling.times", "discrete=True"],
+    ),
+    ({"sde.schedule": "cosine"}, ["sde.schedule='cosine'", "set sde.discrete=True"]),
+    ({"sde.name": "subvp", "sampling.times": "levels"}, ["sampling.times='levels'", "'subvp'", "choose vp or ve"]),
+    ({**DISCRETE, "sde.name": "subvp"}, ["sde.name='subvp'", "choose vp or ve"]),
+    ({**DISCRETE, "parametrization.label": "time"}, ["label='time'", "set them to 'level' and 'levels'"]),
+    ({**DISCRETE, **VE, "sde.schedule": "cosine"}, ["sde.schedule='cosine'", "set sde.schedule='linear'"]),
+    ({**DISCRETE, "sde.num_scales": 20}, ["sde.beta_max=20.0", "sde.num_scales=20", "raise num_scales"]),
+    ({**DISCRETE, "sde.num_scales": 1}, ["sde.num_scales=1", "at least 2"]),
+    ({**DISCRETE, "sde.num_scales": 99, "sampling.times": "levels"}, ["num_steps=1000", "num_scales=99", "lower it"]),
+    ({**DISCRETE, "network.embedding_type": "fourier"}, ["label='level'", "network.embedding_type='positional'"]),
+    ({"network.embedding_type": "fourier"}, ["label='time'", "parametrization.label='sigma'"]),
+    ({"training.objective": "hybrid"}, ["training.objective='hybrid'", "sde.discrete=True"]),
+    ({**DISCRETE, **VE, "training.objective": "variational"}, ["objective='variational'", "set sde.name='vp'"]),
+    ({"parametrization.prediction": "posterior_mean"}, ["prediction='posterior_mean'", "sde.discrete=True"]),
+    ({**DISCRETE, "parametrization.learned_variance": True}, ["objective='denoising'", "choose 'hybrid'"]),
+    ({**LEARNED, "network.name": "ncsnv2_64"}, ["network.name='ncsnv2_64'", "choose ncsnpp or ddpm"]),
+    ({**LEARNED, "network.scale_by_sigma": True}, ["scale_by_sigma=True", "set it to False"]),
+    ({"sampling.variance": "learned"}, ["variance='learned'", "learned_variance=True"]),
+    ({**HYBRID, "data.uniform_dequantization": True}, ["uniform_dequantization=True", "set it to False"]),
+    ({**HYBRID, "training.reduce_mean": False}, ["reduce_mean=False", "set it to True"]),
+    (
+        {**HYBRID, "training.objective": "variational", "training.weighting": "likelihood"},
+        ["weighting='likelihood'", "set it to 'simple'"],
+    ),
+    ({**OFFICIAL, "sampling.solver": "euler"}, ["sampling.solver='euler'", "reference=False"]),
+    ({**OFFICIAL, "sampling.solver": "ancestral", "sde.name": "subvp"}, ["sde.name='subvp'", "reference=False"]),
+    ({**OFFICIAL, "sampling.solver": "ancestral", "sampling.churn": 0.0}, ["churn=0.0", "set it to 1.0"]),
+    ({**OFFICIAL, "sampling.churn": 0.5}, ["churn=0.5", "reference=False"]),
+    ({**OFFICIAL, "parametrization.prediction": "velocity"}, ["('velocity', 'time')", "('noise', 'time')"]),
+    ({**OFFICIAL, **DISCRETE, "sde.schedule": "cosine"}, ["cosine", "reference=False"]),
+    ({**OFFICIAL, **DISCRETE, "sampling.num_steps": 50}, ["num_steps=50", "num_scales=1000", "one value"]),
+    ({**OFFICIAL, "sampling.num_steps": 15}, ["beta_max=20.0", "num_steps=15", "more steps"]),
+    ({**OFFICIAL, **DISCRETE, **VE, "sampling.solver": "rk45"}, ["num_scales=1000", "'ve'", "reference=False"]),
+    (
+        {**OFFICIAL, **DISCRETE, "sampling.solver": "rk45", "sde.num_scales": 100},
+        ["num_scales=100", "'vp'", "reference=False"],
+    ),
+    ({**OFFICIAL, **DISCRETE, **VE, "sampling.t_min": 1e-3}, ["t_min=0.001", "set it to 1e-5"]),
+    ({"sampling.churn": 0.5, "sampling.solver": "euler"}, ["churn=0.5", "'euler'", "set it to 1.0"]),
+    ({"sampling.solver": "none"}, ["solver='none'", "'annealed_langevin'"]),
+    ({"network.name": "ncsn"}, ["network.name='ncsn'", "sde.discrete=True"]),
+    ({**NCSN, "data.image_size": 31}, ["image_size=31", "a multiple of 2"]),
+    ({"network.name": "ncsnv2_256", "data.image_size": 36}, ["image_size=36", "a multiple of 8"]),
+    ({"network.name": "ddpm", "network.nf": 16}, ["network.nf=16", "a multiple of 32"]),
+]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"), REFUSED, ids=lambda value: " ".join(value) if isinstance(value, dict) else ""
+)
+def test_what_does_not_go_together_is_refused_with_the_remedy(changes, words):
+    config = default()
+    config.data.update(image_size=32, num_channels=3)
+    config.update_from_flattened_dict(changes)
+    with pytest.raises(UsageError) as error:
+        validate(config)
+    assert all(word in str(error.value) for word in words), error.value

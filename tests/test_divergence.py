@@ -8,6 +8,7 @@ import pytest
 from score_sde import divergence
 
 A = jax.random.normal(jax.random.key(1), (6, 6))
+KEYS = jax.random.split(jax.random.key(2), 200)
 
 
 def field(x):
@@ -42,6 +43,3 @@ def test_hutchinson_is_unbiased(expected):
     draws = jnp.stack([divergence.hutchinson(field, x, jax.random.normal(k, (1, *x.shape)))[1] for k in KEYS])
     totals = draws.reshape(len(KEYS), -1).sum(1)
     assert abs(totals.mean() - diagonal.sum()) < 4 * totals.std() / np.sqrt(len(KEYS))
-
-
-KEYS = jax.random.split(jax.random.key(2), 200)

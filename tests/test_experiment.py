@@ -67,7 +67,7 @@ def exact_experiment(sde: str, discrete: bool, **sampling) -> Experiment:
 CASES = {
     "DDPM": ("vp", True, {}, N),
     "DDPM, large variance": ("vp", True, {"variance": "large"}, N),
-    "DDPM by Euler-Maruyama": ("vp", True, {"solver": "euler_maruyama", "num_steps": N}, N),
+    "DDPM by Euler-Maruyama": ("vp", True, {"solver": "euler_maruyama"}, N),
     "DDPM by RK45": ("vp", True, {"solver": "rk45"}, None),
     "SMLD": ("ve", True, {}, N),
     "SMLD, predictor-corrector": ("ve", True, {"corrector": "langevin", "snr": 0.1}, 2 * N - 1),
@@ -120,6 +120,7 @@ CHAIN = {
     "training__times": "levels",
     "parametrization__label": "level",
     "training__stratified": False,
+    "data__uniform_dequantization": False,
 }
 
 

@@ -16,7 +16,7 @@ def test_posterior_by_conditioning_the_joint_gaussian(float64, name):
     """(x_s, x_t) given x_0 is Gaussian with covariance [[ss, a ss], [a ss, a^2 ss + b^2]], ss = sigma_s^2."""
     sde, s, t, x0, x = EVERY_SDE[name], 0.31, 0.62, 0.7, -0.4
     a, b = (float(v) for v in transition(sde, s, t))
-    ss, gain = float(sde.sigma(s)) ** 2, 0.0
+    ss = float(sde.sigma(s)) ** 2
     gain = a * ss / (a**2 * ss + b**2)
     mean = float(sde.alpha(s)) * x0 + gain * (x - float(sde.alpha(t)) * x0)
     ours = posterior_mean(sde, jnp.full((1, 1), x), jnp.full((1, 1), x0), s, t)

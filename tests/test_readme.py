@@ -97,3 +97,11 @@ def test_every_launch_command_parses_and_validates():
     assert len(commands) >= 5
     for command in commands:
         validate(parse(["launch.py", *command]).config)
+
+
+def test_every_test_that_a_document_names_exists():
+    """The deviations name the test that shows each."""
+    text = (ROOT / "docs" / "deviations.md").read_text()
+    for file, name in re.findall(r"(\w*/?test_\w+\.py)(?:::(\w+))?", text):
+        source = (ROOT / "tests" / file).read_text()
+        assert f"def {name}(" in source or not name, (file, name)

@@ -16,7 +16,7 @@ OBJECTIVES = {
     "sliced, 3 projections": Sliced(3, variance_reduced=False),
     "sliced, variance reduced": Sliced(),
 }
-N = 8192
+N = 4096
 KEYS = example_keys(root_key(0), positions(0, N))
 
 
@@ -29,8 +29,10 @@ def per_example(objective, sde, change, reduction=mean):
     return denoising_loss(KEYS, score, sde, x0, objective=objective, **options)
 
 
-@pytest.mark.parametrize("sde_name", SDES)
-@pytest.mark.parametrize("name", OBJECTIVES)
+@pytest.mark.parametrize(
+    ("name", "sde_name"),
+    [("implicit", name) for name in SDES] + [(name, "vp") for name in OBJECTIVES if name != "implicit"],
+)
 def test_the_exact_score_is_the_minimiser(float64, name, sde_name):
     losses = lambda change: per_example(OBJECTIVES[name], SDES[sde_name], change)
     slopes = jax.jacfwd(losses)(jnp.zeros(2))
@@ -51,5 +53,5 @@ def test_the_value_differs_from_denoising_by_the_noise_alone(float64, name, redu
 
 def test_variance_reduction_reduces_the_variance(float64):
     at = lambda name: float(per_example(OBJECTIVES[name], SDES["vp"], jnp.array([0.3, 0.2])).var())
-    assert at("implicit") < at("sliced, variance reduced") < at("sliced, 3 projections") * 3
-    assert at("sliced, variance reduced") < at("sliced")
+    assert at("implicit") < at("sliced, variance reduced") < at("sliced")
+    assert at("sliced, 3 projections") < at("sliced")

@@ -100,7 +100,7 @@ def test_golden_grid(name):
 
 @pytest.mark.parametrize("name", ["vp", "subvp"])
 def test_float32_agrees_with_float64_near_zero(name):
-    """expm1 at work: 1 - exp loses 1 % of the variance at t = 1e-5 in float32."""
+    """one_minus_exp at work: 1 - exp loses 1 % of the variance at t = 1e-5 in float32."""
     sde, t = SDES[name], np.array([1e-5, 1e-4, 1e-3])
     single = [np.asarray(f(jnp.asarray(t, jnp.float32))) for f in (sde.sigma, sde.diffusion, sde.log_snr)]
     with jax.enable_x64(True):

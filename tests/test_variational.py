@@ -145,7 +145,7 @@ def test_bound_loss_is_unbiased(float64):
 def test_the_exact_score_and_variance_minimise_the_bound(float64):
     """Of N(M, V): Var(x_s | x_t) = small + coefficient^2 Var(x_0 | x_t); slopes in both vanish there."""
     sde, levels = vp_chain(CHAINS["linear"]), vp_levels(N)
-    x0 = data().sample(example_keys(root_key(5), positions(0, COUNT)))
+    x0 = data().sample(example_keys(root_key(5), positions(0, 4000)))
     exact = jnp.asarray(exact_variance(CHAINS["linear"]))
 
     def loss(change):
@@ -153,10 +153,10 @@ def test_the_exact_score_and_variance_minimise_the_bound(float64):
             i = levels(sde, t).astype(int)
             return (1 + change[0]) * linear_score(sde, 0.0, 1.0)(x, t), exact[i][:, None] + change[1] * jnp.ones_like(x)
 
-        return BoundLoss(levels, gaussian_decoder)(KEYS, model, sde, x0)
+        return BoundLoss(levels, gaussian_decoder)(KEYS[:4000], model, sde, x0)
 
     slopes = jax.jacfwd(loss)(jnp.zeros(2))
-    assert (np.abs(slopes.mean(0)) < 4 * slopes.std(0) / np.sqrt(COUNT)).all()
+    assert (np.abs(slopes.mean(0)) < 4 * slopes.std(0) / np.sqrt(4000)).all()
     assert (np.linalg.eigvalsh(jax.hessian(lambda c: loss(c).mean())(jnp.zeros(2))) > 0).all()
 
 

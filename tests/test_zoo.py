@@ -141,7 +141,7 @@ def test_the_documents_table_has_39_rows():
 
 
 @rows
-def test_the_official_arithmetic_can_sample_it(row):
+def test_the_official_arithmetic_is_not_refused(row):
     config = copy.deepcopy(config_of(row.path))
     config.sampling.reference = True
     validate(config)

@@ -27,7 +27,7 @@ def ddpm(
 
     Its residual blocks are not rescaled, resampling is naive and has modules of its own, there are no pyramids, every
     GroupNorm has 32 groups (so every width must be a multiple of 32), and convolutions that end a branch begin at 0.
-    On the way up Ho et al. themselves attend after every residual block (up_attention="block"), Song et al. once a level.
+    On the way up Ho et al. attend after every residual block (up_attention="block"), Song et al. once a level.
     """
     return NCSNpp(
         nf=nf,

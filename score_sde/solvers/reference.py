@@ -284,13 +284,20 @@ def predictor_corrector(
 
 
 def probability_flow(
-    chain: Discretization, score: ScoreFn, x: Array, *, t_min: float, denoise: bool = True, tolerance: float = 1e-5
+    chain: Discretization,
+    score: ScoreFn,
+    x: Array,
+    *,
+    t_min: float,
+    denoise: bool = True,
+    rtol: float = 1e-5,
+    atol: float = 1e-5,
 ) -> tuple[Array, Array]:
     """The official ODE sampler from the prior draw x [B, ...]: samples and the number of network evaluations [].
 
     RK45 with one error norm for the batch from T to t_min, then the mean of one reverse-diffusion step at t_min.
     """
-    solver = RK45(tolerance, tolerance)
+    solver = RK45(rtol, atol)
     drift = reverse(chain.sde, score, churn=0.0).drift
     x, evaluations = solver.integrate(drift, x, jnp.asarray(chain.sde.T, x.dtype), jnp.asarray(t_min, x.dtype))
     if not denoise:

@@ -8,7 +8,7 @@ from scipy.integrate import solve_ivp
 
 from score_sde import times
 from score_sde.analytic import gaussian
-from score_sde.posterior import Large
+from score_sde.posterior import Large, Small
 from score_sde.rng import example_keys, normal, positions, root_key
 from score_sde.sampling import sample
 from score_sde.sde import SDE, reverse
@@ -26,7 +26,7 @@ from score_sde.solvers import (
     Solver,
 )
 from tests.golden_files import relative_error
-from tests.oracles import SDES, T_MIN, bimodal
+from tests.oracles import EVERY_SDE, SDES, T_MIN, bimodal
 
 D = 16
 N_SAMPLES = 2048
@@ -180,7 +180,7 @@ def test_rk45_survives_a_rejected_step_and_reports_a_broken_drift():
 
 
 @pytest.mark.parametrize("sde_name", SDES)
-def test_large_and_small_ancestral_variance_bracket_the_posterior(sde_name):
+def test_the_small_ancestral_variance_is_exact_for_data_of_no_variance(sde_name):
     """One long step onto data of no variance is exact with the small variance: x_s ~ N(alpha_s mu, sigma_s^2)."""
     sde, t, s = SDES[sde_name], 0.9, 0.3
     point = lambda x, t: -(x - sde.alpha(t)) / sde.sigma(t) ** 2
@@ -190,3 +190,17 @@ def test_large_and_small_ancestral_variance_bracket_the_posterior(sde_name):
     spread = linear(0.0, sde.alpha(t) + sde.sigma(t)) - offset
     noise = linear(1.0, sde.alpha(t)) - offset
     np.testing.assert_allclose(np.hypot(spread, noise), sde.sigma(s), rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["vp", "chain", "cosine chain"])
+def test_the_large_ancestral_variance_is_exact_for_standard_normal_data(name):
+    """Under VP such data stays standard normal: one long step takes variance 1 to 1, and the small one to less."""
+    sde, t, s = EVERY_SDE[name], jnp.asarray(0.9), jnp.asarray(0.3)
+    variances = []
+    for variance in (Large(), Small()):
+        step = lambda x, z, v=variance: Ancestral(v).update(
+            sde, lambda x, t: -x, jnp.full((1, 1), x), t, s, jnp.full((1, 1), z)
+        )
+        variances.append(float(step(1.0, 0.0).x[0, 0] ** 2 + step(0.0, 1.0).x[0, 0] ** 2))
+    np.testing.assert_allclose(variances[0], 1, rtol=1e-4)
+    assert variances[1] < 0.95

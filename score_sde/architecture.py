@@ -1,0 +1,113 @@
+"""What a config says of its network: the fields that each one reads, and whether it can be built. Free of jax."""
+
+from score_sde.config import Config
+from score_sde.errors import require
+
+_U_NET = (
+    "nf", "ch_mult", "num_res_blocks", "attn_resolutions", "up_attention", "dropout", "resamp_with_conv", "conditional",
+    "scale_by_sigma", "nonlinearity",
+)  # fmt: skip
+_REFINE_NET = ("nf", "nonlinearity", "interpolation", "scale_by_sigma")
+
+NETWORK_FIELDS = {
+    "ncsnpp": (
+        *_U_NET, "fir", "fir_kernel", "skip_rescale", "resblock_type", "progressive", "progressive_input",
+        "progressive_combine", "embedding_type", "init_scale", "fourier_scale",
+    ),
+    "ddpm": _U_NET,
+    "ncsnv2_64": _REFINE_NET,
+    "ncsnv2_128": _REFINE_NET,
+    "ncsnv2_256": _REFINE_NET,
+    "ncsn": _REFINE_NET,
+}  # fmt: skip
+"""The fields of `network` that each network reads; it ignores the others."""
+
+
+def check_network(config: Config) -> None:
+    """That the named network can be built."""
+    name = config.network.name
+    if name in ("ncsnpp", "ddpm"):
+        _check_label(config)
+        _check_resolutions(config)
+        _check_groups(config)
+        return
+    halvings = {"ncsn": 1, "ncsnv2_64": 1, "ncsnv2_128": 2, "ncsnv2_256": 3}[name]
+    size, multiple = config.data.image_size, 2**halvings
+    require(
+        size % multiple == 0,
+        f"data.image_size={size} cannot be halved {halvings} times, as network.name={name!r} asks: use a multiple of"
+        f" {multiple}",
+    )
+    require(
+        name != "ncsn" or config.parametrization.label == "level",
+        "network.name='ncsn' has a row of parameters per noise level: set sde.discrete=True,"
+        " parametrization.label='level' and training.times='levels'",
+    )
+
+
+def _check_label(config: Config) -> None:
+    network, label = config.network, config.parametrization.label
+    remedy = "network.embedding_type='positional'" if label == "level" else "parametrization.label='sigma'"
+    if network.name == "ncsnpp" and network.embedding_type == "fourier":
+        require(
+            label == "sigma",
+            f"parametrization.label={label!r} does not suit network.embedding_type='fourier', which takes the logarithm"
+            f" of sigma: set {remedy}",
+        )
+
+
+def _check_resolutions(config: Config) -> None:
+    size, levels = config.data.image_size, len(config.network.ch_mult)
+    require(levels >= 1, "network.ch_mult=() has no level: give one multiplier per resolution, such as (1, 2)")
+    require(all(m >= 1 for m in config.network.ch_mult), f"network.ch_mult={config.network.ch_mult} must be positive")
+    require(
+        size % 2 ** (levels - 1) == 0,
+        f"data.image_size={size} cannot be halved {levels - 1} times, as the {levels} entries of network.ch_mult"
+        f" ask: use a multiple of {2 ** (levels - 1)} or fewer entries",
+    )
+    resolutions = [size >> i for i in range(levels)]
+    for resolution in config.network.attn_resolutions:
+        require(
+            resolution in resolutions,
+            f"network.attn_resolutions contains {resolution}, which never occurs: choose from {resolutions}",
+        )
+    kernel = config.network.fir_kernel
+    require(len(kernel) >= 1 and sum(kernel) != 0, f"network.fir_kernel={kernel} needs entries whose sum is not zero")
+
+
+def _check_groups(config: Config) -> None:
+    if config.network.name == "ddpm":
+        widths = [config.network.nf * m for m in config.network.ch_mult]
+        require(
+            all(width % 32 == 0 for width in widths),
+            f"network.nf={config.network.nf} with ch_mult={config.network.ch_mult} makes layers of {widths} channels,"
+            " which network.name='ddpm' normalises in 32 groups: use an nf that is a multiple of 32",
+        )
+        return
+    for channels in normalised_channels(config.network):
+        groups = min(channels // 4, 32)
+        require(
+            groups > 0 and channels % groups == 0,
+            f"network.nf={config.network.nf} with ch_mult={config.network.ch_mult} makes a layer of {channels}"
+            f" channels, which GroupNorm cannot divide into min(channels // 4, 32) = {groups} groups:"
+            " use an nf that is a multiple of 4, of 32 above 128 channels",
+        )
+
+
+def normalised_channels(network: Config) -> list[int]:
+    """The channel counts that NCSN++ normalises, its skip connections included, in order."""
+    widths = [network.nf * m for m in network.ch_mult]
+    doubled = network.progressive_input == "input_skip" and network.progressive_combine == "cat"
+    skips, seen = [network.nf], []
+    for level, width in enumerate(widths):
+        for _ in range(network.num_res_blocks):
+            seen += [skips[-1], width]
+            skips.append(width)
+        if level < len(widths) - 1:
+            skips.append(2 * width if doubled else width)
+    current = skips[-1]
+    for width in reversed(widths):
+        for _ in range(network.num_res_blocks + 1):
+            seen += [current + skips.pop(), width]
+            current = width
+    return seen
