@@ -85,7 +85,7 @@ def import_(config: Config, kind: str, folder: pathlib.Path) -> None:
     from score_sde.workdir import Workdir
 
     experiment = common.build(config)
-    read, reading = importing.read, []
+    read, reading = importing._read, []
 
     def timed_read(*arguments: Any) -> Any:
         start = time.perf_counter()
@@ -93,7 +93,7 @@ def import_(config: Config, kind: str, folder: pathlib.Path) -> None:
         reading.append(time.perf_counter() - start)
         return foreign
 
-    importing.read = timed_read
+    importing._read = timed_read
     start = time.perf_counter()
     imported = importing.import_checkpoint(
         experiment, folder / f"checkpoint_1{'.pth' * (kind == 'torch')}", Workdir(folder / "run")
@@ -107,17 +107,12 @@ def write(config: Config, kind: str, folder: pathlib.Path) -> None:
     """A synthetic checkpoint of the config's network."""
     from score_sde.adapters.layout import replay
 
-    experiment, abstract = common.build(config), []
-
-    def trace() -> Any:
-        abstract.append(experiment.abstract_state().params)
-        return abstract[0]
-
-    layout = replay(trace)
+    experiment = common.build(config)
+    layout, params = replay(lambda: experiment.abstract_state().params)
     if kind == "jax":
-        _write_jax(abstract[0], folder / "checkpoint_1")
+        _write_jax(params, folder / "checkpoint_1")
     else:
-        _write_torch(abstract[0], layout, folder / "checkpoint_1.pth")
+        _write_torch(params, layout, folder / "checkpoint_1.pth")
 
 
 def _random(shape: Sequence[int]) -> np.ndarray:

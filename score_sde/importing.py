@@ -4,15 +4,15 @@ import json
 import math
 import pathlib
 import re
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from score_sde.adapters import diffusers, jax_msgpack, score_sde_torch, torch_pickle
-from score_sde.adapters.foreign import Foreign, Tree, flat
+from score_sde.adapters.foreign import Foreign, Tree, flat, printable
 from score_sde.adapters.layout import Layout, replay
 from score_sde.checkpoint import Checkpoints
 from score_sde.errors import UsageError, require
@@ -32,8 +32,8 @@ class Imported(NamedTuple):
     moments: bool
 
     def __str__(self) -> str:
-        parts = ["averaged (EMA)", *["raw"] * self.raw]
-        text = f"{self.file}, {self.source} at step {self.step}: {self.parameters:,} parameters, {' and '.join(parts)}"
+        kind = "averaged (EMA) and raw" if self.raw else "taken for the average (EMA)"
+        text = f"{self.file}, {self.source} at step {self.step}: {self.parameters:,} parameters, {kind}"
         text += ", with Adam's moments" if self.moments else "; Adam starts afresh"
         return text if self.raw else f"{text}, and training from the average"
 
@@ -48,7 +48,7 @@ def import_checkpoint(experiment: Experiment, path: str | pathlib.Path, workdir:
     """
     workdir.check_new()
     file = newest(path)
-    foreign = read(experiment, file)
+    foreign = _read(experiment, file)
     config, step = experiment.config, foreign.step
     summary = Imported(
         file.name,
@@ -59,10 +59,24 @@ def import_checkpoint(experiment: Experiment, path: str | pathlib.Path, workdir:
         moments=foreign.mu is not None,
     )
     meta = {"step": step, "position": step * config.training.batch_size, "pending": []}
-    with closing(Checkpoints(workdir.checkpoints, config.checkpoint.keep)) as checkpoints:
-        checkpoints.save(step, _state(experiment, foreign), meta)
-    workdir.claim(config, imported=summary._asdict())
+    state = _state(experiment, foreign)
+    with _writing(workdir):
+        with closing(Checkpoints(workdir.checkpoints, config.checkpoint.keep)) as checkpoints:
+            checkpoints.save(step, state, meta)
+        workdir.claim(config, imported=summary._asdict())
     return summary
+
+
+@contextmanager
+def _writing(workdir: Workdir) -> Iterator[None]:
+    """Turns what a full disk makes Orbax raise, of many types, into a UsageError."""
+    try:
+        yield
+    except Exception as error:
+        raise UsageError(
+            f"--workdir {workdir.path} cannot be written ({type(error).__name__}: {printable(str(error))}):"
+            " free some space, remove the directory and import again"
+        ) from None
 
 
 def read(experiment: Experiment, path: str | pathlib.Path) -> Foreign:
@@ -71,24 +85,31 @@ def read(experiment: Experiment, path: str | pathlib.Path) -> Foreign:
     A directory is diffusers' or one of official checkpoints, of which the highest number is taken. Raises UsageError
     for a path that is missing, damaged, of no known kind, or of another architecture.
     """
-    file = newest(path)
-    abstract: list[Any] = []
+    return _read(experiment, newest(path))
 
-    def trace() -> Tree:
-        abstract.append(experiment.abstract_state().params)
-        return abstract[0]
 
-    layout = replay(trace)
+def _read(experiment: Experiment, file: pathlib.Path) -> Foreign:
+    layout, abstract = replay(lambda: experiment.abstract_state().params)
     foreign = _reader(file)(file, experiment.network, layout)
     for name, tree in foreign._asdict().items():
         if isinstance(tree, dict):
-            _check(file, name, tree, abstract[0])
+            _check(file, name, tree, abstract)
     return foreign
 
 
 def newest(path: str | pathlib.Path) -> pathlib.Path:
     """The official checkpoint of the highest number in a directory of them or a run; any other path as it is."""
-    path = pathlib.Path(path).expanduser()
+    try:
+        return _newest(pathlib.Path(path).expanduser())
+    except (OSError, RuntimeError) as error:  # RuntimeError: a home directory that is not known
+        raise _unreadable(path, error) from None
+
+
+def _unreadable(path: str | pathlib.Path, error: Exception) -> UsageError:
+    return UsageError(f"{path} cannot be read ({getattr(error, 'strerror', None) or error}): choose another one")
+
+
+def _newest(path: pathlib.Path) -> pathlib.Path:
     require(path.exists(), f"{path} does not exist: name a checkpoint file, a directory of them, or a diffusers model")
     inner = path / "checkpoints"
     require(
@@ -115,7 +136,7 @@ def _reader(path: pathlib.Path) -> Callable[[pathlib.Path, Any, Layout], Foreign
         with path.open("rb") as file:
             start = file.read(16)
     except OSError as error:
-        raise UsageError(f"{path} cannot be read ({error.strerror or error}): choose another file") from None
+        raise _unreadable(path, error) from None
     require(start, f"{path} is empty: copy or download it again")
     if start[8:9] == b"{" and start[5:8] == bytes(3):  # safetensors: the length of a JSON object, and the object
         return diffusers.read
@@ -135,8 +156,12 @@ def _read_torch(path: pathlib.Path, network: Any, layout: Layout) -> Foreign:
     saved = torch_pickle.load(path)
     if score_sde_torch.is_model(saved):
         return score_sde_torch.read(path, saved, layout)
-    del saved
-    return diffusers.read(path, network, layout)
+    require(
+        path.with_name("config.json").is_file(),
+        f"{path} is neither a checkpoint of the official PyTorch code, which has 'model' or parameters named"
+        " 'all_modules.', nor a diffusers model, which has config.json beside it: name one of these",
+    )
+    return diffusers.read(path, network, layout, saved)
 
 
 def _check(path: pathlib.Path, what: str, tree: Tree, expected: Tree) -> None:
@@ -150,7 +175,7 @@ def _check(path: pathlib.Path, what: str, tree: Tree, expected: Tree) -> None:
         if name not in there or there[name].shape != here[name].shape
     ]
     unknown = there.keys() - here.keys()
-    differences += [f"{name}, of shape {there[name].shape} there, is unknown here" for name in unknown]
+    differences += [f"{printable(name)}, of shape {there[name].shape} there, is unknown here" for name in unknown]
     require(
         not differences,
         f"{path} is of another architecture than the config: {min(differences, default='')}"

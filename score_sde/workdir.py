@@ -76,7 +76,8 @@ class Workdir:
         ]
         require(
             not taken,
-            f"--workdir {self.path} holds {', '.join(taken)} but no config.json: choose an empty or new directory",
+            f"--workdir {self.path} holds {', '.join(taken)} but no config.json: choose an empty or new directory, or"
+            " remove it if an import was interrupted there",
         )
 
     def _check_writable(self) -> None:

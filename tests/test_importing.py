@@ -162,6 +162,26 @@ def test_the_newest_of_a_directory(tmp_path: pathlib.Path) -> None:
     assert newest(folder / "checkpoint_9") == folder / "checkpoint_9"
 
 
+def test_a_directory_that_cannot_be_listed(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(path: pathlib.Path) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(pathlib.Path, "iterdir", fail)
+    with pytest.raises(UsageError, match=f"{tmp_path} cannot be read .Permission denied.: choose another one"):
+        newest(tmp_path)
+    with pytest.raises(UsageError, match=r"cannot be read .* choose another one"):
+        newest("a" * 5000)
+
+
+def test_names_of_a_file_are_shown_without_escape_codes(tmp_path: pathlib.Path) -> None:
+    file = tmp_path / "params"
+    file.write_bytes(
+        serialization.msgpack_serialize({**read(experiment_of(NAME), JAX_FILE).ema, "\x1b[2J": np.ones(2)})
+    )
+    with pytest.raises(UsageError, match=r"\\x1b\[2J, of shape \(2,\) there, is unknown here"):
+        read(experiment_of(NAME), file)
+
+
 def contents(folder: pathlib.Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*")}
 
@@ -240,6 +260,13 @@ def test_files_of_no_use(content: bytes, said: str, launch: Any, tmp_path: pathl
     assert said in line and str(tmp_path) in line
 
 
+@pytest.mark.parametrize("step", [-3, 2**31])
+def test_steps_that_are_none(step: int, launch: Any, tmp_path: pathlib.Path, capsys: Any) -> None:
+    saved = {**serialization.msgpack_restore(JAX_FILE.read_bytes()), "step": step}
+    (tmp_path / "checkpoint_1").write_bytes(serialization.msgpack_serialize(saved))
+    assert f"its step is {step}" in refused(launch, capsys, f"--checkpoint={tmp_path}")
+
+
 def test_directories_of_no_use(launch: Any, tmp_path: pathlib.Path, capsys: Any) -> None:
     (tmp_path / "empty").mkdir()
     line = refused(launch, capsys, f"--checkpoint={tmp_path / 'empty'}")
@@ -269,7 +296,9 @@ def test_a_failed_write_leaves_no_config(tmp_path: pathlib.Path, monkeypatch: py
 
     monkeypatch.setattr(Checkpoints, "save", fail)
     run = Workdir(tmp_path / "run")
-    with pytest.raises(OSError):
+    with pytest.raises(
+        UsageError, match=r"no space left on device\): free some space, remove the directory and import"
+    ):
         import_checkpoint(experiment_of(NAME), JAX_FILE, run)
     assert not run.config.exists()
     with pytest.raises(UsageError, match=r"holds checkpoints but no config\.json"):

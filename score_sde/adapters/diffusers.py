@@ -27,6 +27,7 @@ from score_sde.adapters.diffusers_config import Module, check, complete, modules
 from score_sde.adapters.foreign import Foreign, nested, reading, torch_to_flax
 from score_sde.adapters.layout import Child, Layout
 from score_sde.errors import UsageError, require
+from score_sde.networks.layers import group_count
 
 KIND = "a diffusers UNet2DModel"
 WEIGHTS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
@@ -82,8 +83,11 @@ def find(path: pathlib.Path) -> tuple[pathlib.Path, pathlib.Path]:
     return config, found[0]
 
 
-def read(path: pathlib.Path, network: Any, layout: Layout) -> Foreign:
-    """The parameters at `path`, under the names of a network that computes the same; UsageError where it does not."""
+def read(path: pathlib.Path, network: Any, layout: Layout, state: dict[str, Any] | None = None) -> Foreign:
+    """The parameters at `path`, under the names of a network that computes the same; UsageError where it does not.
+
+    `state` is what the file of weights holds, where it has been loaded already.
+    """
     file, weights = find(path)
     with reading(file, "the config of a diffusers model"):
         config = complete(json.loads(file.read_text()))
@@ -91,7 +95,7 @@ def read(path: pathlib.Path, network: Any, layout: Layout) -> Foreign:
         modules = list(modules_of(config))
     pairs = _pairs(file, modules, layout)
     with reading(weights, KIND):
-        state = _renamed(_load(weights))
+        state = _renamed(_load(weights) if state is None else state)
         _check_groups(file, pairs, layout, state)
         known = {name: path for module, child in pairs for name, path in _names(module, child)}
         flat = {known.get(name, name): torch_to_flax(name, value) for name, value in state.items()}
@@ -161,7 +165,7 @@ def _check_groups(
             if ours is None or name not in state:
                 continue
             channels = np.shape(state[name])[0]
-            theirs = min(channels // 4, 32) if module.groups is None else module.groups
+            theirs = group_count(channels, module.groups)
             require(
                 theirs == ours,
                 f"{file} normalises the {channels} channels of {name} in {theirs} groups, the config's network in"

@@ -42,7 +42,7 @@ UP = ("UpBlock2D", "AttnUpBlock2D", "SkipUpBlock2D", "AttnSkipUpBlock2D")
 
 
 class Module(NamedTuple):
-    """One of diffusers' modules: its kind in our words, its name, and its norms' groups (None: min(C // 4, 32))."""
+    """One of diffusers' modules: its kind in our words, its name, and its norms' groups as `group_count` takes them."""
 
     kind: str
     name: str
@@ -112,7 +112,7 @@ def modules_of(config: dict[str, Any]) -> Iterator[Module]:
     layers, groups = config["layers_per_block"], config["norm_num_groups"]
     down, up = config["down_block_types"], config["up_block_types"]
     for block in {*down, *up} - {*DOWN, *UP}:
-        raise UsageError(f"the diffusers block {block} is not known here: this model cannot be imported")
+        raise UsageError(f"the diffusers block {block!r} is not known here: this model cannot be imported")
     if config["time_embedding_type"] == "fourier":
         yield Module("GaussianFourierProjection", "time_proj")
     yield Module("Dense", "time_embedding.linear_1")

@@ -18,7 +18,7 @@ class Foreign(NamedTuple):
     """What a file holds, float32 throughout; None stands for what it has not.
 
     source: what the file is, in words. ema: the averaged parameters. params: those being trained. mu, nu: Adam's first
-    and second moments. step: training steps made. adam_updates, ema_updates: what optimizer and average counted.
+    and second moments. step: training steps made. adam_updates: what the optimizer counted.
     """
 
     source: str
@@ -28,7 +28,10 @@ class Foreign(NamedTuple):
     nu: Tree | None = None
     step: int = 0
     adam_updates: int = 0
-    ema_updates: int = 0
+
+
+NO_AVERAGE = "without an average"
+"""Said of a source whose parameters are taken for their average."""
 
 
 def flat(tree: Tree) -> dict[str, Any]:
@@ -50,19 +53,34 @@ def reading(path: pathlib.Path, kind: str) -> Iterator[None]:
     except UsageError:
         raise
     except Exception as error:  # what a damaged file does to a parser has no bounds
-        reason = " ".join(str(error).split())
+        reason = printable(str(error))
         raise UsageError(
             f"{path} cannot be read as {kind} ({type(error).__name__}{': ' if reason else ''}{reason}):"
             " it is damaged or of another kind; copy or download it again"
         ) from None
 
 
+def printable(text: str, longest: int = 200) -> str:
+    """What a file says, in one short line, without the control characters that a terminal would obey."""
+    line = " ".join(text[:longest].split()) + "..." * (len(text) > longest)
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
+
+
+def count(what: str, value: Any) -> int:
+    """A number of steps or updates; ValueError where it is none, or more than int32 holds."""
+    number = int(value)
+    if not 0 <= number < 2**31:
+        raise ValueError(f"its {what} is {number}")
+    return number
+
+
 def float32(name: str, value: Any) -> np.ndarray:
     """The array in float32, not copied where it is already; ValueError where it is no array of numbers."""
-    array = np.asarray(value)
-    if array.dtype.kind not in "fiu" and array.dtype.name != "bfloat16":
-        raise ValueError(f"{name} has dtype {array.dtype}, not numbers")
-    return array.astype(np.float32, copy=False)
+    if not isinstance(value, np.ndarray):
+        raise ValueError(f"{name} is of type {type(value).__name__}, not an array")
+    if value.dtype.kind not in "fiu" and value.dtype.name != "bfloat16":
+        raise ValueError(f"{name} has dtype {value.dtype}, not numbers")
+    return value.astype(np.float32, copy=False)
 
 
 def torch_to_flax(name: str, value: Any) -> np.ndarray:

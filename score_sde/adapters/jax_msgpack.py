@@ -10,7 +10,7 @@ from typing import Any
 import msgpack
 import numpy as np
 
-from score_sde.adapters.foreign import Foreign, Tree, float32, reading
+from score_sde.adapters.foreign import NO_AVERAGE, Foreign, Tree, count, flat, float32, nested, reading
 
 KIND = "an official JAX checkpoint"
 ARRAY, SCALAR = 1, 3  # Flax's msgpack extension codes
@@ -23,26 +23,23 @@ def read(path: pathlib.Path) -> Foreign:
     """The training state in a file, or the bare parameters, which then are the average; UsageError if it is damaged."""
     with reading(path, KIND):
         saved = _load(path)
-        if not {"optimizer", "params_ema"} <= saved.keys():
-            return Foreign("a tree of bare parameters (msgpack)", _params(saved))
-        optimizer = saved.pop("optimizer")
-        moments = optimizer["state"]["param_states"]
-        return Foreign(
-            KIND,
-            ema=_params(saved["params_ema"]),
-            params=_params(optimizer["target"]),
-            mu=_params(_moment(moments, "grad_ema")),
-            nu=_params(_moment(moments, "grad_sq_ema")),
-            step=int(saved["step"]),
-            adam_updates=int(optimizer["state"]["step"]),
-            ema_updates=int(saved["step"]),
-        )
+        if not {"optimizer", "params_ema"} & saved.keys():
+            return Foreign("a tree of bare parameters (msgpack)", _bare(saved))
+        step = count("step", saved["step"])
+        if "optimizer" not in saved:
+            return Foreign(f"{KIND} without an optimizer", _params(saved["params_ema"]), step=step)
+        params = _params(saved["optimizer"]["target"])
+        if "params_ema" in saved:
+            foreign = Foreign(KIND, _params(saved["params_ema"]), params, step=step)
+        else:
+            foreign = Foreign(f"{KIND} {NO_AVERAGE}", params, step=step)
+        return foreign._replace(**_moments(saved["optimizer"]["state"]))
 
 
 def read_params(path: pathlib.Path) -> Tree:
     """A bare parameter tree, such as the noise-conditional classifier's file; UsageError if it is anything else."""
     with reading(path, "a tree of bare parameters"):
-        return _params(_load(path))
+        return _bare(_load(path))
 
 
 def _load(path: pathlib.Path) -> Tree:
@@ -81,21 +78,24 @@ def _joined(tree: Any) -> Any:
     return {name: _joined(child) for name, child in tree.items()}
 
 
-def _moment(tree: Tree, name: str) -> Tree:
-    """One of the two moments that every leaf of the tree holds."""
-    return {k: child[name] if name in child else _moment(child, name) for k, child in tree.items()}
+def _moments(state: Tree) -> dict[str, Any]:
+    """Adam's two moments, which every leaf of the tree holds, and the number of its updates."""
+    leaves = [(path.rpartition("/"), leaf) for path, leaf in flat(state["param_states"]).items()]
+    mu, nu = (nested({p: leaf for (p, _, name), leaf in leaves if name == key}) for key in ("grad_ema", "grad_sq_ema"))
+    return {"mu": _params(mu), "nu": _params(nu), "adam_updates": count("number of Adam's updates", state["step"])}
 
 
-def _params(tree: Tree, prefix: str = "") -> Tree:
+def _bare(saved: Tree) -> Tree:
+    """Parameters alone, or below "params" as module.init returns them."""
+    return _params(saved["params"] if saved.keys() == {"params"} else saved)
+
+
+def _params(tree: Tree) -> Tree:
     """Float32 parameters in today's shapes."""
-    result: Tree = {}
-    for name, child in tree.items():
-        if isinstance(child, dict):
-            result[name] = _params(child, f"{prefix}{name}/")
-            continue
-        if not isinstance(child, np.ndarray):
-            raise ValueError(f"{prefix}{name} is of type {type(child).__name__}, not an array")
-        module = prefix.rstrip("/").rpartition("/")[2]
-        old = OLD_NORMS.fullmatch(module) and child.shape[:-1] == (1, 1, 1)
-        result[name] = float32(prefix + name, child.reshape(-1) if old else child)
-    return result
+    return nested({path: _today(path, leaf) for path, leaf in flat(tree).items()})
+
+
+def _today(path: str, leaf: Any) -> np.ndarray:
+    array = float32(path, leaf)
+    module = path.split("/")[-2:][0]
+    return array.reshape(-1) if OLD_NORMS.fullmatch(module) and array.shape[:-1] == (1, 1, 1) else array

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 import flax.linen as nn
 
-from score_sde.adapters.foreign import flat
-from score_sde.networks.layers import GroupNorm
+from score_sde.adapters.foreign import Tree, flat
+from score_sde.networks.layers import GroupNorm, group_count
 
 
 class Child(NamedTuple):
@@ -41,8 +41,8 @@ class Layout(NamedTuple):
     groups: dict[str, int]
 
 
-def replay(trace: Callable[[], Any]) -> Layout:
-    """The layout of the network that `trace` calls once, returning its (abstract) parameters; nothing is computed."""
+def replay(trace: Callable[[], Tree]) -> tuple[Layout, Tree]:
+    """The layout of the network that `trace` calls once, and the parameters it returns; abstract ones cost nothing."""
     calls: dict[str, int] = {}
     groups: dict[str, int] = {}
     images = 0
@@ -53,7 +53,7 @@ def replay(trace: Callable[[], Any]) -> Layout:
         if context.method_name == "__call__":
             channels = getattr(arguments[0], "shape", (0,))[-1]  # other networks' blocks take lists
             if isinstance(module, GroupNorm):
-                groups["/".join(path)] = min(channels // 4, 32) if module.groups is None else module.groups
+                groups["/".join(path)] = group_count(channels, module.groups)
             if not path:
                 images = channels
             elif len(path) == 1:
@@ -64,4 +64,4 @@ def replay(trace: Callable[[], Any]) -> Layout:
         params = trace()
     leaves = {name: tuple(flat(params.get(name, {}))) for name in calls}
     children = [Child(name, leaves[name], not leaves[name] and calls[name] == images) for name in calls]
-    return Layout(tuple(children), groups)
+    return Layout(tuple(children), groups), params

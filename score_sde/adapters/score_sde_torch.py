@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from score_sde.adapters.foreign import Foreign, Tree, float32, nested, reading, torch_to_flax
+from score_sde.adapters.foreign import NO_AVERAGE, Foreign, Tree, count, float32, nested, reading, torch_to_flax
 from score_sde.adapters.layout import Layout
 from score_sde.errors import require
 
@@ -36,30 +36,20 @@ def is_model(saved: Any) -> bool:
 
 
 def read(path: pathlib.Path, saved: dict[str, Any], layout: Layout) -> Foreign:
-    """The neutral value of a loaded checkpoint, or of a model alone, which then is the average."""
+    """The neutral value of a loaded checkpoint; without an average, and of a model alone, the model stands for it."""
     with reading(path, KIND):
-        if "model" not in saved:
-            return Foreign("the parameters of an official PyTorch model", from_state_dict(saved, layout))
-        model = _parameters(saved["model"])
+        model = _parameters(saved.get("model", saved))
         params = from_state_dict(model, layout)
-        if not {"ema", "optimizer"} <= saved.keys():
-            return Foreign("the parameters of an official PyTorch model", params)
-        ema, optimizer = saved["ema"], saved["optimizer"]
-        state = _by_name(optimizer, list(model))
-        moments = [
-            from_state_dict({n: state[n][moment] if n in state else 0 * a for n, a in model.items()}, layout)
-            for moment in ("exp_avg", "exp_avg_sq")
-        ]
-        return Foreign(
-            KIND,
-            ema=from_state_dict(_average(path, ema["shadow_params"], model, layout), layout),
-            params=params,
-            mu=moments[0],
-            nu=moments[1],
-            step=int(saved["step"]),
-            adam_updates=max((int(s["step"]) for s in state.values()), default=0),
-            ema_updates=int(ema["num_updates"] or 0),
-        )
+        if not {"ema", "optimizer"} & saved.keys():
+            step = count("step", saved.get("step", 0))
+            return Foreign("the parameters of an official PyTorch model", params, step=step)
+        step = count("step", saved["step"])
+        if "ema" in saved:
+            average = _average(path, saved["ema"]["shadow_params"], model, layout)
+            foreign = Foreign(KIND, from_state_dict(average, layout), params, step=step)
+        else:
+            foreign = Foreign(f"{KIND} {NO_AVERAGE}", params, step=step)
+        return foreign._replace(**_moments(path, saved["optimizer"], model, layout) if "optimizer" in saved else {})
 
 
 def from_state_dict(state: dict[str, Any], layout: Layout) -> Tree:
@@ -88,8 +78,28 @@ def _average(
     return model | dict(zip(trained, shadow))
 
 
-def _by_name(optimizer: dict[str, Any], parameters: list[str]) -> dict[str, Any]:
+def _moments(
+    path: pathlib.Path, optimizer: dict[str, Any], model: dict[str, np.ndarray], layout: Layout
+) -> dict[str, Any]:
+    """Adam's moments, zeros where a parameter has none, and the number of its updates; nothing before the first."""
+    state = _by_name(path, optimizer, list(model))
+    if not state:
+        return {}
+    mu, nu = (
+        from_state_dict({n: state[n][moment] if n in state else np.zeros_like(a) for n, a in model.items()}, layout)
+        for moment in ("exp_avg", "exp_avg_sq")
+    )
+    updates = max(count("number of Adam's updates", s["step"]) for s in state.values())
+    return {"mu": mu, "nu": nu, "adam_updates": updates}
+
+
+def _by_name(path: pathlib.Path, optimizer: dict[str, Any], parameters: list[str]) -> dict[str, Any]:
     """Adam's state of every parameter that has one."""
     indices = [i for group in optimizer["param_groups"] for i in group["params"]]
-    by_index = dict(zip(indices, parameters, strict=True))
+    require(
+        len(indices) == len(parameters),
+        f"{path} has {len(indices)} parameters in its optimizer for {len(parameters)} in its model: one of the two is"
+        " of another network; take another file, or save it without 'optimizer'",
+    )
+    by_index = dict(zip(indices, parameters))
     return {by_index[i]: state for i, state in optimizer["state"].items()}

@@ -1,27 +1,32 @@
-"""PyTorch files read without PyTorch, by an unpickler that makes arrays and plain containers and refuses all else.
+"""PyTorch files read without PyTorch, as arrays and plain containers; whatever else they hold is refused.
 
-A pickle is a program that may call any function it names. This one can call only what is listed in `_known`, all of it
-written here or harmless: nothing in a file is ever executed.
+Their pickles are run by a machine of our own (unpickler.py), which can call only what is listed in `_known`, all of it
+written here: nothing in a file is ever executed.
 """
 
 import io
 import math
+import operator
 import pathlib
-import pickle
 import re
 import zipfile
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, BinaryIO
 
 import jax.numpy as jnp
 import numpy as np
 
-from score_sde.adapters.foreign import reading
+from score_sde.adapters.foreign import printable, reading
+from score_sde.adapters.unpickler import Allowance, Stateful, Unpickler
 from score_sde.errors import UsageError, require
 
 KIND = "a PyTorch file"
 ZIP, LEGACY = b"PK\x03\x04", b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
 """How the two formats of torch.save begin: since version 1.6, and before."""
+ZIP_END, ZIP_END_SIZE = b"PK\x05\x06", 22
+LONGEST = 2**24
+"""Bytes of the pickles of a file; those of a large model take half a million."""
 
 DTYPES = {
     "Float": np.float32,
@@ -40,37 +45,56 @@ Fetch = Callable[[np.dtype, str, int], np.ndarray]
 
 
 def load(path: pathlib.Path) -> Any:
-    """The object that torch.save wrote, its tensors as numpy arrays.
+    """The object that torch.save wrote, its tensors as numpy arrays and its tuples as lists.
 
     Raises UsageError for a damaged file, and for anything in it that is neither a tensor nor a plain container.
     """
     with reading(path, KIND), path.open("rb") as file:
+        allowance = Allowance(path.stat().st_size)
         start = file.read(len(LEGACY))
-        return _load_legacy(file, path) if start == LEGACY else _load_zip(path)
+        file.seek(0)
+        return (_load_legacy if start == LEGACY else _load_zip)(file, path, allowance)
 
 
-def _load_zip(path: pathlib.Path) -> Any:
-    with zipfile.ZipFile(path) as archive:
+def _load_zip(file: BinaryIO, path: pathlib.Path, allowance: Allowance) -> Any:
+    with zipfile.ZipFile(file) as archive:
         names = archive.namelist()
         pickles = [name for name in names if name.endswith("/data.pkl")]
         require(len(pickles) == 1, f"{path} is a zip archive, but not one of torch.save: name a .pth or .bin file")
+        _check_end(file)
         root = pickles[0].removesuffix("data.pkl")
-        if f"{root}byteorder" in names and archive.read(f"{root}byteorder") != b"little":
+        if f"{root}byteorder" in names and _stored(archive, f"{root}byteorder", allowance) != b"little":
             raise ValueError("its numbers are big-endian")
         storages: dict[str, bytes] = {}
 
         def fetch(dtype: np.dtype, key: str, count: int) -> np.ndarray:
             if key not in storages:
-                entry = archive.getinfo(f"{root}data/{key}")
-                if entry.compress_type != zipfile.ZIP_STORED:
-                    raise ValueError("its tensors are compressed, which torch.save never does")
-                storages[key] = archive.read(entry)  # which also compares the checksum
+                storages[key] = _stored(archive, f"{root}data/{key}", allowance)
             return np.frombuffer(storages[key], dtype, count)
 
-        return _Unpickler(io.BytesIO(archive.read(pickles[0])), fetch, path).load()
+        program = _stored(archive, pickles[0], allowance)
+        if len(program) > LONGEST:
+            raise ValueError(f"its pickle has {len(program)} bytes, more than {LONGEST}")
+        return _unpickler(fetch, path, allowance).run(io.BytesIO(program))
 
 
-def _load_legacy(file: Any, path: pathlib.Path) -> Any:
+def _check_end(file: BinaryIO) -> None:
+    """ValueError for bytes behind the archive, which zipfile would pass over."""
+    file.seek(-ZIP_END_SIZE, io.SEEK_END)
+    if file.read(len(ZIP_END)) != ZIP_END:
+        raise ValueError("bytes follow its end")
+
+
+def _stored(archive: zipfile.ZipFile, name: str, allowance: Allowance) -> bytes:
+    """An entry of the archive, its checksum compared; ValueError where it is compressed."""
+    entry = archive.getinfo(name)
+    if entry.compress_type != zipfile.ZIP_STORED:
+        raise ValueError("its entries are compressed, which torch.save never does")
+    allowance.spend(entry.file_size)
+    return archive.read(entry)
+
+
+def _load_legacy(file: BinaryIO, path: pathlib.Path, allowance: Allowance) -> Any:
     """Five pickles: magic number, version, facts of the machine, the object, the storages' keys; then the storages."""
     left = path.stat().st_size
     storages: dict[str, np.ndarray] = {}
@@ -84,50 +108,56 @@ def _load_legacy(file: Any, path: pathlib.Path) -> Any:
             storages[key] = np.empty(count, dtype)
         return storages[key]
 
-    file.seek(0)
-    _, _, machine, value, keys = (_Unpickler(file, fetch, path).load() for _ in range(5))
+    programs = io.BytesIO(file.read(LONGEST))
+    _, _, machine, value, keys = (_unpickler(fetch, path, allowance).run(programs) for _ in range(5))
     if not machine["little_endian"]:
         raise ValueError("its numbers are big-endian")
+    file.seek(programs.tell())
     for key in keys:
-        count, storage = int.from_bytes(file.read(8), "little"), storages[key]
-        if count != storage.size or file.readinto(storage.view(np.uint8)) != storage.nbytes:
+        count, storage = int.from_bytes(file.read(8), "little"), storages.pop(key)
+        if count != storage.size or file.readinto(storage.view(np.uint8)) != storage.nbytes:  # pyright: ignore[reportAttributeAccessIssue]
             raise ValueError("it ends before its tensors")
+    if storages or file.read(1):
+        raise ValueError("bytes follow its end")
     return value
 
 
-class _Unpickler(pickle.Unpickler):
-    def __init__(self, file: Any, fetch: Fetch, path: pathlib.Path) -> None:
-        super().__init__(file)
-        self._fetch, self._path = fetch, path
-
-    def persistent_load(self, pid: Any) -> np.ndarray:
-        """A storage."""
-        kind, dtype, key, _, count, *view = pid
+def _unpickler(fetch: Fetch, path: pathlib.Path, allowance: Allowance) -> Unpickler:
+    def refer(pid: list[Any]) -> _Storage:
+        kind, dtype, key, _, count, *view = pid if isinstance(pid, list) else [pid]
         if kind != "storage" or any(v is not None for v in view):
             raise ValueError("it refers to something that is no storage")
-        return self._fetch(np.dtype(DTYPES[dtype]), key, count)
+        return _Storage(fetch(np.dtype(DTYPES[dtype]), key, operator.index(count)), allowance)
 
-    def find_class(self, module_name: str, global_name: str) -> Any:
-        """What stands for a class or function of the file; UsageError if it is not known."""
-        name = f"{module_name}.{global_name}".replace("__builtin__.", "builtins.", 1)
-        if (known := _known(name)) is not None:
-            return known
-        raise UsageError(
-            f"{self._path} contains {name}, which is neither a tensor nor a plain container; loading it could run any"
-            " program, so it is refused: save the state dicts alone in the program that made the file"
-        )
+    return Unpickler(lambda name: _find(name, path), refer, allowance)
+
+
+def _find(name: str, path: pathlib.Path) -> Any:
+    """What stands for a class or function of the file; UsageError if it is not known."""
+    name = name.replace("__builtin__.", "builtins.", 1)
+    if (known := _known(name)) is not None:
+        return known
+    require(
+        not re.fullmatch(r"torch\.(_utils\._rebuild_\w+|(storage\.)?\w+Storage)", name),
+        f"{path} contains {printable(name)}: a tensor that is not dense, or of a type that is not read here; convert it"
+        " to float32 in the program that made the file",
+    )
+    raise UsageError(
+        f"{path} contains {printable(name)}, which is neither a tensor nor a plain container; loading it could run any"
+        " program, so it is refused: save the state dicts alone in the program that made the file"
+    )
 
 
 def _known(name: str) -> Any:
-    """What the unpickler makes of a global, None for one that it does not know. Types of numbers become their names."""
+    """What is made of a global, None for one that is not known. Types of numbers become their names."""
     if storage := re.fullmatch(r"torch\.(\w+)Storage", name):
         return storage[1] if storage[1] in DTYPES else None
     if re.fullmatch(r"torch\.(bfloat16|bool|(float|u?int)\d+)", name):
         return name
     return {
-        "collections.OrderedDict": _Dict,
-        "builtins.set": set,
-        "torch.Size": tuple,
+        "collections.OrderedDict": _plain(dict),
+        "builtins.set": _plain(set),
+        "torch.Size": _plain(list),
         "torch._utils._rebuild_tensor_v2": _tensor,
         "torch._utils._rebuild_parameter": _parameter,
         "numpy.dtype": _NumpyDtype,
@@ -137,14 +167,18 @@ def _known(name: str) -> Any:
     }.get(name)
 
 
-class _Dict(dict):
-    """An ordered dict; what else PyTorch hangs on it (versions of modules) is dropped."""
+def _plain(container: type) -> Callable[..., Any]:
+    """A container made of a list alone, whose length the unpickler has counted."""
 
-    def __setstate__(self, state: Any) -> None:
-        pass
+    def make(*items: list[Any]) -> Any:
+        if not all(isinstance(i, list) for i in items):
+            raise ValueError(f"it makes a {container.__name__} of something that is no list")
+        return container(*items)
+
+    return make
 
 
-class _NumpyDtype:
+class _NumpyDtype(Stateful):
     """A numpy dtype of plain numbers, little-endian."""
 
     def __init__(self, name: str, *flags: Any) -> None:
@@ -152,7 +186,7 @@ class _NumpyDtype:
             raise ValueError(f"numpy dtype {name!r} is no number")
         self.name = name
 
-    def __setstate__(self, state: Sequence[Any]) -> None:
+    def check(self, state: Any) -> None:
         if state[1] not in "<|=":
             raise ValueError("its numbers are big-endian")
 
@@ -167,16 +201,42 @@ def _latin1(text: str, encoding: str) -> bytes:
     return text.encode("latin1")
 
 
-def _tensor(storage: np.ndarray, offset: int, shape: Sequence[int], strides: Sequence[int], *_: Any) -> np.ndarray:
+@dataclass(frozen=True, slots=True)
+class _Storage:
+    """Numbers that tensors are views of; a type of its own, so that no tensor passes for one."""
+
+    array: np.ndarray
+    allowance: Allowance
+
+
+def _tensor(storage: _Storage, offset: int, shape: list[int], strides: list[int], *_: Any) -> np.ndarray:
     """A view of the storage, which it may neither leave nor multiply; strides count elements."""
+    if not isinstance(storage, _Storage):
+        raise ValueError("a tensor is made of something that is no storage")
+    array, offset, shape, strides = storage.array, _natural(offset), _naturals(shape), _naturals(strides)
     count = math.prod(shape)
     last = offset + sum((n - 1) * s for n, s in zip(shape, strides, strict=True))
-    if min([offset, *shape, *strides]) < 0 or count > storage.size or (count and last >= storage.size):
+    if count > array.size or (count and last >= array.size):
         raise ValueError("a tensor lies outside its storage")
+    storage.allowance.spend(count * array.itemsize)
     if not count:
-        return np.empty(shape, storage.dtype)
-    bytewise = tuple(s * storage.itemsize for s in strides)
-    return np.lib.stride_tricks.as_strided(storage[offset:], tuple(shape), bytewise, writeable=False)
+        return np.empty(shape, array.dtype)
+    bytewise = tuple(s * array.itemsize for s in strides)
+    return np.lib.stride_tricks.as_strided(array[offset:], tuple(shape), bytewise, writeable=False)
+
+
+def _natural(number: Any) -> int:
+    """A number of elements as Python's own integer, which does not wrap around as numpy's do."""
+    number = operator.index(number)
+    if not 0 <= number < 2**63:
+        raise ValueError("a tensor lies outside its storage")
+    return number
+
+
+def _naturals(numbers: Any) -> list[int]:
+    if not isinstance(numbers, list) or len(numbers) > 64:
+        raise ValueError("a tensor has no shape, or more than 64 dimensions")
+    return [_natural(n) for n in numbers]
 
 
 def _parameter(tensor: np.ndarray, *_: Any) -> np.ndarray:

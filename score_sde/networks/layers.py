@@ -80,10 +80,15 @@ def channel_vector(v: Array) -> Array:
     return v.reshape(-1, 1, 1, v.shape[-1])
 
 
+def group_count(channels: int, groups: int | None = None) -> int:
+    """The groups of a GroupNorm: those given, or by the NCSN++ rule min(C // 4, 32)."""
+    return min(channels // 4, 32) if groups is None else groups
+
+
 class GroupNorm(nn.Module):
     """y = (x - mean) / sqrt(var + eps) * scale + bias over H, W and each group's channels; float32 statistics.
 
-    x [B, H, W, C]; `groups` None is the NCSN++ rule min(C // 4, 32). ValueError if it does not divide C.
+    x [B, H, W, C]; `groups` None is the rule of `group_count`. ValueError if it does not divide C.
     """
 
     groups: int | None = None
@@ -92,7 +97,7 @@ class GroupNorm(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         c = x.shape[-1]
-        groups = min(c // 4, 32) if self.groups is None else self.groups
+        groups = group_count(c, self.groups)
         if groups < 1 or c % groups:
             raise ValueError(f"GroupNorm cannot split {c} channels into {groups} groups: use another width")
         scale = self.param("scale", initializers.ones, (c,), jnp.float32)

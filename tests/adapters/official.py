@@ -35,7 +35,7 @@ def experiment_of(name: str) -> Experiment:
 def layout_of(experiment: Experiment) -> Layout:
     """The layout of an experiment's network; found once for each."""
     if experiment.network not in LAYOUTS:
-        LAYOUTS[experiment.network] = replay(lambda: experiment.abstract_state().params)
+        LAYOUTS[experiment.network] = replay(lambda: experiment.abstract_state().params)[0]
     return LAYOUTS[experiment.network]
 
 

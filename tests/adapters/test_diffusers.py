@@ -8,17 +8,17 @@ import shutil
 from functools import cache
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from score_sde import importing
+from score_sde.adapters import torch_pickle
 from score_sde.adapters.diffusers import read
 from score_sde.adapters.foreign import Foreign
 from score_sde.config import default
 from score_sde.errors import UsageError
 from score_sde.experiment import Experiment, build
-from score_sde.networks import NCSNpp
 from tests.adapters.official import layout_of
 from tests.golden_files import GOLDEN, load, quick_jit, relative_error
 
@@ -80,6 +80,18 @@ def test_outputs_are_diffusers_own(model: pathlib.Path) -> None:
     assert (foreign.step, foreign.params, foreign.mu, foreign.nu) == (0, None, None, None)
     golden = load(model.name, "diffusers")
     assert relative_error(output(ours, foreign, golden), golden["output"]) < 1e-5
+
+
+@pytest.mark.parametrize("model", ["ddpm"], indirect=True)
+def test_a_bin_that_is_named_is_loaded_once(model: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded, load = [], torch_pickle.load
+    monkeypatch.setattr(torch_pickle, "load", lambda path: loaded.append(path) or load(path))
+    file = model / "diffusion_pytorch_model.bin"
+    assert importing.read(experiment("ddpm"), file).source == "a diffusers UNet2DModel"
+    assert loaded == [file]
+    (model / "config.json").unlink()
+    with pytest.raises(UsageError, match=r"neither a checkpoint of the official PyTorch code, .* nor a diffusers"):
+        importing.read(experiment("ddpm"), file)
 
 
 def edit(model: pathlib.Path, **settings: Any) -> None:

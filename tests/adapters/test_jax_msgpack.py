@@ -20,7 +20,7 @@ NAME = "ckpt_jax_expected"
 def test_the_official_file() -> None:
     """Its outputs under averaged and raw parameters, a parameter and a moment, as the official code recorded them."""
     golden, foreign = load(NAME), read(JAX_FILE)
-    assert (foreign.step, foreign.adam_updates, foreign.ema_updates) == (golden["step"], 5, 5)
+    assert (foreign.step, foreign.adam_updates) == (golden["step"], 5)
     network = experiment_of(NAME).network
     apply = quick_jit(network.apply)
     for params, key in ((foreign.ema, "output_ema"), (foreign.params, "output_raw")):
@@ -76,6 +76,32 @@ def test_written_by_todays_flax(chunk: int, tmp_path: pathlib.Path, monkeypatch:
     for tree, factor in ((foreign.ema, 2), (foreign.params, 1), (foreign.mu, -1)):
         jax.tree.map(np.testing.assert_array_equal, tree, jax.tree.map(lambda a, f=factor: f * a, params))
     jax.tree.map(np.testing.assert_array_equal, foreign.nu, jax.tree.map(np.square, params))
+
+
+def test_a_part_missing(tmp_path: pathlib.Path) -> None:
+    """What is there is read, and its step kept; parameters stand for an average that is missing."""
+    params = {"Conv_0": {"kernel": np.ones((3, 3, 2, 2), np.float32)}}
+    file = tmp_path / "checkpoint_1"
+    saved = state(params)
+    file.write_bytes(serialization.msgpack_serialize({k: saved[k] for k in ("step", "params_ema")}))
+    foreign = read(file)
+    assert (foreign.source, foreign.step) == ("an official JAX checkpoint without an optimizer", 8)
+    assert (foreign.params, foreign.mu, foreign.ema["Conv_0"]["kernel"][0, 0, 0, 0]) == (None, None, 2)
+    file.write_bytes(serialization.msgpack_serialize({k: saved[k] for k in ("step", "optimizer")}))
+    foreign = read(file)
+    assert (foreign.source, foreign.step) == ("an official JAX checkpoint without an average", 8)
+    assert (foreign.params, foreign.adam_updates, foreign.ema["Conv_0"]["kernel"][0, 0, 0, 0]) == (None, 7, 1)
+    assert foreign.mu is not None and foreign.mu["Conv_0"]["kernel"][0, 0, 0, 0] == -1
+
+
+def test_trees_in_other_forms(tmp_path: pathlib.Path) -> None:
+    """As module.init returns them; with names that are paths; with empty subtrees, which hold nothing."""
+    tree = {"Conv_0": {"kernel": np.ones(3, np.float32)}}
+    file = tmp_path / "params"
+    for form in ({"params": tree}, {"Conv_0/kernel": tree["Conv_0"]["kernel"]}, {**tree, "Extra": {"more": {}}}):
+        file.write_bytes(serialization.msgpack_serialize(form))
+        for found in (read(file).ema, read_params(file)):
+            jax.tree.map(np.testing.assert_array_equal, found, tree)
 
 
 def test_the_classifiers_file_is_a_bare_tree(tmp_path: pathlib.Path) -> None:
@@ -136,7 +162,17 @@ def test_flipped_bytes_of_the_header_raise_nothing_else(tmp_path: pathlib.Path) 
         ({"Conv_0": msgpack.ExtType(1, msgpack.packb([[3], "float32", b"a" * 8]))}, "cannot reshape"),
         ({"Conv_0": msgpack.ExtType(5, b"")}, "extension type 5 is no array"),
         ([1, 2], "it holds a list, not a map"),
-        ({"params_ema": {}, "optimizer": {}}, "KeyError: 'state'"),
+        ({"params_ema": {}, "optimizer": {}}, "KeyError: 'step'"),
+        ({"params_ema": {}, "optimizer": {}, "step": 5}, "KeyError: 'target'"),
+        ({"params_ema": {}, "step": -3}, "its step is -3"),
+        ({"params_ema": {}, "step": 2**31}, "its step is 2147483648"),
+        (
+            {"optimizer": {"target": {}, "state": {"param_states": {}, "step": -1}}, "step": 1},
+            "its number of Adam's updates is -1",
+        ),
+        ({"a": {"b": 1}, b"c": 2}, "expected str instance, bytes found"),
+        ({b"c": {b"d": 2}}, "expected str instance, bytes found"),
+        ({"\x1b[2J": 1}, r"\\x1b\[2J is of type int"),
         ({1: 2}, "int is not allowed for map key"),
     ],
 )

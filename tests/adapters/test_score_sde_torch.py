@@ -97,7 +97,6 @@ def test_the_official_file(saved: dict[str, Any]) -> None:
     golden, experiment = load(NAME), experiment_of(NAME)
     foreign = read(TORCH_FILE, saved, layout_of(experiment))
     assert (foreign.step, foreign.adam_updates) == (golden["step"], 5)
-    assert foreign.ema_updates == golden["ema_num_updates"]
     apply = quick_jit(experiment.network.apply)
     for params, key in ((foreign.ema, "output_ema"), (foreign.params, "output_raw")):
         output = apply({"params": params}, golden["x"], golden["time_cond"], golden["time_cond"])
@@ -143,13 +142,40 @@ def test_a_model_alone(saved: dict[str, Any]) -> None:
         np.testing.assert_array_equal(foreign.ema["Conv_0"]["kernel"], full.params["Conv_0"]["kernel"])  # pyright: ignore[reportOptionalSubscript]
 
 
+def test_a_part_missing(saved: dict[str, Any]) -> None:
+    """The average stays the average where the optimizer is missing, and the step the step."""
+    layout = layout_of(experiment_of(NAME))
+    full, leaf = read(TORCH_FILE, saved, layout), lambda tree: tree["Conv_0"]["kernel"]
+    without = lambda *keys: {k: v for k, v in saved.items() if k not in keys}
+    began = {**saved, "optimizer": {**saved["optimizer"], "state": {}}}
+    for part in (without("optimizer"), began):
+        foreign = read(TORCH_FILE, part, layout)
+        assert (foreign.step, foreign.mu, foreign.nu, foreign.adam_updates) == (5, None, None, 0)
+        np.testing.assert_array_equal(leaf(foreign.ema), leaf(full.ema))
+        np.testing.assert_array_equal(leaf(foreign.params), leaf(full.params))
+    foreign = read(TORCH_FILE, without("ema"), layout)
+    assert (foreign.step, foreign.params, foreign.adam_updates) == (5, None, 5)
+    assert foreign.source == "an official PyTorch checkpoint without an average"
+    np.testing.assert_array_equal(leaf(foreign.ema), leaf(full.params))
+    np.testing.assert_array_equal(leaf(foreign.nu), leaf(full.nu))
+    foreign = read(TORCH_FILE, without("ema", "optimizer"), layout)
+    assert (foreign.step, foreign.params, foreign.mu) == (5, None, None)
+    with pytest.raises(UsageError, match="KeyError: 'step'"):
+        read(TORCH_FILE, without("optimizer", "step"), layout)
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
         ({"ema": {"num_updates": 1, "shadow_params": []}}, "0 averaged parameters for 156 trained ones"),
         ({"ema": None}, "cannot be read as an official PyTorch checkpoint"),
-        ({"optimizer": {"state": {}, "param_groups": [{"params": [0]}]}}, "cannot be read"),
-        ({"model": {"module.all_modules.0.W": "text"}}, "not numbers"),
+        (
+            {"optimizer": {"state": {}, "param_groups": [{"params": [0]}]}},
+            "1 parameters in its optimizer for 157 in its model",
+        ),
+        ({"model": {"module.all_modules.0.W": "text"}}, "not an array"),
+        ({"step": -2}, "its step is -2"),
+        ({"step": 2**31}, "its step is 2147483648"),
         ({"step": "many"}, "cannot be read"),
     ],
 )
