@@ -23,6 +23,10 @@ NETWORK_FIELDS = {
 """The fields of `network` that each network reads; it ignores the others."""
 
 
+HALVINGS = {"ncsn": 1, "ncsnv2_64": 1, "ncsnv2_128": 2, "ncsnv2_256": 3}
+"""How often the RefineNets halve an image."""
+
+
 def check_network(config: Config) -> None:
     """That the named network can be built."""
     name = config.network.name
@@ -31,8 +35,8 @@ def check_network(config: Config) -> None:
         _check_resolutions(config)
         _check_groups(config)
         return
-    halvings = {"ncsn": 1, "ncsnv2_64": 1, "ncsnv2_128": 2, "ncsnv2_256": 3}[name]
-    size, multiple = config.data.image_size, 2**halvings
+    size, halvings = config.data.image_size, HALVINGS[name]
+    multiple = 2**halvings
     require(
         size % multiple == 0,
         f"data.image_size={size} cannot be halved {halvings} times, as network.name={name!r} asks: use a multiple of"

@@ -139,13 +139,12 @@ class Experiment:
         """Samples [B, H, W, C] in the network's range as the config's `sampling` section says; pure, to be jitted."""
         if self.config.sampling.reference:
             return self._draw_reference(params, keys)
-        solver = self.solver(params)
         return sample(
             keys,
             self.score_of(params),
             self.sde,
             self.image_shape,
-            solver=solver,
+            solver=self.solver(params),
             times=self.times(),
             denoise=self.config.sampling.denoise,
         )
@@ -156,11 +155,11 @@ class Experiment:
         # Where nothing but the corrector moves x, it must also be at work at T.
         return jnp.concatenate([grid[:1], grid]) if self.config.sampling.solver == "none" else grid
 
-    def solver(self, params: Any = None) -> solvers.Solver | solvers.AdaptiveSolver:
-        """The solver of the config's `sampling` section; a learned variance needs the parameters."""
+    def solver(self, params: Any) -> solvers.Solver | solvers.AdaptiveSolver:
+        """The solver of the config's `sampling` section; the parameters are for a learned variance."""
         c = self.config.sampling
-        fraction = self.model(params)
-        variance = objects.VARIANCES[c.variance](lambda x, t: fraction(x, t)[1])  # pyright: ignore[reportArgumentType]
+        model = self.model(params)
+        variance = objects.VARIANCES[c.variance](lambda x, t: model(x, t)[1])  # pyright: ignore[reportArgumentType]
         predictor, corrector = objects.SOLVERS[c.solver](c, variance), objects.CORRECTORS[c.corrector](c)
         if corrector is None:
             return predictor

@@ -86,27 +86,11 @@ def validate(config: Config) -> None:
         require(t_min < 1, f"{section}.t_min={t_min} must be below the SDE's final time 1: try 1e-3")
     if config.data.name == "array":
         require(config.data.path, "data.path is empty: name an .npy or .npz file of uint8 images [N, H, W, C]")
-    c = config.sampling
-    require(
-        config.sampling.solver != "none" or config.sampling.corrector != "none",
-        "sampling.solver='none' with sampling.corrector='none' does nothing: choose a solver, or a corrector to go with"
-        " 'none', such as 'annealed_langevin'",
-    )
-    require(
-        config.sampling.solver != "rk45" or config.sampling.corrector == "none",
-        f"sampling.corrector={config.sampling.corrector!r} does not go with the adaptive sampling.solver='rk45':"
-        " set the corrector to 'none' or choose a fixed-grid solver",
-    )
-    flexible = "euler_maruyama", "reverse_diffusion", "ancestral"
-    require(
-        c.churn == 1 or c.solver == "euler_maruyama" or (c.reference and c.solver in flexible),
-        f"sampling.churn={c.churn} has no effect on sampling.solver={c.solver!r}: set it to 1.0 or choose"
-        " euler_maruyama",
-    )
     require(
         config.optimizer.grad_clip != 0,
         "optimizer.grad_clip=0.0 would make every gradient zero: give it a norm above 0, or a negative number for none",
     )
+    _check_sampling(config)
     _check_levels(config)
     _check_objective(config)
     _check_reference(config)
@@ -126,6 +110,28 @@ def _check_types(flat: dict[str, Any]) -> None:
         if right and kind is float:
             right = math.isfinite(value)
         require(right, wrong_type(name, value))
+
+
+def _check_sampling(config: Config) -> None:
+    """Solver, corrector and churn go together."""
+    c = config.sampling
+    require(
+        c.solver != "none" or c.corrector != "none",
+        "sampling.solver='none' with sampling.corrector='none' does nothing: choose a solver, or a corrector to go with"
+        " 'none', such as 'annealed_langevin'",
+    )
+    require(
+        c.solver != "rk45" or c.corrector == "none",
+        f"sampling.corrector={c.corrector!r} does not go with the adaptive sampling.solver='rk45':"
+        " set the corrector to 'none' or choose a fixed-grid solver",
+    )
+    require(
+        c.churn == 1
+        or c.solver == "euler_maruyama"
+        or (c.reference and c.solver in ("reverse_diffusion", "ancestral")),
+        f"sampling.churn={c.churn} has no effect on sampling.solver={c.solver!r}: set it to 1.0 or choose"
+        " euler_maruyama",
+    )
 
 
 def _check_levels(config: Config) -> None:
@@ -239,10 +245,9 @@ def _check_reference(config: Config) -> None:
         f"sde.num_scales={sde.num_scales} levels of sde.name={sde.name!r} mean nothing to the official ODE sampler,"
         f" which tells every network sigma or 999 t: {remedy}",
     )
-    levels = sde.num_scales if sde.discrete else c.num_steps
     require(
-        c.solver == "rk45" or sde.name == "ve" or sde.beta_max < levels,
-        f"sde.beta_max={sde.beta_max} is not below sampling.num_steps={levels}, which makes the last beta"
+        c.solver == "rk45" or sde.name == "ve" or sde.discrete or sde.beta_max < c.num_steps,
+        f"sde.beta_max={sde.beta_max} is not below sampling.num_steps={c.num_steps}, which makes the last beta"
         " beta_max / num_steps 1 or more: take more steps",
     )
     require(

@@ -117,7 +117,6 @@ def variational_bound(
     """Every term, with one draw of x_t per node: times [K] decreasing from T, K >= 2; K evaluations in one scan."""
     require(len(times) >= 2, f"times has {len(times)} nodes: the bound needs two or more")
     own = child(keys, Purpose.NOISE)
-
     noisy = lambda t, k: perturb(sde, x0, t, normal(child(own, k), x0.shape[1:], x0.dtype))[0]
 
     def step(total: Array, node: tuple[Array, Array, Array]) -> tuple[Array, None]:
@@ -133,23 +132,6 @@ def variational_bound(
     return Bound(prior_term(sde, x0), steps, last)
 
 
-def bound_loss_at(
-    sde: SDE, levels: Levels, x0: Array, x: Array, t: Array, score: Array, variance: Variance, decoder: Decoder
-) -> Array:
-    """N times the bound's term of the level t [B] at x = x_t, in nats [B]: on average the bound without L_T.
-
-    score is its value at x. The levels are those of DDPM's chain, label 0 the one with the least noise.
-    """
-    label = levels(sde, t)
-    below, above = levels.time(sde, jnp.maximum(label - 1, 0)), levels.time(sde, label + 1)
-    last = label == 0
-    # The first level has no step below it: any finite one, whose term is not used.
-    s, from_t = below, jnp.where(last, above, t)
-    step = step_term(sde, x0, x, s, from_t, score, variance)
-    reconstruction = reconstruction_term(sde, x0, x, t, above, score, variance, decoder)
-    return levels.num_scales * jnp.where(last, reconstruction, step)
-
-
 @dataclasses.dataclass(frozen=True)
 class BoundLoss:
     """The bound without L_T, which no network changes, by one random level per example: bits per dimension.
@@ -162,18 +144,25 @@ class BoundLoss:
 
     def __call__(self, keys: Keys, model: Model, sde: SDE, x0: Array, u: Array | None = None) -> Array:
         """The loss of every example [B], t and z from its own key (losses.draw)."""
-        x, t, _ = self.noisy(keys, sde, x0, u)
+        x, t, _, _ = self.noisy(keys, sde, x0, u)
         return self.at(sde, x0, x, t, *model(x, t))
 
-    def noisy(self, keys: Keys, sde: SDE, x0: Array, u: Array | None) -> tuple[Array, Array, Array]:
-        """x_t, t [B] and z."""
+    def noisy(self, keys: Keys, sde: SDE, x0: Array, u: Array | None) -> tuple[Array, Array, Array, Array]:
+        """x_t, t [B], sigma broadcasting against x_t, and z."""
         t, _, z = draw(keys, sde, x0, LevelTimes(self.levels), u)
-        return perturb(sde, x0, t, z)[0], t, z
+        x, sigma = perturb(sde, x0, t, z)
+        return x, t, sigma, z
 
     def at(self, sde: SDE, x0: Array, x: Array, t: Array, score: Array, fraction: Array | None) -> Array:
-        """The loss at x = x_t given the model's values there."""
+        """N times the term of the level t at x = x_t, given the model's values there: on average the loss."""
         variance = Small() if fraction is None else Learned(lambda x, t: fraction)
-        return bits_per_dim(bound_loss_at(sde, self.levels, x0, x, t, score, variance, self.decoder), x0)
+        label = self.levels(sde, t)
+        last = label == 0
+        below, above = (self.levels.time(sde, i) for i in (jnp.maximum(label - 1, 0), label + 1))
+        # The last level has no step below it: that of the level above stands there, finite and not used.
+        step = step_term(sde, x0, x, below, jnp.where(last, above, t), score, variance)
+        reconstruction = reconstruction_term(sde, x0, x, t, above, score, variance, self.decoder)
+        return self.levels.num_scales * bits_per_dim(jnp.where(last, reconstruction, step), x0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -190,8 +179,8 @@ class HybridLoss:
 
     def __call__(self, keys: Keys, model: Model, sde: SDE, x0: Array, u: Array | None = None) -> Array:
         """The loss of every example [B], t and z from its own key (losses.draw)."""
-        x, t, z = self.bound.noisy(keys, sde, x0, u)
+        x, t, sigma, z = self.bound.noisy(keys, sde, x0, u)
         score, fraction = model(x, t)
-        squares = denoising(None, lambda x, t: score, x, t, expand(sde.sigma(t), x), z)
+        squares = denoising(None, lambda x, t: score, x, t, sigma, z)
         vlb = self.bound.at(sde, x0, x, t, jax.lax.stop_gradient(score), fraction)
         return self.weighting(sde, t) * self.reduction(squares) + self.weight * vlb

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import pytest
 
 from score_sde import objects
-from score_sde.architecture import normalised_channels
+from score_sde.architecture import HALVINGS, normalised_channels
 from score_sde.config import (
     FREE_ON_RESUME,
     SCHEMA,
@@ -19,7 +19,7 @@ from score_sde.config import (
     nearest,
 )
 from score_sde.errors import UsageError
-from score_sde.networks import layers, ncsnpp, refinenet
+from score_sde.networks import layers, ncsnpp, ncsnv2, refinenet
 from score_sde.validation import CHOICES, validate
 from score_sde.workdir import Workdir
 
@@ -169,6 +169,13 @@ def test_validate_leaves_the_config_as_it_is():
     before = config.to_json()
     validate(config)
     assert config.to_json() == before
+
+
+@pytest.mark.parametrize("name", HALVINGS)
+def test_the_halvings_checked_are_the_networks(name):
+    config = default()
+    config.network.update(name=name, nonlinearity="elu")
+    assert ncsnv2.LAYOUTS[objects.NETWORKS[name](config).layout].halvings == HALVINGS[name]
 
 
 DISCRETE = {"sde.discrete": True, "parametrization.label": "level", "training.times": "levels"}

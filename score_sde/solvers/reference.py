@@ -14,6 +14,7 @@ from typing import Generic, TypeVar
 import jax
 import jax.numpy as jnp
 
+from score_sde.parametrization import Noise, Parametrization, Score, sigma_label, time_label
 from score_sde.sde import SDE, VE, VP, SubVP, reverse
 from score_sde.solvers.base import Step
 from score_sde.solvers.langevin import langevin_step
@@ -22,7 +23,7 @@ from score_sde.typing import Array, Network, ScoreFn, expand
 
 S = TypeVar("S", bound=SDE)
 
-Noise = Callable[[Array, Array | int], Array]
+Draw = Callable[[Array, Array | int], Array]
 """(step i [], draw j []) -> a standard normal [B, ...]: a step's corrections draw first, its predictor last."""
 
 
@@ -66,7 +67,7 @@ class DiscreteVP(Discretization[VP]):
 
     def score(self, network: Network, continuous: bool) -> ScoreFn:
         if continuous:
-            return _noise_score(self.sde, network)
+            return Parametrization(Noise(), time_label)(network, self.sde)
         stds = jnp.sqrt(1 - jnp.cumprod(1 - self.betas()))
 
         def score(x: Array, t: Array) -> Array:
@@ -103,7 +104,7 @@ class DiscreteSubVP(Discretization[SubVP]):
         return 1 - _betas(self.sde, self.num_scales)[self.index(t)]
 
     def score(self, network: Network, continuous: bool) -> ScoreFn:
-        return _noise_score(self.sde, network)
+        return Parametrization(Noise(), time_label)(network, self.sde)
 
     def ancestral(self, score: ScoreFn, x: Array, t: Array, z: Array) -> Step:
         raise NotImplementedError("the reference has no ancestral predictor for sub-VP: use solvers.Ancestral")
@@ -127,11 +128,11 @@ class DiscreteVE(Discretization[VE]):
         return sigmas[i], jnp.where(i == 0, 0.0, sigmas[i - 1])
 
     def score(self, network: Network, continuous: bool) -> ScoreFn:
+        if continuous:
+            return Parametrization(Score(), sigma_label)(network, self.sde)
+
         def score(x: Array, t: Array) -> Array:
             t = jnp.broadcast_to(t, x.shape[:1])
-            sigma = self.sde.sigma(t)
-            if continuous:
-                return network(x, sigma, sigma)
             label = jnp.round((1 - t / self.sde.T) * (self.num_scales - 1)).astype(jnp.int32)
             return network(x, label, self.sigmas()[::-1][label])
 
@@ -149,17 +150,6 @@ class DiscreteVE(Discretization[VE]):
         mean = x + expand(sigma**2 - below**2, x) * score(x, t)
         std = jnp.sqrt(below**2 * (sigma**2 - below**2) / sigma**2)
         return Step(mean + expand(std, x) * z, mean)
-
-
-def _noise_score(sde: VP | SubVP, network: Network) -> ScoreFn:
-    """-network(x, 999 t) / sigma(t)."""
-
-    def score(x: Array, t: Array) -> Array:
-        t = jnp.broadcast_to(t, x.shape[:1])
-        std = sde.sigma(t)
-        return -network(x, 999 * t / sde.T, std) / expand(std, x)
-
-    return score
 
 
 def _betas(sde: VP | SubVP, num_scales: int) -> Array:
@@ -257,7 +247,7 @@ def predictor_corrector(
     x: Array,
     predictor: Predictor,
     corrector: Corrector | None,
-    noise: Noise,
+    noise: Draw,
     *,
     corrections: int = 1,
     t_min: float,
