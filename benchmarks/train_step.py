@@ -52,7 +52,7 @@ def measure(config: Config, arguments: argparse.Namespace) -> list[common.Row]:
 
     from score_sde.training.step import make_train_step
 
-    step = jax.jit(make_train_step(experiment.loss, experiment.optimizer, experiment.ema), donate_argnums=0)
+    step = jax.jit(make_train_step(experiment.loss, experiment.optimizer, experiment.averages), donate_argnums=0)
     size, dtype = config.training.batch_size, config.training.compute_dtype
     state, rows = experiment.initial_state(), []
     for k in arguments.steps_per_call:

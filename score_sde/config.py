@@ -87,7 +87,14 @@ def default() -> Config:
                 "warmup": 5000,
                 "grad_clip": 1.0,
             },
-            "ema": {"decay": 0.9999, "warmup": False},
+            "ema": {
+                "averages": ("constant",),
+                "decay": 0.9999,
+                "half_life": 500_000,
+                "rampup": 0.05,
+                "power_stds": (0.05, 0.1),
+                "snapshot_every": 0,
+            },
             "parallel": {"strategy": "pmap"},
             "sampling": {
                 "solver": "euler_maruyama",
@@ -106,6 +113,7 @@ def default() -> Config:
                 "num_samples": 64,
                 "batch_size": 64,
                 "seed": 0,
+                "average": "",
             },
             "evaluation": {"final_samples": 0},
             "checkpoint": {"every": 10_000, "keep": 3},
@@ -119,12 +127,13 @@ TYPES = {
     float: "a finite number",
     bool: "True or False",
     str: "a string",
-    tuple: "a tuple of integers",
 }
+ELEMENTS = {int: "integers", float: "finite numbers", str: "strings"}
+"""Those of a tuple, which are all of the type of the default's."""
 
 FREE_ON_RESUME = (
     "training.num_steps", "training.batch_size", "training.steps_per_call", "parallel.", "sampling.", "likelihood.",
-    "evaluation.", "checkpoint.", "logging.",
+    "evaluation.", "checkpoint.", "logging.", "ema.snapshot_every",
 )  # fmt: skip
 
 
@@ -159,7 +168,9 @@ def require_field(name: str, prefix: str = "config.") -> None:
 def wrong_type(name: str, value: Any) -> str:
     """The complaint about a value that is not of its field's type."""
     example = SCHEMA[name]
-    return f"{name}={value!r} is of the wrong type: give it {TYPES[type(example)]}, such as {example!r}"
+    several = isinstance(example, tuple)
+    kind = f"a tuple of {ELEMENTS[type(example[0])]}" if several else TYPES[type(example)]
+    return f"{name}={value!r} is of the wrong type: give it {kind}, such as {example!r}"
 
 
 def differing_fields(old: dict[str, Any], new: dict[str, Any]) -> list[str]:

@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 
 from score_sde import losses, objects, parametrization, sde, solvers, variational
-from score_sde.config import Config
+from score_sde.averages import RAW, canonical
+from score_sde.config import Config, nearest
 from score_sde.data import augment
 from score_sde.data.sources import Images
 from score_sde.data.stream import Batch, Stream
@@ -18,7 +19,7 @@ from score_sde.parallel import Strategy
 from score_sde.rng import Purpose, child, example_keys, low_discrepancy, normal, root_key
 from score_sde.sampling import Samples, sample
 from score_sde.solvers import reference
-from score_sde.training.ema import EMA
+from score_sde.training.ema import Average
 from score_sde.training.optimizer import Optimizer
 from score_sde.training.step import TrainState, TrainStep, initial_state, make_train_step
 from score_sde.typing import Array, Keys, Network, ScoreFn
@@ -34,7 +35,7 @@ class Experiment:
     network: nn.Module
     parametrization: parametrization.Parametrization
     optimizer: Optimizer
-    ema: EMA
+    averages: dict[str, Average]
     strategy: Strategy
 
     @functools.cached_property
@@ -66,15 +67,26 @@ class Experiment:
 
     def initial_state(self) -> TrainState:
         """The training state before the first update."""
-        return initial_state(self.init_params(), self.optimizer)
+        return initial_state(self.init_params(), self.optimizer, self.averages)
 
     def abstract_state(self) -> Any:
         """Shapes and dtypes of the training state, at no cost."""
-        return jax.eval_shape(lambda key: initial_state(self._init(key), self.optimizer), root_key(0))
+        return jax.eval_shape(lambda key: initial_state(self._init(key), self.optimizer, self.averages), root_key(0))
 
-    def score(self, state: TrainState) -> ScoreFn:
-        """The score function of a trained state: its EMA weights, no dropout."""
-        return self.score_of(state.ema)
+    def weights(self, state: TrainState, average: str = "") -> Any:
+        """A trained state's parameters under the average of a name, the main one by default, or themselves ("raw").
+
+        Raises UsageError for a name that is not stored; other widths: training.snapshots.reconstruct.
+        """
+        name = canonical(average) or next(iter(self.averages))
+        if name == RAW:
+            return state.params
+        require(name in self.averages, f"average {average!r} is not stored: {nearest(average, (*self.averages, RAW))}")
+        return state.averages[name]
+
+    def score(self, state: TrainState, average: str = "") -> ScoreFn:
+        """The score function of a trained state: the averaged weights of `weights`, no dropout."""
+        return self.score_of(self.weights(state, average))
 
     def score_of(self, params: Any, dropout_keys: Keys | None = None, loop_safe: bool = False) -> ScoreFn:
         """The score function of given parameters.
@@ -133,7 +145,7 @@ class Experiment:
 
     def train_step(self) -> TrainStep:
         """The pure training step, for the strategy to compile."""
-        return make_train_step(self.loss, self.optimizer, self.ema, self.strategy.axis_name)
+        return make_train_step(self.loss, self.optimizer, self.averages, self.strategy.axis_name)
 
     def draw(self, params: Any, keys: Keys) -> Samples:
         """Samples [B, H, W, C] in the network's range as the config's `sampling` section says; pure, to be jitted."""
@@ -221,6 +233,6 @@ def build(config: Config) -> Experiment:
             prediction, objects.LABELS[config.parametrization.label](config)
         ),
         optimizer=Optimizer(**config.optimizer),
-        ema=EMA(**config.ema),
+        averages=objects.averages(config),
         strategy=objects.STRATEGIES[config.parallel.strategy](),
     )

@@ -193,4 +193,5 @@ def _state(experiment: Experiment, foreign: Foreign) -> TrainState:
     params = foreign.ema if foreign.params is None else foreign.params
     mu, nu = (jax.tree.map(np.zeros_like, params) if m is None else m for m in (foreign.mu, foreign.nu))
     optimizer = experiment.optimizer.state_from_moments(params, mu, nu, np.asarray(foreign.adam_updates, np.int32))
-    return TrainState(np.asarray(foreign.step, np.int32), params, foreign.ema, optimizer)  # pyright: ignore[reportArgumentType]
+    averages = dict.fromkeys(experiment.averages, foreign.ema)  # files have one average: each of ours goes on from it
+    return TrainState(np.asarray(foreign.step, np.int32), params, averages, optimizer)  # pyright: ignore[reportArgumentType]

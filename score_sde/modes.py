@@ -5,10 +5,12 @@ import os
 import pathlib
 import sys
 from contextlib import closing
+from typing import Any
 
 import jax
 import numpy as np
 
+from score_sde.averages import canonical, width
 from score_sde.checkpoint import Checkpoints
 from score_sde.config import Config
 from score_sde.errors import require
@@ -20,6 +22,7 @@ from score_sde.images import GRID, save_grid
 from score_sde.importing import import_checkpoint
 from score_sde.training.loop import NonFiniteLoss, Stopped
 from score_sde.training.loop import train as train_loop
+from score_sde.training.snapshots import reconstruct
 from score_sde.training.step import TrainState
 from score_sde.workdir import Workdir, write_json
 
@@ -54,7 +57,7 @@ def finish(experiment: Experiment, generator: Generator, state: TrainState, work
     if picture.exists() and (report.exists() or not wanted):
         print(f"{workdir.path} is complete at step {step}: samples in {picture}")
         return
-    generated = generator(state.ema, max(wanted, min(experiment.config.sampling.num_samples, GRID)))
+    generated = generator(experiment.weights(state), max(wanted, min(experiment.config.sampling.num_samples, GRID)))
     save_grid(picture, generated.images[:GRID])
     print(f"samples of {generated.evaluations:.0f} network evaluations each in {picture}")
     if wanted:
@@ -73,20 +76,30 @@ def import_(config: Config, workdir: Workdir, checkpoint: str, command: str) -> 
 
 
 def sample(config: Config, workdir: Workdir, overwrite: bool = False) -> int:
-    """Draw sampling.num_samples samples with the newest checkpoint's EMA weights; returns the exit code."""
+    """Draw sampling.num_samples samples with the newest checkpoint's averaged weights; returns the exit code."""
     experiment = build(config)
     c = config.sampling
     folder = workdir.samples / f"{'reference-' * c.reference}{c.solver}-{c.num_steps}-seed{c.seed}"
+    folder = folder.with_name(f"{folder.name}-{c.average}") if c.average else folder
     with closing(Checkpoints(workdir.checkpoints, config.checkpoint.keep)) as checkpoints:
         settings = {"sampling": c.to_dict(), "step": checkpoints.latest_step()}
         if _is_done(folder, settings, overwrite):
             print(f"{folder} already holds these samples")
             return 0
-        state, _ = checkpoints.restore(experiment.abstract_state())
-    generated = Generator(experiment)(state.ema, c.num_samples)
+        state, meta = checkpoints.restore(experiment.abstract_state())
+    generated = Generator(experiment)(weights(experiment, state, meta["position"], workdir), c.num_samples)
     _write_samples(folder, generated, settings)
     print(f"{c.num_samples} samples of {generated.evaluations:.0f} network evaluations each in {folder}")
     return 0
+
+
+def weights(experiment: Experiment, state: TrainState, images: int, workdir: Workdir) -> Any:
+    """The parameters that sampling.average names, of a state that has seen so many images."""
+    name = experiment.config.sampling.average
+    std = width(name)
+    if std is None or canonical(name) in experiment.averages:
+        return experiment.weights(state, name)
+    return reconstruct(workdir.averages, int(state.step), state.averages, images, std)
 
 
 def _is_done(folder: pathlib.Path, settings: dict, overwrite: bool) -> bool:

@@ -9,6 +9,7 @@ import numpy as np
 
 from score_sde import chain, losses, parametrization, posterior, score_matching, sde, solvers, times, variational
 from score_sde.architecture import NETWORK_FIELDS
+from score_sde.averages import power_name, stored_names
 from score_sde.config import Config
 from score_sde.data.sources import Images, array_file, digits
 from score_sde.networks.ddpm import ddpm
@@ -16,6 +17,7 @@ from score_sde.networks.ncsnpp import NCSNpp
 from score_sde.networks.ncsnv2 import NCSNv2
 from score_sde.parallel import Pmap, Strategy
 from score_sde.solvers import reference
+from score_sde.training import ema
 from score_sde.typing import Array, ScoreFn
 
 
@@ -27,6 +29,13 @@ def levels(config: Config) -> parametrization.Levels:
 def reduction(config: Config) -> losses.Reduction:
     """The mean over an example's elements, or half their sum."""
     return losses.mean if config.training.reduce_mean else losses.half_sum
+
+
+def averages(config: Config) -> dict[str, ema.Average]:
+    """The averages of the config's `ema` section by name, the main one first."""
+    found = {name: average for kind in config.ema.averages for name, average in AVERAGES[kind](config.ema).items()}
+    assert tuple(found) == stored_names(config)
+    return found
 
 
 def _bound(config: Config) -> variational.BoundLoss:
@@ -93,6 +102,12 @@ TIMES: dict[str, Callable[[Config], losses.Times]] = {
     "uniform": lambda c: losses.UniformTimes(c.training.t_min),
     "likelihood": lambda c: losses.LikelihoodTimes(c.training.t_min),
     "levels": lambda c: losses.LevelTimes(levels(c)),
+}
+AVERAGES: dict[str, Callable[[Config], dict[str, ema.Average]]] = {
+    "constant": lambda c: {"constant": ema.Constant(c.decay)},
+    "warmup": lambda c: {"warmup": ema.WarmedUp(c.decay)},
+    "half_life": lambda c: {"half_life": ema.HalfLife(c.half_life, c.rampup)},
+    "power": lambda c: {power_name(std): ema.Power(std) for std in c.power_stds},
 }
 STRATEGIES: dict[str, Callable[[], Strategy]] = {"pmap": Pmap}
 SOLVERS: dict[str, Callable[[Config, posterior.Variance], solvers.Solver | solvers.AdaptiveSolver]] = {

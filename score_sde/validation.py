@@ -4,6 +4,7 @@ import math
 from typing import Any
 
 from score_sde.architecture import check_network
+from score_sde.averages import check_averages
 from score_sde.config import SCHEMA, Config, flatten, nearest, require_field, wrong_type
 from score_sde.errors import require, require_increasing
 
@@ -44,7 +45,7 @@ AT_LEAST_ONE = (
     "network.nf", "network.num_res_blocks", "data.image_size", "data.num_channels", "training.num_steps",
     "training.batch_size", "training.steps_per_call", "sampling.num_steps", "sampling.num_samples",
     "sampling.batch_size", "sampling.corrector_steps", "checkpoint.every", "checkpoint.keep", "logging.every",
-    "training.projections",
+    "training.projections", "ema.half_life",
 )  # fmt: skip
 
 POSITIVE = (
@@ -54,7 +55,7 @@ POSITIVE = (
 
 NOT_NEGATIVE = (
     "seed", "sampling.seed", "optimizer.weight_decay", "optimizer.warmup", "sampling.churn",
-    "evaluation.final_samples", "logging.samples_every",
+    "evaluation.final_samples", "logging.samples_every", "ema.snapshot_every",
 )  # fmt: skip
 
 FRACTIONS = ("network.dropout", "optimizer.beta1", "optimizer.beta2", "ema.decay")
@@ -94,6 +95,7 @@ def validate(config: Config) -> None:
     _check_levels(config)
     _check_objective(config)
     _check_reference(config)
+    check_averages(config)
     check_network(config)
 
 
@@ -102,14 +104,18 @@ def _check_types(flat: dict[str, Any]) -> None:
         require_field(name)
     for name, expected in SCHEMA.items():
         require(name in flat, f"{name} is missing from the config: build it from score_sde.config.default()")
-        value, kind = flat[name], type(expected)
-        accepted = (int, float) if kind is float else kind
-        right = isinstance(value, accepted) and isinstance(value, bool) == (kind is bool)
-        if right and kind is tuple:
-            right = all(isinstance(v, int) and not isinstance(v, bool) for v in value)
-        if right and kind is float:
-            right = math.isfinite(value)
-        require(right, wrong_type(name, value))
+        require(_is_like(flat[name], expected), wrong_type(name, flat[name]))
+
+
+def _is_like(value: Any, example: Any) -> bool:
+    """Whether a value is of the example's type; integers are numbers, and a tuple's elements are like the first."""
+    kind = type(example)
+    accepted = (int, float) if kind is float else kind
+    if not isinstance(value, accepted) or isinstance(value, bool) != (kind is bool):
+        return False
+    if kind is tuple:
+        return all(_is_like(v, example[0]) for v in value)
+    return kind is not float or math.isfinite(value)
 
 
 def _check_sampling(config: Config) -> None:

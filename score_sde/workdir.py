@@ -27,6 +27,7 @@ class Workdir:
         self.metrics = self.path / "metrics.jsonl"
         self.tensorboard = self.path / "tensorboard"
         self.samples = self.path / "samples"
+        self.averages = self.path / "averages"
 
     def check(self, config: Config, trained: bool = False) -> None:
         """UsageError where the directory is another experiment's, cannot be written, or holds no run but should."""
@@ -71,9 +72,8 @@ class Workdir:
         )
 
     def _check_free(self) -> None:
-        taken = [
-            p.name for p in (self.history, self.checkpoints, self.metrics, self.tensorboard, self.samples) if p.exists()
-        ]
+        places = (self.history, self.checkpoints, self.metrics, self.tensorboard, self.samples, self.averages)
+        taken = [p.name for p in places if p.exists()]
         require(
             not taken,
             f"--workdir {self.path} holds {', '.join(taken)} but no config.json: choose an empty or new directory, or"

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from score_sde import objects
+from score_sde import averages, objects
 from score_sde.architecture import HALVINGS, normalised_channels
 from score_sde.config import (
     FREE_ON_RESUME,
@@ -131,6 +131,7 @@ def test_free_on_resume_is_what_the_contract_says():
         "training.num_steps",
         "training.batch_size",
         "training.steps_per_call",
+        "ema.snapshot_every",
     }
 
 
@@ -147,6 +148,31 @@ def test_images_may_be_named_where_there_were_none():
     named = {**SCHEMA, "data.path": "images.npy"}
     assert differing_fields(SCHEMA, named) == []
     assert differing_fields(named, SCHEMA) == ["data.path"]
+
+
+def test_averages_have_names_and_objects():
+    """The main one first, whatever a jitted state makes of the order; widths under any spelling."""
+    config = default()
+    config.ema.update(averages=("warmup", "power", "half_life", "constant"), power_stds=(0.05, 0.1, 0.125))
+    names = ("warmup", "power_0.050", "power_0.100", "power_0.125", "half_life", "constant")
+    assert averages.stored_names(config) == tuple(objects.averages(config)) == names
+    assert set(objects.AVERAGES) == set(averages.KINDS)
+    assert [averages.width(name) for name in names] == [None, 0.05, 0.1, 0.125, None, None]
+    assert [averages.canonical(f"power_{std}") for std in ("0.05", ".1", "0.0725")] == [
+        "power_0.050",
+        "power_0.100",
+        "power_0.0725",
+    ]
+    assert [averages.width(name) for name in ("power_1", "power_0.1/..", "power_-0.1", "raw")] == [None] * 4
+
+
+@pytest.mark.parametrize("name", ["", "raw", "warmup", "power_0.100", "power_0.1", "power_0.0725"])
+def test_what_may_be_sampled(name):
+    config = default()
+    config.data.update(image_size=32, num_channels=3)
+    config.ema.averages = ("warmup", "power")
+    config.sampling.average = name
+    validate(config)
 
 
 def test_flatten_survives_json():
@@ -232,6 +258,30 @@ REFUSED = [  # changes, what the sentence must hold: the offending value and the
     ({"network.name": "ncsn"}, ["network.name='ncsn'", "sde.discrete=True"]),
     ({**NCSN, "data.image_size": 31}, ["image_size=31", "a multiple of 2"]),
     ({"network.name": "ncsnv2_256", "data.image_size": 36}, ["image_size=36", "a multiple of 8"]),
+    ({"ema.averages": ()}, ["ema.averages=()", "such as ('constant', 'power')"]),
+    ({"ema.averages": ("constant", "pwoer")}, ["'pwoer'", "did you mean power?"]),
+    ({"ema.averages": ("constant,power",)}, ["'constant,power'", "('constant','power')"]),
+    ({"ema.averages": ("power", "power")}, ["('power', 'power')", "name each once"]),
+    ({"ema.averages": (1,)}, ["ema.averages=(1,)", "a tuple of strings, such as ('constant',)"]),
+    ({"ema.power_stds": ("wide",)}, ["ema.power_stds=('wide',)", "a tuple of finite numbers, such as (0.05, 0.1)"]),
+    ({"ema.power_stds": (0.1, float("nan"))}, ["(0.1, nan)", "a tuple of finite numbers"]),
+    ({"ema.power_stds": (0.1, True)}, ["(0.1, True)", "a tuple of finite numbers"]),
+    ({"ema.power_stds": (), "ema.averages": ("power",)}, ["ema.power_stds=()", "give it (0.05, 0.1)"]),
+    ({"ema.power_stds": (0.05, 0.05)}, ["(0.05, 0.05)", "give each once"]),
+    ({"ema.power_stds": (0,)}, ["contains 0:", "in (0, 0.289)"]),
+    ({"ema.power_stds": (0.1, 0.3)}, ["contains 0.3", "in (0, 0.289)"]),
+    ({"ema.power_stds": (0.0725,)}, ["contains 0.0725", "give it 0.072"]),
+    ({"ema.half_life": 0}, ["ema.half_life=0", "at least 1"]),
+    ({"ema.snapshot_every": -1}, ["ema.snapshot_every=-1", "0 or more"]),
+    ({"ema.snapshot_every": 9}, ["snapshot_every=9", "('constant',)", "add it there, or set ema.snapshot_every=0"]),
+    ({"sampling.average": "constnt"}, ["average='constnt'", "did you mean constant?"]),
+    ({"sampling.average": "warmup"}, ["average='warmup'", "choose from constant, raw"]),
+    (
+        {"sampling.average": "phema", "ema.averages": ("power",)},
+        ["'phema'", "power_0.050, power_0.100, raw, or a width", "power_0.070"],
+    ),
+    ({"sampling.average": "power_0.07"}, ["'power_0.07'", "train with it, or choose from constant, raw"]),
+    ({"sampling.average": "power_0.4", "ema.averages": ("power",)}, ["average is 0.4", "in (0, 0.289)"]),
     ({"network.name": "ddpm", "network.nf": 16}, ["network.nf=16", "a multiple of 32"]),
 ]
 

@@ -33,9 +33,9 @@ def generator(experiment):
 def test_eight_devices_draw_what_one_draws(experiment, state, generator):
     """11 samples in batches of 8 over 8 devices, against one batch of 11 on one device."""
     assert jax.local_device_count() == 8
-    several = generator(state.ema, 11, show=False)
+    several = generator(experiment.weights(state), 11, show=False)
     keys = example_keys(root_key(0), positions(0, 11))
-    alone = jax.jit(experiment.draw)(state.ema, keys)
+    alone = jax.jit(experiment.draw)(experiment.weights(state), keys)
     assert several.evaluations == int(alone.evaluations) == 5
     expected = np.clip(np.floor(128 * (np.asarray(alone.x) + 1)), 0, 255)
     assert several.images.shape == (11, 8, 8, 1)
@@ -47,7 +47,7 @@ def test_finish_writes_grid_and_figures_once(experiment, state, generator, tmp_p
     workdir = Workdir(tmp_path)
     modes.finish(experiment, generator, state, workdir)
     report = json.loads((tmp_path / "evaluation" / "final_00000000.json").read_text())
-    images = generator(state.ema, 12, show=False).images
+    images = generator(experiment.weights(state), 12, show=False).images
     figures = two_sample(images, experiment.images.train, experiment.images.held_out)
     np.testing.assert_allclose(report["frechet_distance"], figures.frechet_distance, rtol=1e-6)
     assert report["num_samples"] == 12

@@ -96,7 +96,8 @@ def test_what_is_restored_is_what_was_read(file: pathlib.Path, tmp_path: pathlib
     foreign, (state, meta) = read(experiment, file), restored(experiment, tmp_path / "run")
     assert meta == {"step": 5, "position": 5 * experiment.config.training.batch_size, "pending": []}
     expected = experiment.optimizer.state_from_moments(foreign.params, foreign.mu, foreign.nu, np.int32(5))
-    both = ((state.ema, foreign.ema), (state.params, foreign.params), (state.optimizer, expected), (state.step, 5))
+    averages = dict.fromkeys(experiment.averages, foreign.ema)
+    both = ((state.averages, averages), (state.params, foreign.params), (state.optimizer, expected), (state.step, 5))
     for ours, theirs in both:
         jax.tree.map(np.testing.assert_array_equal, ours, theirs)
 
@@ -127,7 +128,7 @@ def test_a_file_without_moments(tmp_path: pathlib.Path) -> None:
     state, meta = restored(experiment, tmp_path / "run")
     assert (meta["step"], int(state.step)) == (0, 0)
     jax.tree.map(np.testing.assert_array_equal, state.params, foreign.ema)
-    jax.tree.map(np.testing.assert_array_equal, state.ema, foreign.ema)
+    jax.tree.map(np.testing.assert_array_equal, state.averages, {"constant": foreign.ema})
     jax.tree.map(np.testing.assert_array_equal, state.optimizer, experiment.optimizer.init(foreign.ema))
 
 
@@ -150,7 +151,7 @@ def test_a_diffusers_model(tmp_path: pathlib.Path) -> None:
     imported = import_checkpoint(build(config), tmp_path / "model", Workdir(tmp_path / "run"))
     assert imported.source == "a diffusers UNet2DModel"
     state, _ = restored(build(config), tmp_path / "run")
-    assert sum(leaf.size for leaf in jax.tree.leaves(state.ema)) == imported.parameters
+    assert sum(leaf.size for leaf in jax.tree.leaves(state.averages)) == imported.parameters
 
 
 def test_the_newest_of_a_directory(tmp_path: pathlib.Path) -> None:

@@ -9,7 +9,7 @@ def tiny_config(**changes) -> Config:
     config.network.update(nf=8, ch_mult=(1,), num_res_blocks=1, attn_resolutions=(8,), dropout=0.1)
     config.training.update(num_steps=12, batch_size=16, stratified=True)
     config.optimizer.update(warmup=4, learning_rate=1e-3)
-    config.ema.update(decay=0.9, warmup=True)
+    config.ema.update(averages=("warmup",), decay=0.9)
     config.data.update(random_flip=True, uniform_dequantization=True)
     config.sampling.update(solver="ancestral", num_steps=4, num_samples=8, batch_size=8)
     config.checkpoint.update(every=5, keep=2)

@@ -48,7 +48,6 @@ COMMON: Fields = {
     "optimizer.weight_decay": 0.0,
     "optimizer.warmup": 5000,
     "optimizer.grad_clip": 1.0,
-    "ema.warmup": False,
     "sampling.corrector_steps": 1,
     "sampling.churn": 1.0,
     "sampling.variance": "small",

@@ -1,31 +1,109 @@
-"""The exponential moving average of the parameters, which is what is sampled and evaluated."""
+"""Exponential moving averages of the parameters, which are what is sampled and evaluated: e <- r e + (1 - r) p."""
 
+import abc
 import dataclasses
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from score_sde.training.posthoc import std_to_gamma
 from score_sde.typing import Array
 
 
-@dataclasses.dataclass(frozen=True)
-class EMA:
-    """e <- r e + (1 - r) p in float32, started at the initial parameters.
+class Seen(NamedTuple):
+    """How far training is at an update.
 
-    r is `decay`, or with warm-up min(decay, (1 + k) / (10 + k)) at the k-th update, k = 1, 2, ..., which forgets the
-    start early (the official PyTorch code's rule).
+    updates: those made before this one, int32 []. images: images seen after this update, float32 []. batch: images of
+    this update.
     """
 
-    decay: float = 0.9999
-    warmup: bool = False
+    updates: Array
+    images: Array
+    batch: float | Array
 
-    def rate(self, step: Array) -> Array:
-        """r of the update that follows `step` updates."""
-        k = jnp.asarray(step, jnp.float32) + 1
-        return jnp.minimum(self.decay, (1 + k) / (10 + k)) if self.warmup else jnp.float32(self.decay)
 
-    def update(self, average: Any, params: Any, step: Array) -> Any:
-        """The average after the parameters of one more update."""
-        r = self.rate(step)
-        return jax.tree.map(lambda e, p: r * e + (1 - r) * p, average, params)
+def seen_after(updates: Array, position: Array, axis_name: str | None = None) -> Seen:
+    """What has been seen after the update with the examples at these positions, two words each, [..., 2].
+
+    Positions count from 0, so the largest one plus 1 is the number of images seen; a named axis is that of the devices
+    which share the batch.
+    """
+    high, low = (position[..., i].astype(jnp.float32) for i in (0, 1))
+    images, batch = jnp.max(high * 2.0**32 + low) + 1, float(position[..., 0].size)
+    if axis_name is not None:
+        images, batch = jax.lax.pmax(images, axis_name), batch * jax.lax.axis_size(axis_name)
+    return Seen(updates, images, batch)
+
+
+class Average(abc.ABC):
+    """How fast an average forgets."""
+
+    @abc.abstractmethod
+    def rate(self, seen: Seen) -> Array:
+        """r in [0, 1] of e <- r e + (1 - r) p at this update, shape and dtype of seen.images."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Constant(Average):
+    """r = decay."""
+
+    decay: float
+
+    def rate(self, seen: Seen) -> Array:
+        return jnp.full_like(seen.images, self.decay)
+
+
+@dataclasses.dataclass(frozen=True)
+class WarmedUp(Average):
+    """r = min(decay, (1 + k) / (10 + k)) at the k-th update, k = 1, 2, ...: the official PyTorch code's rule.
+
+    It forgets the initial parameters early.
+    """
+
+    decay: float
+
+    def rate(self, seen: Seen) -> Array:
+        k = jnp.asarray(seen.updates, seen.images.dtype) + 1
+        return jnp.minimum(self.decay, (1 + k) / (10 + k))
+
+
+@dataclasses.dataclass(frozen=True)
+class HalfLife(Average):
+    """r = 0.5^(batch / h), h = min(images, rampup * images seen before this update): an age in images, not updates.
+
+    images: the half-life once ramped up. rampup: 0 or less for none. Source: Karras et al. 2022, appendix F.1.
+    """
+
+    images: float
+    rampup: float
+
+    def rate(self, seen: Seen) -> Array:
+        life = jnp.full_like(seen.images, self.images)
+        if self.rampup > 0:
+            life = jnp.minimum(life, self.rampup * (seen.images - seen.batch))
+        return jnp.exp2(-seen.batch / jnp.maximum(life, 1e-8))
+
+
+@dataclasses.dataclass(frozen=True)
+class Power(Average):
+    """r = (1 - batch / t)^(gamma + 1) with t = seen.images, which weights the parameters of time tau as tau^gamma.
+
+    std: the profile's standard deviation relative to the training so far, which decides gamma. The initial parameters
+    have no weight. Source: Karras et al. 2023 (EDM2), section 3.1.
+    """
+
+    std: float
+
+    def rate(self, seen: Seen) -> Array:
+        return jnp.exp((std_to_gamma(self.std) + 1) * jnp.log1p(-seen.batch / seen.images))
+
+
+def update(averages: dict[str, Average], trees: dict[str, Any], params: Any, seen: Seen) -> dict[str, Any]:
+    """Every average after one more update's parameters, by name, in float32 as they are stored."""
+
+    def one(average: Average, tree: Any) -> Any:
+        r = average.rate(seen)
+        return jax.tree.map(lambda e, p: r * e + (1 - r) * p, tree, params)
+
+    return {name: one(average, trees[name]) for name, average in averages.items()}

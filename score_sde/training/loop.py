@@ -16,6 +16,7 @@ from score_sde.images import GRID, save_grid
 from score_sde.parallel import check_batch_size
 from score_sde.progress import Progress
 from score_sde.training.metrics import MetricsLog, Pending
+from score_sde.training.snapshots import discard_after, save_snapshot, snapshot_path
 from score_sde.training.step import TrainState
 from score_sde.workdir import Workdir
 
@@ -89,6 +90,7 @@ class _Run:
             self.step, self.position, pending = meta["step"], meta["position"], _pending(meta)
             print(f"resuming {workdir.path} after step {self.step}", file=sys.stderr)
         self.state = experiment.strategy.place_state(state)
+        discard_after(workdir.averages, self.step)
         self.log = MetricsLog(workdir.metrics, workdir.tensorboard, self.step, pending)
 
     def to_the_end(self) -> TrainState:
@@ -105,9 +107,11 @@ class _Run:
                 if self._due(config.logging.every) or self.step == total:
                     note = self._write_log()
                 progress.update(count, note)
-                # The grid comes first: a run killed in between resumes before it and draws it again.
+                # Grid and snapshot come first: a run killed in between resumes before them and makes them again.
                 if self._due(config.logging.samples_every):
                     self._draw_grid()
+                if self._due(config.ema.snapshot_every):
+                    self._save_snapshot()
                 stopping = bool(self.caught)
                 if self._due(config.checkpoint.every) or self.step == total or stopping:
                     self._save()
@@ -122,6 +126,7 @@ class _Run:
         """Updates of the next call: steps_per_call, or fewer to end on a boundary."""
         config = self.config
         boundaries = [config.logging.every, config.checkpoint.every, config.logging.samples_every]
+        boundaries.append(config.ema.snapshot_every)
         distances = [n - self.step % n for n in boundaries if n]
         return min(config.training.steps_per_call, config.training.num_steps - self.step, *distances)
 
@@ -154,8 +159,14 @@ class _Run:
         meta = {"step": self.step, "position": self.position, "pending": [list(row) for row in self.log.pending]}
         self.checkpoints.save(self.step, self.experiment.strategy.fetch_state(self.state), meta)
 
+    def _save_snapshot(self) -> None:
+        self._check_finite()
+        averages = self.experiment.strategy.fetch_state(self.state.averages)
+        save_snapshot(snapshot_path(self.workdir.averages, self.step), averages, self.position)
+        self.log.restart_clock()
+
     def _draw_grid(self) -> None:
-        average = self.experiment.strategy.fetch_state(self.state.ema)
+        average = self.experiment.strategy.fetch_state(self.experiment.weights(self.state))
         images = self.generator(average, min(self.config.sampling.num_samples, GRID), show=False).images
         picture = save_grid(self.workdir.samples / f"step_{self.step:08d}.png", images)
         self.log.add_image("samples", picture, self.step)

@@ -1,13 +1,13 @@
 """The pure training state and step: (state, batches) -> (state, metrics), several updates per call by one scan."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from score_sde.data.stream import Batch
-from score_sde.training.ema import EMA
+from score_sde.training import ema
 from score_sde.training.optimizer import Optimizer, global_norm
 from score_sde.typing import Array
 
@@ -16,11 +16,11 @@ Loss = Callable[[Any, Batch], Array]
 
 
 class TrainState(NamedTuple):
-    """Everything that training changes; `step` counts the updates made, int32 []."""
+    """Everything that training changes; `step` counts the updates made, int32 []; `averages` have names."""
 
     step: Array
     params: Any
-    ema: Any
+    averages: dict[str, Any]
     optimizer: Any
 
 
@@ -35,9 +35,10 @@ class Metrics(NamedTuple):
 TrainStep = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
 
 
-def initial_state(params: Any, optimizer: Optimizer) -> TrainState:
-    """The state before the first update; the average starts at the parameters."""
-    return TrainState(jnp.int32(0), params, jax.tree.map(jnp.copy, params), optimizer.init(params))
+def initial_state(params: Any, optimizer: Optimizer, averages: Iterable[str]) -> TrainState:
+    """The state before the first update; the averages of these names start at the parameters."""
+    copies = {name: jax.tree.map(jnp.copy, params) for name in averages}
+    return TrainState(jnp.int32(0), params, copies, optimizer.init(params))
 
 
 def gradients(loss: Loss, params: Any, batch: Batch, axis_name: str | None = None) -> tuple[Array, Any]:
@@ -46,14 +47,17 @@ def gradients(loss: Loss, params: Any, batch: Batch, axis_name: str | None = Non
     return jax.lax.pmean(result, axis_name) if axis_name is not None else result
 
 
-def make_train_step(loss: Loss, optimizer: Optimizer, ema: EMA, axis_name: str | None = None) -> TrainStep:
+def make_train_step(
+    loss: Loss, optimizer: Optimizer, averages: dict[str, ema.Average], axis_name: str | None = None
+) -> TrainStep:
     """A step over batches with a leading axis [K]: K updates in one scan, a metric for each."""
 
     def update(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         value, grads = gradients(loss, state.params, batch, axis_name)
         params, opt_state = optimizer.update(grads, state.optimizer, state.params, state.step)
-        average = ema.update(state.ema, params, state.step)
+        seen = ema.seen_after(state.step, jnp.asarray(batch.position), axis_name)
+        updated = ema.update(averages, state.averages, params, seen)
         metrics = Metrics(value, global_norm(grads), optimizer.rate(state.step))
-        return TrainState(state.step + 1, params, average, opt_state), metrics
+        return TrainState(state.step + 1, params, updated, opt_state), metrics
 
     return lambda state, batches: jax.lax.scan(update, state, batches)

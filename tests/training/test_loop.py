@@ -47,6 +47,8 @@ OVERRIDES = (
     "--config.training.steps_per_call=5",
     "--config.checkpoint.every=15",
     "--config.logging.every=5",
+    "--config.ema.averages=('warmup','power')",
+    "--config.ema.snapshot_every=40",
 )
 
 
@@ -61,7 +63,7 @@ def uninterrupted(tmp_path_factory, environment):
 
 def final_state(workdir: pathlib.Path):
     checkpoints = Checkpoints(workdir / "checkpoints")
-    state, meta = checkpoints.restore(build(tiny_config()).abstract_state())
+    state, meta = checkpoints.restore(build(tiny_config(ema__averages=("warmup", "power"))).abstract_state())
     checkpoints.close()
     return state, meta
 
@@ -94,6 +96,9 @@ def test_killed_and_resumed_is_bitwise_the_uninterrupted_run(tmp_path, uninterru
     for name in ("step", "loss", "gradient_norm", "learning_rate"):
         assert [line[name] for line in lines] == [line[name] for line in whole]
     assert [line["step"] for line in lines] == list(range(5, 201, 5))
+    snapshots = sorted((uninterrupted / "averages").iterdir())
+    assert [int(path.stem) for path in snapshots] == [40, 80, 120, 160, 200]
+    assert all((tmp_path / "averages" / path.name).read_bytes() == path.read_bytes() for path in snapshots)
     assert len((tmp_path / "config_history.jsonl").read_text().splitlines()) == 3
 
 

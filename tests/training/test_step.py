@@ -25,7 +25,7 @@ def state(experiment):
     leaves, tree = jax.tree.flatten(state.params)
     noise = [np.random.RandomState(i).normal(size=leaf.shape).astype(np.float32) for i, leaf in enumerate(leaves)]
     params = jax.tree.unflatten(tree, [leaf + 0.05 * n for leaf, n in zip(leaves, noise)])
-    return state._replace(params=params, ema=jax.tree.map(jnp.copy, params))
+    return state._replace(params=params, averages={name: jax.tree.map(jnp.copy, params) for name in state.averages})
 
 
 def batch_of(experiment, first: int, steps: int) -> Batch:
@@ -57,7 +57,7 @@ def test_raw_gradients_agree_on_1_2_and_8_devices(experiment, state):
 @pytest.fixture(scope="module")
 def step(experiment):
     """The step without devices, compiled once for each number of updates per call."""
-    return jax.jit(make_train_step(experiment.loss, experiment.optimizer, experiment.ema))
+    return jax.jit(make_train_step(experiment.loss, experiment.optimizer, experiment.averages))
 
 
 def test_ten_calls_or_one_call_of_ten_agree(experiment, state, step):
@@ -69,7 +69,7 @@ def test_ten_calls_or_one_call_of_ten_agree(experiment, state, step):
     np.testing.assert_allclose(metrics.loss, losses, rtol=1e-5)
     assert metrics.loss.shape == metrics.gradient_norm.shape == metrics.learning_rate.shape == (10,)
     assert int(once.step) == int(many.step) == 10
-    for a, b in ((once.params, many.params), (once.ema, many.ema)):
+    for a, b in ((once.params, many.params), (once.averages, many.averages)):
         flat = [np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(tree)]) for tree in (a, b)]
         assert relative_error(*flat) < 1e-6
 

@@ -1,0 +1,151 @@
+"""Averages of the parameters: their rates, against direct sums over the parameters, and several at once in a step."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from score_sde.data.stream import Batch
+from score_sde.rng import positions
+from score_sde.training.ema import Average, Constant, HalfLife, Power, Seen, WarmedUp, seen_after, update
+from score_sde.training.optimizer import Optimizer
+from score_sde.training.posthoc import std_to_gamma
+from score_sde.training.step import TrainState, initial_state, make_train_step
+from tests.golden_files import load
+
+BATCH = 8.0
+
+
+def seen(updates: int, dtype=jnp.float32, batch: float = BATCH) -> Seen:
+    return Seen(jnp.int32(updates), jnp.asarray((updates + 1) * batch, dtype), batch)
+
+
+def run(average: Average, params: np.ndarray, dtype=jnp.float64) -> np.ndarray:
+    """The average after each of the updates to params[1], params[2], ...; it starts at params[0]."""
+    trees, found = {"a": jnp.asarray(params[0], dtype)}, []
+    for k, p in enumerate(params[1:]):
+        trees = update({"a": average}, trees, jnp.asarray(p, dtype), seen(k, dtype))
+        found.append(trees["a"])
+    return np.array(found)
+
+
+@pytest.fixture
+def params():
+    return np.random.default_rng(0).normal(size=60)
+
+
+def test_constant_is_a_geometric_sum(float64, params):
+    """e_n = d^n p_0 + (1 - d) sum_k d^(n - k) p_k; of constant parameters 1 begun at 0 it is 1 - d^n."""
+    d, n = 0.9, len(params) - 1
+    direct = d**n * params[0] + (1 - d) * sum(d ** (n - k) * params[k] for k in range(1, n + 1))
+    np.testing.assert_allclose(run(Constant(d), params)[-1], direct, rtol=1e-12)
+    step = np.concatenate([[0.0], np.ones(n)])
+    np.testing.assert_allclose(run(Constant(d), step), 1 - d ** np.arange(1, n + 1), rtol=1e-12)
+
+
+def test_warmed_up_average_follows_the_pytorch_codes_rule():
+    """decay_k = min(decay, (1 + k) / (10 + k)) with k = 1 at the first update."""
+    rates = [float(WarmedUp(0.9).rate(seen(k))) for k in range(200)]
+    np.testing.assert_allclose(rates, [min(0.9, (1 + k) / (10 + k)) for k in range(1, 201)], rtol=1e-6)
+
+
+def test_half_of_an_average_is_older_than_its_half_life(float64):
+    """r^n = 1/2 over the n updates of one half-life, whatever the batch size."""
+    for batch in (8.0, 128.0):
+        rate = HalfLife(4096, rampup=0).rate(seen(7, jnp.float64, batch))
+        np.testing.assert_allclose(rate ** (4096 / batch), 0.5, rtol=1e-12)
+
+
+def test_the_half_life_is_ramped_by_the_images_seen_before_the_update(float64, params):
+    average = HalfLife(1000, rampup=0.05)
+    rates = [float(average.rate(seen(k, jnp.float64))) for k in (0, 1, 100, 2499, 2500, 9999)]
+    lives = [0.05 * 8 * k for k in (1, 100, 2499)] + [1000, 1000]
+    np.testing.assert_allclose(rates, [0] + [0.5 ** (8 / life) for life in lives], rtol=1e-12)
+    assert run(average, params)[0] == params[1]
+    assert float(average.rate(seen(0))) == 0
+
+
+@pytest.mark.parametrize("std", [0.05, 0.1, 0.2])
+def test_power_average_is_the_sum_with_the_profiles_weights(float64, params, std):
+    """Update k of n has the profile's integral from k - 1 to k: (k/n)^(g + 1) - ((k - 1)/n)^(g + 1), g for gamma."""
+    n = len(params) - 1
+    edges = (np.arange(n + 1) / n) ** (std_to_gamma(std) + 1)
+    np.testing.assert_allclose(run(Power(std), params)[-1], np.diff(edges) @ params[1:], rtol=1e-11)
+
+
+def test_golden_rates_of_power_averages(float64):
+    golden = load("edm2_ema_loss", "solvers")
+    rates = [[Power(std).rate(Seen(jnp.int32(0), jnp.asarray(t), 1.0)) for t in golden["t_next"]]
+             for std in golden["std"]]  # fmt: skip
+    np.testing.assert_allclose(rates, golden["beta"], rtol=1e-12, atol=0)
+
+
+def test_trees_keep_float32_and_their_names(params):
+    averages = {"z": Power(0.1), "a": Constant(0.5)}
+    trees = {name: {"w": jnp.float32(1)} for name in averages}
+    found = update(averages, trees, {"w": jnp.float32(3)}, seen(1))
+    assert jax.tree.map(lambda x: x.dtype, found) == {name: {"w": jnp.float32} for name in averages}
+    assert float(found["a"]["w"]) == 2
+
+
+FIRSTS = [0, 1000, 2**32 - 16, 2**32 - 8, 3 * 2**32 + 5, 2**40]
+
+
+@pytest.mark.parametrize("first", FIRSTS)
+@pytest.mark.parametrize("devices", [1, 8])
+def test_images_seen_are_counted_by_positions_of_any_size(first, devices):
+    """16 examples; across the carry into the high word; on 8 devices the batch is theirs together."""
+    position = jnp.asarray(positions(first, 16))
+    if devices == 1:
+        found = jax.jit(lambda p: seen_after(jnp.int32(3), p))(position)
+    else:
+        count = jax.pmap(lambda p: seen_after(jnp.int32(3), p, "i"), axis_name="i")
+        found = jax.tree.map(lambda x: x[0], count(position.reshape(8, 2, 2)))
+    assert (int(found.updates), float(found.batch)) == (3, 16)
+    np.testing.assert_allclose(float(found.images), first + 16, rtol=2**-23)
+    power = Power(0.1).rate(Seen(found.updates, jnp.float32(found.images), found.batch))
+    np.testing.assert_allclose(1 - power, 1 - (1 - 16 / (first + 16)) ** (std_to_gamma(0.1) + 1), rtol=1e-3, atol=4e-8)
+
+
+def toy_batches(steps: int, first: int = 0) -> Batch:
+    images = np.random.default_rng(0).integers(0, 256, (steps, 4, 1, 1, 1)).astype(np.uint8)
+    return Batch(images, positions(first, 4 * steps).reshape(steps, 4, 2))
+
+
+def toy_train(averages: dict[str, Average]) -> TrainState:
+    """30 steps of regression on random targets."""
+    loss = lambda p, batch: (p["w"] - batch.image[:, 0, 0, 0] / 255.0) ** 2
+    optimizer = Optimizer(learning_rate=0.1, warmup=0)
+    step = jax.jit(make_train_step(loss, optimizer, averages))
+    return step(initial_state({"w": jnp.float32(2)}, optimizer, averages), toy_batches(30))[0]
+
+
+AVERAGES = {"warmup": WarmedUp(0.9), "half_life": HalfLife(40, 0.1), "power_0.100": Power(0.1)}
+
+
+def test_several_averages_at_once_are_each_alone():
+    together = toy_train(AVERAGES)
+    assert len({float(tree["w"]) for tree in together.averages.values()}) == 3
+    for name, average in AVERAGES.items():
+        alone = toy_train({name: average})
+        np.testing.assert_allclose(alone.params["w"], together.params["w"], rtol=1e-6)
+        np.testing.assert_allclose(alone.averages[name]["w"], together.averages[name]["w"], rtol=1e-6)
+
+
+def test_the_steps_averages_are_direct_sums():
+    """The parameters of every update, taken one at a time, weighted as each average says."""
+    loss = lambda p, batch: (p["w"] - batch.image[:, 0, 0, 0] / 255.0) ** 2
+    optimizer, batches = Optimizer(learning_rate=0.1, warmup=0), toy_batches(30)
+    step = jax.jit(make_train_step(loss, optimizer, {}))
+    state, path = initial_state({"w": jnp.float32(2)}, optimizer, {}), []
+    for k in range(30):
+        state, _ = step(state, jax.tree.map(lambda x, k=k: x[k : k + 1], batches))
+        path.append(float(state.params["w"]))
+    edges = (np.arange(31) / 30) ** (std_to_gamma(0.1) + 1)
+    ramped = 0.0
+    for k, p in enumerate(path):
+        r = 0.5 ** (4 / max(min(40, 0.1 * 4 * k), 1e-8))
+        ramped = r * ramped + (1 - r) * p
+    found = toy_train(AVERAGES).averages
+    np.testing.assert_allclose(found["power_0.100"]["w"], np.diff(edges) @ path, rtol=1e-5)
+    np.testing.assert_allclose(found["half_life"]["w"], ramped, rtol=1e-5)
