@@ -30,6 +30,7 @@ HALVINGS = {"ncsn": 1, "ncsnv2_64": 1, "ncsnv2_128": 2, "ncsnv2_256": 3}
 def check_network(config: Config) -> None:
     """That the named network can be built."""
     name = config.network.name
+    _check_preconditioning(config)
     if name in ("ncsnpp", "ddpm"):
         _check_label(config)
         _check_resolutions(config)
@@ -49,12 +50,27 @@ def check_network(config: Config) -> None:
     )
 
 
+def _check_preconditioning(config: Config) -> None:
+    if config.parametrization.prediction != "edm":
+        return
+    why = "parametrization.prediction='edm' gives the network input and output of unit variance"
+    require(not config.network.scale_by_sigma, f"{why}: set network.scale_by_sigma=False, not True")
+    require(config.data.centered, f"{why}, from images in [-1, 1]: set data.centered=True, not False")
+
+
 def _check_label(config: Config) -> None:
     network, label = config.network, config.parametrization.label
-    remedy = "network.embedding_type='positional'" if label == "level" else "parametrization.label='sigma'"
-    if network.name == "ncsnpp" and network.embedding_type == "fourier":
+    remedies = {"level": "network.embedding_type='positional'", "log_sigma": "parametrization.label='root_sigma'"}
+    remedy = remedies.get(label, "parametrization.label='sigma'")
+    fourier = network.name == "ncsnpp" and network.embedding_type == "fourier"
+    require(
+        fourier or label != "root_sigma",
+        "parametrization.label='root_sigma' is for network.embedding_type='fourier', which takes its logarithm: set"
+        " parametrization.label='log_sigma'",
+    )
+    if fourier:
         require(
-            label == "sigma",
+            label in ("sigma", "root_sigma"),
             f"parametrization.label={label!r} does not suit network.embedding_type='fourier', which takes the logarithm"
             f" of sigma: set {remedy}",
         )

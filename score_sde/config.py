@@ -53,7 +53,12 @@ def default() -> Config:
                 "nonlinearity": "swish",
                 "interpolation": "bilinear",
             },
-            "parametrization": {"prediction": "noise", "label": "time", "learned_variance": False},
+            "parametrization": {
+                "prediction": "noise",
+                "label": "time",
+                "learned_variance": False,
+                "sigma_data": 0.5,
+            },
             "data": {
                 "name": "digits",
                 "path": "",
@@ -63,6 +68,7 @@ def default() -> Config:
                 "centered": True,
                 "random_flip": False,
                 "uniform_dequantization": False,
+                "augmentation": 0.0,
             },
             "training": {
                 "num_steps": 1_300_000,
@@ -74,6 +80,8 @@ def default() -> Config:
                 "bound_weight": 1e-3,
                 "weighting": "simple",
                 "times": "uniform",
+                "p_mean": -1.2,
+                "p_std": 1.2,
                 "stratified": False,
                 "t_min": 1e-5,
                 "reduce_mean": True,

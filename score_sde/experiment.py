@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from score_sde import losses, objects, parametrization, sde, solvers, variational
 from score_sde.averages import RAW, canonical
 from score_sde.config import Config, nearest
-from score_sde.data import augment
+from score_sde.data import augment, nonleaking
 from score_sde.data.sources import Images
 from score_sde.data.stream import Batch, Stream
 from score_sde.errors import require
@@ -88,27 +88,35 @@ class Experiment:
         """The score function of a trained state: the averaged weights of `weights`, no dropout."""
         return self.score_of(self.weights(state, average))
 
-    def score_of(self, params: Any, dropout_keys: Keys | None = None, loop_safe: bool = False) -> ScoreFn:
+    def score_of(
+        self, params: Any, dropout_keys: Keys | None = None, loop_safe: bool = False, labels: Array | None = None
+    ) -> ScoreFn:
         """The score function of given parameters.
 
-        loop_safe chooses convolutions whose gradients are fast inside a loop on CPU (and have no forward mode).
+        loop_safe chooses convolutions whose gradients are fast inside a loop on CPU (and have no forward mode). labels
+        [B, 9] say how the images were augmented (data/nonleaking.py), None that they were not.
         """
-        model = self.model(params, dropout_keys, loop_safe)
+        model = self.model(params, dropout_keys, loop_safe, labels)
         return lambda x, t: model(x, t)[0]
 
-    def model(self, params: Any, dropout_keys: Keys | None = None, loop_safe: bool = False) -> variational.Model:
+    def model(
+        self, params: Any, dropout_keys: Keys | None = None, loop_safe: bool = False, labels: Array | None = None
+    ) -> variational.Model:
         """The score and, where the network learns variances, their fraction (posterior.Learned): one evaluation."""
-        apply = self._apply(params, dropout_keys, loop_safe)
+        apply = self._apply(params, dropout_keys, loop_safe, labels)
         if self.config.parametrization.learned_variance:
             return self.parametrization.with_variance(apply, self.sde)
         score = self.parametrization(apply, self.sde)
         return lambda x, t: (score(x, t), None)
 
-    def _apply(self, params: Any, dropout_keys: Keys | None = None, loop_safe: bool = False) -> Network:
+    def _apply(
+        self, params: Any, dropout_keys: Keys | None = None, loop_safe: bool = False, labels: Array | None = None
+    ) -> Network:
         network = self.network.clone(loop_safe=loop_safe)
+        options = {} if labels is None else {"augment": labels}  # validation sees to it that the network takes them
 
         def apply(x: Array, label: Array, sigma: Array) -> Array:
-            return network.apply({"params": params}, x, label, sigma, dropout_keys)  # pyright: ignore[reportReturnType]
+            return network.apply({"params": params}, x, label, sigma, dropout_keys, **options)  # pyright: ignore[reportReturnType]
 
         return apply
 
@@ -123,25 +131,31 @@ class Experiment:
             dequantization=config.data.uniform_dequantization,
             centered=config.data.centered,
         )
+        x0, labels = self._augment(keys, x0)
         u = low_discrepancy(key, jnp.asarray(batch.position)) if config.training.stratified else None
         dropout_keys = child(keys, Purpose.DROPOUT) if config.network.dropout else None
         on_cpu, objective = jax.default_backend() == "cpu", config.training.objective
         if objective in objects.BOUNDS:
-            model = self.model(params, dropout_keys, loop_safe=on_cpu)
+            model = self.model(params, dropout_keys, on_cpu, labels)
             return objects.BOUNDS[objective](config)(keys, model, self.sde, x0, u)
         # The other objectives than the denoising one differentiate the score forwards.
-        score = self.score_of(params, dropout_keys, loop_safe=on_cpu and objective == "denoising")
+        score = self.score_of(params, dropout_keys, on_cpu and objective == "denoising", labels)
         return losses.denoising_loss(
             keys,
             score,
             self.sde,
             x0,
-            weighting=objects.WEIGHTINGS[config.training.weighting],
+            weighting=objects.WEIGHTINGS[config.training.weighting](config),
             times=objects.TIMES[config.training.times](config),
             reduction=objects.reduction(config),
             objective=objects.OBJECTIVES[objective](config.training),
             u=u,
         )
+
+    def _augment(self, keys: Keys, x0: Array) -> tuple[Array, Array | None]:
+        """Augmented images in the network's range and what the network is told of it; without augmentation, None."""
+        p = self.config.data.augmentation
+        return nonleaking.augment(child(keys, Purpose.AUGMENTATION), x0, p) if p else (x0, None)
 
     def train_step(self) -> TrainStep:
         """The pure training step, for the strategy to compile."""

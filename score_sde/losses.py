@@ -2,7 +2,8 @@
 
 With x_t = alpha x_0 + sigma z the residual is r = sigma score(x_t, t) + z, and every loss here is
 weight(t) reduce(r^2): "simple" weights by 1 (lambda = sigma^2 on the score), "likelihood" by g^2 / sigma^2
-(lambda = g^2), which makes the loss a bound on the negative log-likelihood (Song et al. 2021b, arXiv 2101.09258).
+(lambda = g^2), which makes the loss a bound on the negative log-likelihood (Song et al. 2021b, arXiv 2101.09258), and
+"edm" makes the loss of an untrained network the same at every noise level (Karras et al. 2022, arXiv 2206.00364).
 The other objectives of the literature put something else in the place of r^2 (score_matching.py).
 """
 
@@ -11,6 +12,7 @@ import dataclasses
 from collections.abc import Callable
 
 import jax.numpy as jnp
+from jax.scipy.special import ndtri
 
 from score_sde.parametrization import Levels
 from score_sde.rng import Purpose, child, normal, uniform
@@ -35,6 +37,20 @@ def simple(sde: SDE, t: Array) -> Array:
 def likelihood(sde: SDE, t: Array) -> Array:
     """lambda = g^2: weight g^2 / sigma^2 (Song et al. 2021b, theorem 1)."""
     return (sde.diffusion(t) / sde.sigma(t)) ** 2
+
+
+@dataclasses.dataclass(frozen=True)
+class EDM:
+    """Weight (r^2 + s^2) / s^2, r = sigma / alpha, s = sigma_data: the error of x_0 over EDM's c_out^2.
+
+    The denoised image's error is D - x_0 = r (sigma score + z) under every linear SDE, and Karras et al. 2022 (table 1)
+    weight its square by 1 / c_out^2 = (r^2 + s^2) / (r s)^2.
+    """
+
+    sigma_data: float = 0.5
+
+    def __call__(self, sde: SDE, t: Array) -> Array:
+        return 1 + jnp.exp(-sde.log_snr(t)) / self.sigma_data**2
 
 
 def mean(squares: Array) -> Array:
@@ -83,6 +99,24 @@ class LikelihoodTimes(Times):
         first, last = sde.log_snr(jnp.asarray(self.t_min, u.dtype)), sde.log_snr(jnp.asarray(sde.T, u.dtype))
         t = jnp.clip(sde.time(first + u * (last - first)), self.t_min, sde.T)
         return t, (first - last) / ((sde.T - self.t_min) * likelihood(sde, t))
+
+
+@dataclasses.dataclass(frozen=True)
+class LogNormalTimes(Times):
+    """ln(sigma / alpha) ~ N(p_mean, p_std^2), cut off where t would leave [0, T].
+
+    Its ratio of densities is 1 by decree: the law is part of EDM's weighting of noise levels, not a correction of
+    another law's variance. Source: Karras et al. 2022, table 1.
+    """
+
+    p_mean: float = -1.2
+    p_std: float = 1.2
+
+    def __call__(self, sde: SDE, u: Array) -> tuple[Array, Array]:
+        # u = 0 occurs, of 2^23 or 2^24 equally likely numbers: half of the least other one stands for it.
+        quantile = ndtri(jnp.maximum(u, 2.0**-25))
+        t = sde.time(-2 * (self.p_mean + self.p_std * quantile))
+        return jnp.clip(t, 0, sde.T), jnp.ones_like(u)
 
 
 @dataclasses.dataclass(frozen=True)

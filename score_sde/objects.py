@@ -11,6 +11,7 @@ from score_sde import chain, losses, parametrization, posterior, score_matching,
 from score_sde.architecture import NETWORK_FIELDS
 from score_sde.averages import power_name, stored_names
 from score_sde.config import Config
+from score_sde.data import nonleaking
 from score_sde.data.sources import Images, array_file, digits
 from score_sde.networks.ddpm import ddpm
 from score_sde.networks.ncsnpp import NCSNpp
@@ -63,10 +64,13 @@ SDES: dict[str, Callable[[Config], sde.SDE]] = {
     "vp": lambda c: chain.vp_chain(SCHEDULES[c.schedule](c)) if c.discrete else sde.vp(c.beta_min, c.beta_max),
     "subvp": lambda c: sde.subvp(c.beta_min, c.beta_max),
     "ve": lambda c: sde.ve(c.sigma_min, c.sigma_max),
+    "edm": lambda c: sde.karras(c.sigma_max),
 }
 LEVELS = {"vp": parametrization.vp_levels, "ve": parametrization.ve_levels}
 NETWORKS: dict[str, Callable[[Config], nn.Module]] = {
-    "ncsnpp": lambda c: NCSNpp(**_network_fields(c), out_channels=_out_channels(c)),
+    "ncsnpp": lambda c: NCSNpp(
+        **_network_fields(c), out_channels=_out_channels(c), augment_dim=nonleaking.LABELS if c.data.augmentation else 0
+    ),
     "ddpm": lambda c: ddpm(**_network_fields(c), out_channels=_out_channels(c)),
     "ncsnv2_64": lambda c: NCSNv2(64, **_network_fields(c)),
     "ncsnv2_128": lambda c: NCSNv2(128, **_network_fields(c)),
@@ -79,10 +83,13 @@ PREDICTIONS: dict[str, Callable[[Config], parametrization.Prediction]] = {
     "denoiser": lambda c: parametrization.Denoiser(),
     "velocity": lambda c: parametrization.Velocity(),
     "posterior_mean": lambda c: parametrization.PosteriorMean(c.sde.num_scales),
+    "edm": lambda c: parametrization.Preconditioned(c.parametrization.sigma_data),
 }
 LABELS: dict[str, Callable[[Config], parametrization.Label]] = {
     "time": lambda c: parametrization.time_label,
     "sigma": lambda c: parametrization.sigma_label,
+    "log_sigma": lambda c: parametrization.log_sigma_label,
+    "root_sigma": lambda c: parametrization.root_sigma_label,
     "level": levels,
 }
 OBJECTIVES: dict[str, Callable[[Config], losses.Objective]] = {
@@ -94,13 +101,18 @@ OBJECTIVES: dict[str, Callable[[Config], losses.Objective]] = {
 BOUNDS: dict[str, Callable[[Config], variational.BoundLoss | variational.HybridLoss]] = {
     "variational": lambda c: _bound(c),
     "hybrid": lambda c: variational.HybridLoss(
-        _bound(c), WEIGHTINGS[c.training.weighting], reduction(c), c.training.bound_weight
+        _bound(c), WEIGHTINGS[c.training.weighting](c), reduction(c), c.training.bound_weight
     ),
 }
-WEIGHTINGS = {"simple": losses.simple, "likelihood": losses.likelihood}
+WEIGHTINGS: dict[str, Callable[[Config], losses.Weighting]] = {
+    "simple": lambda c: losses.simple,
+    "likelihood": lambda c: losses.likelihood,
+    "edm": lambda c: losses.EDM(c.parametrization.sigma_data),
+}
 TIMES: dict[str, Callable[[Config], losses.Times]] = {
     "uniform": lambda c: losses.UniformTimes(c.training.t_min),
     "likelihood": lambda c: losses.LikelihoodTimes(c.training.t_min),
+    "log_normal": lambda c: losses.LogNormalTimes(c.training.p_mean, c.training.p_std),
     "levels": lambda c: losses.LevelTimes(levels(c)),
 }
 AVERAGES: dict[str, Callable[[Config], dict[str, ema.Average]]] = {

@@ -6,6 +6,7 @@ With x_t = alpha x_0 + sigma eps, the predictions are linear in one another give
     denoiser  x_0   = (x_t + sigma^2 score) / alpha                                   (Tweedie's formula)
     velocity  v     = (alpha eps - sigma x_0) / sqrt(alpha^2 + sigma^2)               (Salimans & Ho 2022)
     posterior mean    E[x_s | x_t] = (x_t + b^2 score) / a, with x_t | x_s ~ N(a x_s, b^2 I) and s one level below t
+    EDM       F     = (x_0 - c_skip x_t / alpha) / c_out, from c_in x_t / alpha        (Karras et al. 2022)
 The velocity's root is 1 under VP; it keeps v of unit size under sub-VP and VE too.
 """
 
@@ -23,7 +24,11 @@ Label = Callable[[SDE, Array], Array]
 
 
 class Prediction(abc.ABC):
-    """A pair of inverse maps; x, output and score are [B, ...], t is [B]."""
+    """A pair of inverse maps, and what the network is shown; x, output and score are [B, ...], t is [B]."""
+
+    def shown(self, x: Array, sde: SDE, t: Array) -> Array:
+        """The network's input for x: x itself, unless the prediction scales it."""
+        return x
 
     @abc.abstractmethod
     def score(self, output: Array, x: Array, sde: SDE, t: Array) -> Array:
@@ -111,6 +116,37 @@ class PosteriorMean(Prediction):
         return (x + b**2 * score) / a
 
 
+@dataclasses.dataclass(frozen=True)
+class Preconditioned(Prediction):
+    """The network predicts F: its input and target have unit variance for data of standard deviation s = sigma_data.
+
+        x_0 = c_skip y + c_out F(c_in y),  y = x_t / alpha,  r = sigma / alpha,
+        c_skip = s^2 / (r^2 + s^2),  c_out = r s / sqrt(r^2 + s^2),  c_in = 1 / sqrt(r^2 + s^2),
+    for any linear SDE: EDM's own has alpha = 1 and r = t. Hence score = (s F / r - c_in y) c_in / alpha.
+    Source: Karras et al. 2022 (arXiv 2206.00364), table 1 and appendix B.6.
+    """
+
+    sigma_data: float = 0.5
+
+    def _scales(self, sde: SDE, t: Array, x: Array) -> tuple[Array, Array, Array]:
+        """alpha, r and c_in, broadcasting against x."""
+        alpha, sigma = _marginal(sde, t, x)
+        r = sigma / alpha
+        return alpha, r, 1 / jnp.sqrt(r**2 + self.sigma_data**2)
+
+    def shown(self, x: Array, sde: SDE, t: Array) -> Array:
+        alpha, _, c_in = self._scales(sde, t, x)
+        return c_in / alpha * x
+
+    def score(self, output: Array, x: Array, sde: SDE, t: Array) -> Array:
+        alpha, r, c_in = self._scales(sde, t, x)
+        return (self.sigma_data / r * output - c_in / alpha * x) * (c_in / alpha)
+
+    def output(self, score: Array, x: Array, sde: SDE, t: Array) -> Array:
+        alpha, r, c_in = self._scales(sde, t, x)
+        return (alpha / c_in * score + c_in / alpha * x) * (r / self.sigma_data)
+
+
 def time_label(sde: SDE, t: Array) -> Array:
     """999 t / T, the label of the VP and sub-VP networks (positional embedding)."""
     return 999 * t / sde.T
@@ -119,6 +155,16 @@ def time_label(sde: SDE, t: Array) -> Array:
 def sigma_label(sde: SDE, t: Array) -> Array:
     """sigma(t), the label of the continuous VE networks (Fourier embedding of its logarithm)."""
     return sde.sigma(t)
+
+
+def log_sigma_label(sde: SDE, t: Array) -> Array:
+    """EDM's c_noise = ln(sigma / alpha) / 4 (positional embedding)."""
+    return -sde.log_snr(t) / 8
+
+
+def root_sigma_label(sde: SDE, t: Array) -> Array:
+    """(sigma / alpha)^(1/4), for the Fourier embedding, whose logarithm makes EDM's c_noise of it."""
+    return jnp.exp(log_sigma_label(sde, t))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -166,7 +212,7 @@ class Parametrization:
 
         def score(x: Array, t: Array) -> Array:
             t = jnp.broadcast_to(jnp.asarray(t), x.shape[:1])
-            output = network(x, self.label(sde, t), sde.sigma(t))
+            output = self._output(network, sde, x, t)
             return self.prediction.score(output, x, sde, t)
 
         return score
@@ -180,7 +226,10 @@ class Parametrization:
 
         def both(x: Array, t: Array) -> tuple[Array, Array]:
             t = jnp.broadcast_to(jnp.asarray(t), x.shape[:1])
-            output, rest = jnp.split(network(x, self.label(sde, t), sde.sigma(t)), 2, axis=-1)
+            output, rest = jnp.split(self._output(network, sde, x, t), 2, axis=-1)
             return self.prediction.score(output, x, sde, t), (rest + 1) / 2
 
         return both
+
+    def _output(self, network: Network, sde: SDE, x: Array, t: Array) -> Array:
+        return network(self.prediction.shown(x, sde, t), self.label(sde, t), sde.sigma(t))

@@ -28,6 +28,7 @@ class Purpose(enum.IntEnum):
     STRATA = 9
     CONSTRAINT = 10
     PROJECTION = 11
+    AUGMENTATION = 12
 
 
 def root_key(seed: int) -> Array:

@@ -2,7 +2,7 @@
 
 Every SDE here has x_t | x_0 ~ N(alpha(t) x_0, sigma(t)^2 I). Fields are pytree leaves: another beta_max does not
 retrace a compiled program. Hence no checks in __post_init__ (fields may be tracers); the constructor functions
-`vp`, `subvp` and `ve` check. Source: Song et al. 2021 (arXiv 2011.13456), section 3.4 and appendix B.
+`vp`, `subvp`, `ve` and `karras` check. Source: Song et al. 2021 (arXiv 2011.13456), section 3.4 and appendix B.
 """
 
 import abc
@@ -14,7 +14,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from score_sde.errors import require_increasing
+from score_sde.errors import require, require_increasing
 from score_sde.rng import normal
 from score_sde.typing import Array, Keys, ScoreFn, Time, expand, sum_per_example
 
@@ -216,6 +216,39 @@ class VE(SDE):
         return self.sigma_max
 
 
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Karras(SDE):
+    """Variance exploding where time is the noise level itself: dx = sqrt(2 t) dw, sigma(t) = t, T = sigma_max (EDM).
+
+    The prior is N(0, T^2 I). Source: Karras et al. 2022 (arXiv 2206.00364), section 3.
+    """
+
+    T: float = 80.0
+
+    def drift(self, x: Array, t: Time) -> Array:
+        return jnp.zeros_like(x)
+
+    def diffusion(self, t: Time) -> Array:
+        return jnp.sqrt(2 * jnp.asarray(t))
+
+    def alpha(self, t: Time) -> Array:
+        return jnp.ones_like(self.sigma(t))
+
+    def sigma(self, t: Time) -> Array:
+        return jnp.asarray(t)
+
+    def log_snr(self, t: Time) -> Array:
+        return -2 * jnp.log(t)
+
+    def time(self, log_snr: Time) -> Array:
+        return jnp.exp(-0.5 * jnp.asarray(log_snr))
+
+    @property
+    def prior_std(self) -> Time:
+        return self.T
+
+
 def vp(beta_min: float = 0.1, beta_max: float = 20.0) -> VP:
     """A checked VP; UsageError unless 0 < beta_min < beta_max."""
     require_increasing("beta_min", beta_min, "beta_max", beta_max)
@@ -232,6 +265,12 @@ def ve(sigma_min: float = 0.01, sigma_max: float = 50.0) -> VE:
     """A checked VE; UsageError unless 0 < sigma_min < sigma_max."""
     require_increasing("sigma_min", sigma_min, "sigma_max", sigma_max)
     return VE(sigma_min, sigma_max)
+
+
+def karras(sigma_max: float = 80.0) -> Karras:
+    """A checked Karras; UsageError unless sigma_max > 0."""
+    require(sigma_max > 0, f"sigma_max={sigma_max} must be positive: Karras et al. take 80")
+    return Karras(sigma_max)
 
 
 class Reverse(NamedTuple):

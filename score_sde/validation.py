@@ -9,7 +9,7 @@ from score_sde.config import SCHEMA, Config, flatten, nearest, require_field, wr
 from score_sde.errors import require, require_increasing
 
 CHOICES = {
-    "sde.name": ("vp", "subvp", "ve"),
+    "sde.name": ("vp", "subvp", "ve", "edm"),
     "sde.schedule": ("linear", "cosine"),
     "network.name": ("ncsnpp", "ddpm", "ncsnv2_64", "ncsnv2_128", "ncsnv2_256", "ncsn"),
     "network.resblock_type": ("biggan", "ddpm"),
@@ -20,8 +20,8 @@ CHOICES = {
     "network.up_attention": ("level", "block"),
     "network.nonlinearity": ("swish", "relu", "elu", "lrelu"),
     "network.interpolation": ("bilinear", "nearest_neighbor"),
-    "parametrization.prediction": ("noise", "score", "denoiser", "velocity", "posterior_mean"),
-    "parametrization.label": ("time", "sigma", "level"),
+    "parametrization.prediction": ("noise", "score", "denoiser", "velocity", "posterior_mean", "edm"),
+    "parametrization.label": ("time", "sigma", "level", "log_sigma", "root_sigma"),
     "data.name": ("digits", "array", "cifar10", "celeba", "lsun", "ffhq", "celebahq"),
     "training.compute_dtype": ("float32", "bfloat16"),
     "training.objective": (
@@ -32,8 +32,8 @@ CHOICES = {
         "variational",
         "hybrid",
     ),
-    "training.weighting": ("simple", "likelihood"),
-    "training.times": ("uniform", "likelihood", "levels"),
+    "training.weighting": ("simple", "likelihood", "edm"),
+    "training.times": ("uniform", "likelihood", "log_normal", "levels"),
     "parallel.strategy": ("pmap",),
     "sampling.solver": ("euler_maruyama", "reverse_diffusion", "ancestral", "euler", "rk45", "none"),
     "sampling.corrector": ("none", "langevin", "annealed_langevin"),
@@ -50,7 +50,7 @@ AT_LEAST_ONE = (
 
 POSITIVE = (
     "optimizer.learning_rate", "optimizer.eps", "training.t_min", "sampling.t_min", "sampling.snr", "sampling.rtol",
-    "sampling.atol", "training.bound_weight",
+    "sampling.atol", "training.bound_weight", "parametrization.sigma_data", "training.p_std",
 )  # fmt: skip
 
 NOT_NEGATIVE = (
@@ -84,7 +84,8 @@ def validate(config: Config) -> None:
     require_increasing("sde.sigma_min", config.sde.sigma_min, "sde.sigma_max", config.sde.sigma_max)
     for section in ("training", "sampling"):
         t_min = config[section].t_min
-        require(t_min < 1, f"{section}.t_min={t_min} must be below the SDE's final time 1: try 1e-3")
+        final = config.sde.sigma_max if config.sde.name == "edm" else 1
+        require(t_min < final, f"{section}.t_min={t_min} must be below the SDE's final time {final}: try 1e-3")
     if config.data.name == "array":
         require(config.data.path, "data.path is empty: name an .npy or .npz file of uint8 images [N, H, W, C]")
     require(
@@ -96,6 +97,7 @@ def validate(config: Config) -> None:
     _check_objective(config)
     _check_reference(config)
     check_averages(config)
+    _check_augmentation(config)
     check_network(config)
 
 
@@ -154,13 +156,14 @@ def _check_levels(config: Config) -> None:
         )
         if value == choice
     ]
-    remedy = "which sde.name='subvp' has not: choose vp or ve" if c.name == "subvp" else "set sde.discrete=True"
+    has_none = c.name in ("subvp", "edm")
+    remedy = f"which sde.name={c.name!r} has not: choose vp or ve" if has_none else "set sde.discrete=True"
     require(c.discrete or not asking, f"{' and '.join(asking)} asks for discrete noise levels: {remedy}")
     if not c.discrete:
         return
     require(
-        c.name != "subvp",
-        "sde.discrete=True has no meaning for sde.name='subvp', which was never a discrete chain: choose vp or ve",
+        not has_none,
+        f"sde.discrete=True has no meaning for sde.name={c.name!r}, which was never a discrete chain: choose vp or ve",
     )
     require(
         label == "level" and config.training.times == "levels",
@@ -238,6 +241,7 @@ def _check_reference(config: Config) -> None:
     if not c.reference:
         return
     remedy = "set sampling.reference=False for it"
+    require(sde.name != "edm", f"the official code has no sde.name='edm', which came after it: {remedy}")
     require(
         c.solver in ("euler_maruyama", "reverse_diffusion", "ancestral", "rk45", "none"),
         f"sampling.solver={c.solver!r} is not among the official code's: {remedy}",
@@ -283,4 +287,27 @@ def _check_reference(config: Config) -> None:
         c.solver == "rk45" or not sde.discrete or c.num_steps == sde.num_scales,
         f"sampling.num_steps={c.num_steps} is not sde.num_scales={sde.num_scales}, and the official sampler steps"
         " through all levels: give them one value",
+    )
+
+
+def _check_augmentation(config: Config) -> None:
+    """That the augmentation has its labels read, and does not flip what is flipped already."""
+    p, network = config.data.augmentation, config.network
+    require(0 <= p <= 1, f"data.augmentation={p} is not a probability: give it a number in [0, 1], 0 for none")
+    if not p:
+        return
+    require(
+        not config.data.random_flip,
+        f"data.random_flip=True would flip again what data.augmentation={p} flips: set random_flip=False",
+    )
+    require(
+        network.name == "ncsnpp" and network.conditional,
+        f"data.augmentation={p} leaks into the samples unless the network is told of it: set network.name='ncsnpp' and"
+        " network.conditional=True",
+    )
+    objective = config.training.objective
+    require(
+        objective not in ("variational", "hybrid"),
+        f"data.augmentation={p} does not go with training.objective={objective!r}, whose bound is on the probability of"
+        " the bytes themselves: set it to 0.0",
     )

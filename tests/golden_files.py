@@ -59,9 +59,10 @@ TOLERANCES = {
     "networks": 5 * 1.5e-6,
     "optimizer": 1e-6,
     "checkpoints": 1e-5,
+    "EDM": 1e-11,
 }
 """Five times by which the official JAX and PyTorch codes differ from one another (golden/README.md); for the optimizer
-and the checkpoints, of which it states nothing, what float32 allows."""
+and the checkpoints, of which it states nothing, what float32 allows; for EDM, recorded in float64, what that allows."""
 
 
 class Comparison(NamedTuple):
@@ -78,9 +79,11 @@ COMPARISONS: list[Comparison] = []
 """What `agree` has been asked in this process; tests/parity.py makes docs/parity.md of it."""
 
 
-def agree(ours: Any, file: str, key: str, kind: str, rows: Any = ..., which: str = "") -> None:
+def agree(
+    ours: Any, file: str, key: str, kind: str, rows: Any = ..., which: str = "", folder: str = "song2021"
+) -> None:
     """Assert that an array is the recorded one within the tolerance of its kind; `which` names the rows compared."""
-    ours, expected = np.asarray(ours)[rows], load(file)[key][rows]
+    ours, expected = np.asarray(ours)[rows], load(file, folder)[key][rows]
     zero = not np.abs(expected).any()
     error = float(np.abs(ours).max()) if zero else relative_error(ours, expected)
     COMPARISONS.append(Comparison(file, key, kind, error, which))

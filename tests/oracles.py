@@ -8,16 +8,21 @@ import numpy as np
 from score_sde.analytic import Gaussian, Mixture, gaussian, mixture
 from score_sde.chain import cosine_betas, linear_betas, vp_chain
 from score_sde.parametrization import Noise, Parametrization, Score, sigma_label, time_label
-from score_sde.sde import SDE, VE, VP, SubVP, subvp, ve, vp
+from score_sde.sde import SDE, VE, VP, SubVP, karras, subvp, ve, vp
 from score_sde.solvers import reference
 from score_sde.typing import expand
+from tests.golden_files import load
 
 SDES: dict[str, SDE] = {"vp": vp(), "subvp": subvp(), "ve": ve()}
-"""With the goldens' constants."""
+"""Song et al.'s, with the goldens' constants."""
 
-EVERY_SDE: dict[str, SDE] = {**SDES, "chain": vp_chain(linear_betas(1000)), "cosine chain": vp_chain(cosine_betas(40))}
+CONTINUOUS: dict[str, SDE] = {**SDES, "edm": karras()}
 
-T_MIN = {"vp": 1e-3, "subvp": 1e-3, "ve": 1e-5}
+EVERY_SDE: dict[str, SDE] = {
+    **CONTINUOUS, "chain": vp_chain(linear_betas(1000)), "cosine chain": vp_chain(cosine_betas(40)),
+}  # fmt: skip
+
+T_MIN = {"vp": 1e-3, "subvp": 1e-3, "ve": 1e-5, "edm": 0.002}
 """Of sampling."""
 
 
@@ -28,6 +33,14 @@ def correlated() -> Gaussian:
 
 def bimodal() -> Mixture:
     return mixture(jnp.array([1.0, 3.0]), jnp.stack([jnp.ones((2, 2, 1)), -jnp.ones((2, 2, 1))]), jnp.array([0.3, 0.5]))
+
+
+def recorded_law(name: str) -> Gaussian | Mixture:
+    """The data of golden/solvers: "gauss" or "mix"."""
+    g = load("closed_form", "solvers")
+    if name == "gauss":
+        return gaussian(jnp.asarray(g["gauss__mu"][0]), jnp.eye(6) * g["gauss__s"][0] ** 2)
+    return mixture(*(jnp.asarray(g[f"mix__{k}"]) for k in ("w", "mu", "s")))
 
 
 FAKE = {  # the README of the goldens calls them A and B

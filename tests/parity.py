@@ -1,6 +1,7 @@
 """Run every comparison with the recorded official outputs and write docs/parity.md: python -m tests.parity
 
-Also checks that nothing recorded was forgotten: every array of tests/golden/song2021 that is an output is compared.
+Also checks that nothing recorded was forgotten: every array of tests/golden/song2021, and of EDM's files in
+tests/golden/solvers, that is an output is compared.
 """
 
 import pathlib
@@ -34,16 +35,18 @@ INPUTS = {
     "layers": r"x|temb|w_hwio|upfirdn_kernel|gfp_in|temb_in|.*params_(index|flat)",
     "net": r"x|time_cond|params_(index|flat)|config_json",
     "ckpt": r"x|time_cond|config_json|step|ema_num_updates|ema_state_dict_.*",
+    "edm": r"meta_json|sigma|.*__(y|rnd|noise|round_sigma|sigma_min_max)",
+    "edm2": r"meta_json|loss__(y|rnd|noise|logvar)|(?!loss__).*",
 }
 """What the files hold beside outputs compared here. Recorded numbers of evaluations count some that never happened;
 likelihoods wait for the module that computes them; the PyTorch checkpoint's numbers and averaged parameters are equal
-to the last bit (tests/adapters/test_score_sde_torch.py)."""
+to the last bit (tests/adapters/test_score_sde_torch.py); of EDM2 the loss alone is compared."""
 
 HEADER = """\
 # How near the official code's numbers we come
 
 Written by `python -m tests.parity` ({versions};
-{machine}; discretisations and SMLD's losses computed in float64). The error is
+{machine}; discretisations, SMLD's and EDM's losses computed in float64). The error is
 max|ours - theirs| / max|theirs|, the largest over the arrays of a line; the tolerance, which the tests assert, is five
 times by which the official JAX and PyTorch codes differ from one another, where that is known
 ([tests/golden](../tests/golden/README.md)).
@@ -67,8 +70,10 @@ def main() -> int:
 def missing() -> list[str]:
     """The recorded outputs that no test has compared."""
     compared = {(c.file, c.key) for c in COMPARISONS}
-    files = sorted(path.stem for path in (GOLDEN / "song2021").glob("*.npz"))
-    outputs = [(file, key) for file in files for key in load(file) if not re.fullmatch(INPUTS[kind(file)], key)]
+    files = [(path.stem, path.parent.name) for path in sorted(GOLDEN.glob("song2021/*.npz"))]
+    files += [("edm_precond_loss", "solvers"), ("edm2_ema_loss", "solvers")]
+    arrays = [(file, key) for file, folder in files for key in load(file, folder)]
+    outputs = [(file, key) for file, key in arrays if not re.fullmatch(INPUTS[kind(file)], key)]
     return [f"{file}.npz {key}" for file, key in outputs if (file, key) not in compared]
 
 

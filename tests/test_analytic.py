@@ -5,25 +5,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from score_sde.analytic import Gaussian, Mixture, gaussian, mixture
+from score_sde.analytic import Gaussian, gaussian, mixture
 from score_sde.errors import UsageError
 from score_sde.rng import example_keys, positions, root_key
 from score_sde.sde import reverse
 from tests.golden_files import load, relative_error
-from tests.oracles import SDES, T_MIN, bimodal, correlated
+from tests.oracles import CONTINUOUS, T_MIN, bimodal, correlated, recorded_law
 
 
-def law(name: str, g) -> Gaussian | Mixture:
-    if name == "gauss":
-        return gaussian(jnp.asarray(g["gauss__mu"][0]), jnp.eye(6) * g["gauss__s"][0] ** 2)
-    return mixture(*(jnp.asarray(g[f"mix__{k}"]) for k in ("w", "mu", "s")))
-
-
-@pytest.mark.parametrize("sde_name", SDES)
+@pytest.mark.parametrize("sde_name", CONTINUOUS)
 @pytest.mark.parametrize("name", ["gauss", "mix"])
 def test_golden(float64, name, sde_name):
     g = load("closed_form", "solvers")
-    data, sde = law(name, g), SDES[sde_name]
+    data, sde = recorded_law(name), CONTINUOUS[sde_name]
     at = lambda key: g[f"{name}__{sde_name}__{key}"]
     t, x = at("t"), jnp.asarray(at("xt"))
     score = data.score(sde)
@@ -44,10 +38,10 @@ def test_golden(float64, name, sde_name):
     assert relative_error(divergence, at("pf_div")) < 1e-8
 
 
-@pytest.mark.parametrize("sde_name", SDES)
+@pytest.mark.parametrize("sde_name", CONTINUOUS)
 @pytest.mark.parametrize("make", [correlated, bimodal])
 def test_score_is_the_gradient_of_log_prob(float64, make, sde_name):
-    data, sde = make(), SDES[sde_name]
+    data, sde = make(), CONTINUOUS[sde_name]
     x = data.sample(example_keys(root_key(0), positions(0, 3)))
     t = jnp.array([0.01, 0.3, 0.9])
     gradient = jax.grad(lambda x: data.log_prob(sde)(x, t).sum())(x)
@@ -55,10 +49,10 @@ def test_score_is_the_gradient_of_log_prob(float64, make, sde_name):
     assert relative_error(data.score(sde)(x, 0.3), jax.grad(lambda x: data.log_prob(sde)(x, 0.3).sum())(x)) < 1e-10
 
 
-@pytest.mark.parametrize("sde_name", SDES)
+@pytest.mark.parametrize("sde_name", CONTINUOUS)
 def test_flow_solves_the_probability_flow_ode(float64, sde_name):
     """d/ds flow(x_t, t, s) is the drift at (x_s, s), the map is the identity at s = t, and it composes."""
-    data, sde = correlated(), SDES[sde_name]
+    data, sde = correlated(), CONTINUOUS[sde_name]
     x = data.sample(example_keys(root_key(0), positions(0, 2)))
     flow, drift = data.flow(sde), reverse(sde, data.score(sde), churn=0.0).drift
     value, slope = jax.jvp(lambda s: flow(x, 0.8, s), (0.3,), (1.0,))

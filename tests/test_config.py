@@ -209,6 +209,7 @@ HYBRID = {**DISCRETE, "training.objective": "hybrid"}
 LEARNED = {**HYBRID, "parametrization.learned_variance": True}
 VE = {"sde.name": "ve", "parametrization.prediction": "score"}
 OFFICIAL = {"sampling.reference": True}
+EDM = {"sde.name": "edm", "parametrization.prediction": "edm", "parametrization.label": "log_sigma"}
 NCSN = {**DISCRETE, **VE, "network.name": "ncsn"}
 REFUSED = [  # changes, what the sentence must hold: the offending value and the remedy
     ({"parametrization.label": "level"}, ["parametrization.label='level'", "set sde.discrete=True"]),
@@ -282,6 +283,22 @@ REFUSED = [  # changes, what the sentence must hold: the offending value and the
     ),
     ({"sampling.average": "power_0.07"}, ["'power_0.07'", "train with it, or choose from constant, raw"]),
     ({"sampling.average": "power_0.4", "ema.averages": ("power",)}, ["average is 0.4", "in (0, 0.289)"]),
+    ({**EDM, "sampling.reference": True}, ["sde.name='edm'", "reference=False"]),
+    ({**EDM, "sde.discrete": True}, ["sde.name='edm'", "choose vp or ve"]),
+    ({**EDM, "parametrization.label": "level"}, ["label='level'", "'edm'", "choose vp or ve"]),
+    ({**EDM, "sampling.t_min": 60.0}, ["t_min=60.0", "final time 50.0"]),
+    ({"sampling.t_min": 1.5}, ["t_min=1.5", "final time 1"]),
+    ({**EDM, "network.embedding_type": "fourier"}, ["label='log_sigma'", "parametrization.label='root_sigma'"]),
+    ({**EDM, "parametrization.label": "root_sigma"}, ["label='root_sigma'", "parametrization.label='log_sigma'"]),
+    ({**EDM, "network.scale_by_sigma": True}, ["prediction='edm'", "scale_by_sigma=False"]),
+    ({**EDM, "data.centered": False}, ["prediction='edm'", "centered=True"]),
+    ({"parametrization.sigma_data": 0.0}, ["sigma_data=0.0", "positive"]),
+    ({"training.p_std": -1.0}, ["p_std=-1.0", "positive"]),
+    ({"data.augmentation": 1.2}, ["augmentation=1.2", "[0, 1]"]),
+    ({"data.augmentation": 0.12, "data.random_flip": True}, ["augmentation=0.12", "random_flip=False"]),
+    ({"data.augmentation": 0.12, "network.name": "ddpm"}, ["augmentation=0.12", "network.name='ncsnpp'"]),
+    ({"data.augmentation": 0.12, "network.conditional": False}, ["augmentation=0.12", "conditional=True"]),
+    ({**HYBRID, "data.augmentation": 0.12}, ["objective='hybrid'", "augmentation=0.12"]),
     ({"network.name": "ddpm", "network.nf": 16}, ["network.nf=16", "a multiple of 32"]),
 ]
 

@@ -6,11 +6,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.scipy.special import ndtr
 
 from score_sde import losses
 from score_sde.chain import linear_betas, vp_chain
 from score_sde.losses import (
+    EDM,
     LikelihoodTimes,
+    LogNormalTimes,
     UniformTimes,
     denoising_loss,
     denoising_loss_at,
@@ -19,10 +22,21 @@ from score_sde.losses import (
     mean,
 )
 from score_sde.losses import simple as simple_weighting
-from score_sde.parametrization import Noise, Parametrization, Score, ve_levels, vp_levels
+from score_sde.parametrization import Noise, Parametrization, Preconditioned, Score, ve_levels, vp_levels
 from score_sde.rng import example_keys, low_discrepancy, positions, root_key
+from score_sde.sde import VE, karras
+from score_sde.typing import expand
 from tests.golden_files import agree, load, relative_error
-from tests.oracles import CHAINS, FAKE, FAKE_LEVELS, SDES, correlated, official_numerics
+from tests.oracles import (
+    CHAINS,
+    CONTINUOUS,
+    FAKE,
+    FAKE_LEVELS,
+    SDES,
+    correlated,
+    official_numerics,
+    recorded_law,
+)
 
 WEIGHTINGS = {0: simple_weighting, 1: likelihood}
 REDUCTIONS = {0: half_sum, 1: mean}
@@ -88,10 +102,10 @@ def keys_and_u(n: int, seed: int = 0, stratified: bool = False):
     return example_keys(key, position), low_discrepancy(key, jnp.asarray(position)) if stratified else None
 
 
-@pytest.mark.parametrize("name", SDES)
+@pytest.mark.parametrize("name", CONTINUOUS)
 def test_the_exact_score_minimises_the_loss(float64, name):
     """Scaling and shifting the exact score of Gaussian data: the gradient of the mean loss vanishes at the truth."""
-    data, sde, n = correlated(), SDES[name], 4096
+    data, sde, n = correlated(), CONTINUOUS[name], 4096
     keys, u = keys_and_u(n, stratified=True)
     x0 = data.sample(example_keys(root_key(9), positions(0, n)))
 
@@ -106,10 +120,10 @@ def test_the_exact_score_minimises_the_loss(float64, name):
     assert (np.linalg.eigvalsh(curvature) > 20 * standard_error.max()).all()
 
 
-@pytest.mark.parametrize("name", SDES)
+@pytest.mark.parametrize("name", CONTINUOUS)
 def test_importance_sampling_has_the_same_mean_and_less_variance(name):
     """E loss is the same under both laws of t; its variance falls at least 10-fold (VE: the laws coincide)."""
-    data, sde, n = correlated(), SDES[name], 20_000
+    data, sde, n = correlated(), CONTINUOUS[name], 20_000
     keys, _ = keys_and_u(n)
     x0 = data.sample(example_keys(root_key(9), positions(0, n)))
     score = lambda x, t: 0.5 * data.score(sde)(x, t)
@@ -126,10 +140,10 @@ def test_importance_sampling_has_the_same_mean_and_less_variance(name):
     assert ratio > (0.99 if name == "ve" else 10), ratio
 
 
-@pytest.mark.parametrize("name", SDES)
+@pytest.mark.parametrize("name", CONTINUOUS)
 def test_importance_density_is_normalised_and_in_range(name):
     """1 / ratio is the density over the uniform one, so E ratio = 1 and, weighted, every factor is equal."""
-    sde, law = SDES[name], LikelihoodTimes(1e-5)
+    sde, law = CONTINUOUS[name], LikelihoodTimes(1e-5)
     t, ratio = law(sde, (jnp.arange(4096) + 0.5) / 4096)
     assert t.min() >= 1e-5
     assert t.max() <= sde.T
@@ -174,3 +188,71 @@ def test_an_examples_loss_does_not_know_its_batch():
         lambda k, x: denoising_loss(k, data.score(sde), sde, x, weighting=likelihood, times=LikelihoodTimes())
     )
     np.testing.assert_allclose(loss(keys, x0)[3:5], loss(keys[3:5], x0[3:5]), rtol=1e-5)
+
+
+EDM_LOSSES = {  # name -> SDE, its law, which quantile of it a recorded random number stands for, weighting
+    "vpLoss": (SDES["vp"], UniformTimes(1e-5), lambda rnd: 1 - rnd, simple_weighting),
+    "veLoss": (VE(0.02, 100.0), UniformTimes(0.0), lambda rnd: rnd, simple_weighting),
+    **{name: (sde, LogNormalTimes(), ndtr, EDM(0.5)) for name, sde in CONTINUOUS.items()},
+}
+
+
+@pytest.mark.parametrize("law", ["gauss", "mix"])
+@pytest.mark.parametrize("name", EDM_LOSSES)
+def test_golden_of_edms_losses(float64, name, law):
+    """Elementwise, for the exact denoiser; EDM's own loss under every SDE, as sigma / alpha is all that it sees."""
+    sde, times, quantile, weighting = EDM_LOSSES[name]
+    file = f"{name if name.endswith('Loss') else 'edmLoss'}__{law}__"
+    rnd, y, z = (jnp.asarray(load("edm_precond_loss", "solvers")[file + key]) for key in ("rnd", "y", "noise"))
+    t, ratio = times(sde, quantile(rnd))
+    x, sigma = losses.perturb(sde, y, t, z)
+    loss = expand(ratio * weighting(sde, t), y) * losses.denoising(None, recorded_law(law).score(sde), x, t, sigma, z)
+    agree(sde.sigma(t) / sde.alpha(t), "edm_precond_loss", file + "sigma", "EDM", folder="solvers")
+    agree(loss, "edm_precond_loss", file + "loss", "EDM", folder="solvers")
+
+
+def test_golden_weight_of_edm(float64):
+    """Karras et al. weight the squared error of x_0, which is r^2 times our squared residual."""
+    r = jnp.asarray(load("edm_precond_loss", "solvers")["sigma"])
+    agree(EDM(0.5)(karras(), r) / r**2, "edm_precond_loss", "edm_weight", "EDM", folder="solvers")
+
+
+def test_golden_of_edm2s_loss_without_its_uncertainty(float64):
+    """With u = 0: loss -> (loss - u) e^u."""
+    recorded = load("edm2_ema_loss", "solvers")
+    rnd, y, z, u = (jnp.asarray(recorded[f"loss__{key}"]) for key in ("rnd", "y", "noise", "logvar"))
+    sde = karras()
+    t, _ = LogNormalTimes(-0.4, 1.0)(sde, ndtr(rnd))
+    x, sigma = losses.perturb(sde, y, t, z)
+    squares = losses.denoising(None, recorded_law("mix").score(sde), x, t, sigma, z)
+    loss = expand(EDM(0.5)(sde, t) * jnp.exp(-u), y) * squares + expand(u, y)
+    agree(t, "edm2_ema_loss", "loss__sigma", "EDM", folder="solvers")
+    agree(loss, "edm2_ema_loss", "loss__loss", "EDM", folder="solvers")
+
+
+@pytest.mark.parametrize("name", CONTINUOUS)
+def test_edms_loss_of_a_network_that_returns_zero_is_one_at_every_level(float64, name):
+    """What its weighting is for: for data of standard deviation sigma_data, exact as r is linear in x_0 and z."""
+    sde, s = CONTINUOUS[name], 0.5
+    t = jnp.array([0.01, 0.1, 0.5, 1.0]) * sde.T
+    score = lambda x, t: Preconditioned(s).score(jnp.zeros_like(x), x, sde, t)
+
+    def loss(x0: float, z: float):
+        x, sigma = losses.perturb(sde, x0 * jnp.ones_like(t), t, z * jnp.ones_like(t))
+        return EDM(s)(sde, t) * losses.denoising(None, score, x, t, sigma, z * jnp.ones_like(t))
+
+    np.testing.assert_allclose(loss(s, 0.0) + loss(0.0, 1.0), 1, rtol=1e-9)
+
+
+@pytest.mark.parametrize("name", CONTINUOUS)
+def test_noise_levels_of_edm_are_log_normal(name):
+    """On a fine grid of quantiles; the smallest and largest u there are give finite times in [0, T]."""
+    sde, law = CONTINUOUS[name], LogNormalTimes(-0.4, 0.8)
+    t, ratio = law(sde, (jnp.arange(4096) + 0.5) / 4096)
+    level = -0.5 * np.asarray(sde.log_snr(t))
+    np.testing.assert_allclose(level.mean(), -0.4, atol=2e-3)
+    np.testing.assert_allclose(level.std(), 0.8, rtol=2e-3)
+    np.testing.assert_array_equal(ratio, 1)
+    ends, _ = LogNormalTimes()(sde, jnp.array([0.0, 2.0**-24, 1 - 2.0**-24], jnp.float32))
+    assert np.isfinite(ends).all()
+    assert 0 <= ends[0] <= ends[1] < ends[2] <= sde.T

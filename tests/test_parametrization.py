@@ -7,31 +7,37 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from score_sde.chain import cosine_betas, vp_chain
 from score_sde.parametrization import (
     Denoiser,
     Noise,
     Parametrization,
     PosteriorMean,
+    Preconditioned,
     Score,
     Velocity,
+    log_sigma_label,
+    root_sigma_label,
     sigma_label,
     time_label,
     ve_levels,
     vp_levels,
 )
 from score_sde.posterior import posterior_mean
+from score_sde.sde import SDE, VE, denoiser, karras
 from score_sde.typing import expand
 from tests.golden_files import agree, load, relative_error
-from tests.oracles import EVERY_SDE, FAKE, SDES, official_numerics
+from tests.oracles import CONTINUOUS, EVERY_SDE, FAKE, SDES, official_numerics
 
-PREDICTIONS = [Noise(), Score(), Denoiser(), Velocity(), PosteriorMean(1000)]
+PREDICTIONS = [Noise(), Score(), Denoiser(), Velocity(), PosteriorMean(1000), Preconditioned(0.7)]
 
 
 @pytest.mark.parametrize("sde_name", EVERY_SDE)
 @pytest.mark.parametrize(("a", "b"), list(itertools.product(PREDICTIONS, PREDICTIONS)), ids=lambda p: type(p).__name__)
 def test_cycle(float64, sde_name, a, b):
     """score -> a -> score -> b -> score."""
-    sde, t = EVERY_SDE[sde_name], jnp.array([1e-2, 0.3, 1.0])
+    sde = EVERY_SDE[sde_name]
+    t = jnp.array([1e-2, 0.3, 1.0]) * sde.T
     x, score = jax.random.normal(jax.random.key(0), (2, 3, 4))
     there = a.score(a.output(score, x, sde, t), x, sde, t)
     back = b.score(b.output(there, x, sde, t), x, sde, t)
@@ -42,13 +48,16 @@ def test_cycle(float64, sde_name, a, b):
 @pytest.mark.parametrize("sde_name", EVERY_SDE)
 def test_definitions_for_known_data_and_noise(float64, sde_name):
     """With x_0 and eps known, the score of N(alpha x_0, sigma^2) makes each output what its name says."""
-    sde, t = EVERY_SDE[sde_name], jnp.array([0.01, 0.5, 0.9])
+    sde = EVERY_SDE[sde_name]
+    t = jnp.array([0.01, 0.5, 0.9]) * sde.T
     x0, eps = jax.random.normal(jax.random.key(1), (2, 3, 4))
     alpha, sigma = expand(sde.alpha(t), x0), expand(sde.sigma(t), x0)
     x, score = alpha * x0 + sigma * eps, -eps / sigma
     velocity = (alpha * eps - sigma * x0) / jnp.sqrt(alpha**2 + sigma**2)
-    before = posterior_mean(sde, x, x0, t - 1e-3, t)
-    for prediction, meaning in zip(PREDICTIONS, (eps, score, x0, velocity, before)):
+    before = posterior_mean(sde, x, x0, t - 1e-3 * sde.T, t)
+    r, norm = sigma / alpha, jnp.sqrt((sigma / alpha) ** 2 + 0.7**2)
+    target = (x0 - 0.7**2 / norm**2 * x / alpha) / (0.7 * r / norm)
+    for prediction, meaning in zip(PREDICTIONS, (eps, score, x0, velocity, before, target)):
         assert relative_error(prediction.output(score, x, sde, t), meaning) < 1e-9
 
 
@@ -104,3 +113,75 @@ def test_a_learned_variance_is_the_second_half_of_the_channels():
     score, fraction = Parametrization(Noise(), time_label).with_variance(network, sde)(x, jnp.float32(0.5))
     np.testing.assert_allclose(score, -2 * x / sde.sigma(0.5), rtol=1e-6)
     np.testing.assert_allclose(fraction, (x + 1) / 2, rtol=1e-6)
+
+
+def coefficients(parametrization: Parametrization, sde: SDE, r, scale_by_sigma: bool = False) -> dict:
+    """c_skip, c_out, c_in and label of D(y; r) = c_skip y + c_out F(c_in y), by asking for D with F held at 0 and 1."""
+    t, seen = sde.time(-2 * jnp.log(r)), {}
+
+    def d(y: float, f: float):
+        def network(x, label, sigma):
+            seen.update({"in": x[:, 0], "noise": label})
+            return f * jnp.ones_like(x) / (expand(sigma, x) if scale_by_sigma else 1)
+
+        return denoiser(sde, parametrization(network, sde))(expand(sde.alpha(t), r[:, None]) * y, t)[:, 0]
+
+    return {"out": d(0.0, 1.0), "skip": d(1.0, 0.0), **seen}
+
+
+CHAIN = vp_chain(cosine_betas(1000))
+PUBLISHED = {  # EDM's names of Song et al.'s and of Nichol & Dhariwal's networks
+    "vp": (Parametrization(Noise(), time_label), SDES["vp"], False),
+    "ve": (Parametrization(Score(), sigma_label), VE(0.02, 100.0), True),
+    "iddpm": (Parametrization(Noise(), vp_levels(1000)), CHAIN, False),
+    "edm": (Parametrization(Preconditioned(0.5), log_sigma_label), karras(), False),
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_golden_preconditioning(float64, name):
+    """Song et al.'s networks are preconditioned as EDM says, without being told.
+
+    VE: EDM's noise levels are those of images in [-1, 1], twice Song et al.'s, and its label is their logarithm.
+    """
+    recorded = lambda key, ours, *rows: agree(
+        ours, "edm_precond_loss", f"{name}__{key}", "EDM", *rows, folder="solvers"
+    )
+    r = jnp.asarray(load("edm_precond_loss", "solvers")["sigma"])
+    ours = coefficients(*PUBLISHED[name][:2], r, PUBLISHED[name][2])
+    for key in ("skip", "out", "in"):
+        recorded(f"c_{key}", ours[key])
+    if name == "iddpm":  # its label is the nearest level's; below the least of them, none
+        rounded = jnp.asarray(load("edm_precond_loss", "solvers")["iddpm__round_sigma"][1:])
+        label = coefficients(*PUBLISHED[name][:2], rounded)["noise"]
+        recorded("c_noise", jnp.concatenate([-jnp.ones(1), label]), np.s_[1:], "levels")
+    else:
+        recorded("c_noise", jnp.log(ours["noise"] / 2) if name == "ve" else ours["noise"])
+
+
+def test_golden_tables_of_iddpm(float64):
+    """u_j is sigma / alpha of the cosine chain's level 999 - j."""
+    levels = 999 - jnp.arange(0, 1000, 20)
+    r = jnp.exp(-0.5 * CHAIN.log_snr(vp_levels(1000).time(CHAIN, levels.astype(float))))
+    ours = jnp.concatenate([r, jnp.zeros(1)])
+    agree(ours, "edm_precond_loss", "iddpm__u_every_20", "EDM", folder="solvers")
+
+
+@pytest.mark.parametrize("sde_name", CONTINUOUS)
+def test_preconditioning_gives_input_and_target_unit_variance(float64, sde_name):
+    """For data of standard deviation sigma_data: all is linear in x_0 and eps, whose variances add up."""
+    sde, s = CONTINUOUS[sde_name], 0.7
+    t = jnp.array([0.01, 0.5, 1.0]) * sde.T
+    alpha, sigma = sde.alpha(t), sde.sigma(t)
+    shown = lambda x0, eps: Preconditioned(s).shown(alpha * x0 + sigma * eps, sde, t)
+    target = lambda x0, eps: Preconditioned(s).output(-eps / sigma, alpha * x0 + sigma * eps, sde, t)
+    for f in (shown, target):
+        np.testing.assert_allclose(f(s, 0.0) ** 2 + f(0.0, 1.0) ** 2, 1, rtol=1e-9)
+
+
+def test_edms_labels_are_one_behind_a_fourier_embedding(float64):
+    """Both say ln(sigma / alpha) / 4, one of them by its exponential."""
+    for sde in CONTINUOUS.values():
+        t = jnp.array([0.01, 0.5, 1.0]) * sde.T
+        np.testing.assert_allclose(log_sigma_label(sde, t), jnp.log(sde.sigma(t) / sde.alpha(t)) / 4, rtol=1e-9)
+        np.testing.assert_allclose(root_sigma_label(sde, t), (sde.sigma(t) / sde.alpha(t)) ** 0.25, rtol=1e-9)

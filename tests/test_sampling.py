@@ -11,7 +11,7 @@ from score_sde.rng import example_keys, positions, root_key
 from score_sde.sampling import Samples, sample
 from score_sde.sde import SDE, VP
 from score_sde.solvers import RK45, AnnealedLangevin, EulerMaruyama, Langevin, PredictorCorrector, ReverseDiffusion
-from tests.oracles import SDES, T_MIN, bimodal
+from tests.oracles import CONTINUOUS, SDES, T_MIN, bimodal
 
 SHAPE = (2, 2, 1)
 DATA = bimodal()
@@ -91,10 +91,10 @@ def test_the_constraint_is_applied_after_every_step_and_refused_by_adaptive_solv
         draw(RK45(), keys(0, 2), constrain=pin)
 
 
-@pytest.mark.parametrize("name", SDES)
+@pytest.mark.parametrize("name", CONTINUOUS)
 @pytest.mark.parametrize("grid", [times.uniform, times.quadratic, times.log_snr])
 def test_grids_run_from_T_to_t_min(name, grid):
-    sde, t_min = SDES[name], T_MIN[name]
+    sde, t_min = CONTINUOUS[name], T_MIN[name]
     nodes = np.asarray(grid(sde, t_min, 50))
     assert len(nodes) == 51
     np.testing.assert_allclose(nodes[[0, -1]], [sde.T, t_min], rtol=1e-6)

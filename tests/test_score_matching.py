@@ -8,7 +8,7 @@ import pytest
 from score_sde.losses import UniformTimes, denoising, denoising_loss, half_sum, mean, simple
 from score_sde.rng import example_keys, positions, root_key
 from score_sde.score_matching import Sliced, implicit
-from tests.oracles import SDES, correlated
+from tests.oracles import CONTINUOUS, SDES, correlated
 
 OBJECTIVES = {
     "implicit": implicit,
@@ -31,10 +31,10 @@ def per_example(objective, sde, change, reduction=mean):
 
 @pytest.mark.parametrize(
     ("name", "sde_name"),
-    [("implicit", name) for name in SDES] + [(name, "vp") for name in OBJECTIVES if name != "implicit"],
+    [("implicit", name) for name in CONTINUOUS] + [(name, "vp") for name in OBJECTIVES if name != "implicit"],
 )
 def test_the_exact_score_is_the_minimiser(float64, name, sde_name):
-    losses = lambda change: per_example(OBJECTIVES[name], SDES[sde_name], change)
+    losses = lambda change: per_example(OBJECTIVES[name], CONTINUOUS[sde_name], change)
     slopes = jax.jacfwd(losses)(jnp.zeros(2))
     curvature = jax.hessian(lambda c: losses(c).mean())(jnp.zeros(2))
     standard_error = slopes.std(0) / np.sqrt(N)

@@ -7,9 +7,9 @@ import pytest
 
 from score_sde.errors import UsageError
 from score_sde.rng import example_keys, normal, positions, root_key
-from score_sde.sde import SDE, VE, VP, SubVP, reverse, subvp, transition, ve, vp
+from score_sde.sde import SDE, VE, VP, SubVP, karras, reverse, subvp, transition, ve, vp
 from tests.golden_files import agree, load
-from tests.oracles import EVERY_SDE, SDES
+from tests.oracles import CONTINUOUS, EVERY_SDE, SDES
 
 every_sde = pytest.mark.parametrize("name", EVERY_SDE)
 published_sde = pytest.mark.parametrize("name", SDES)
@@ -20,21 +20,23 @@ TIMES = np.array([1e-4, 1e-2, 0.1, 0.5, 0.9, 1.0])
 def test_drift_and_diffusion_are_the_marginals_derivatives(float64, name):
     """d alpha/dt = f alpha and d sigma^2/dt = 2 f sigma^2 + g^2, f the drift at x = 1."""
     sde = EVERY_SDE[name]
-    f = jax.vmap(lambda t: sde.drift(jnp.ones((1, 1)), t)[0, 0])(TIMES)
-    d_alpha = jax.vmap(jax.grad(sde.alpha))(TIMES)
-    d_variance = jax.vmap(jax.grad(lambda t: sde.sigma(t) ** 2))(TIMES)
-    np.testing.assert_allclose(d_alpha, f * sde.alpha(TIMES), rtol=1e-12, atol=1e-15)
-    np.testing.assert_allclose(d_variance, 2 * f * sde.sigma(TIMES) ** 2 + sde.diffusion(TIMES) ** 2, rtol=1e-9)
+    times = TIMES * sde.T
+    f = jax.vmap(lambda t: sde.drift(jnp.ones((1, 1)), t)[0, 0])(times)
+    d_alpha = jax.vmap(jax.grad(sde.alpha))(times)
+    d_variance = jax.vmap(jax.grad(lambda t: sde.sigma(t) ** 2))(times)
+    np.testing.assert_allclose(d_alpha, f * sde.alpha(times), rtol=1e-12, atol=1e-15)
+    np.testing.assert_allclose(d_variance, 2 * f * sde.sigma(times) ** 2 + sde.diffusion(times) ** 2, rtol=1e-9)
 
 
 @every_sde
 def test_log_snr_slope_and_inverse(float64, name):
     sde = EVERY_SDE[name]
-    snr = 2 * jnp.log(sde.alpha(TIMES) / sde.sigma(TIMES))
-    np.testing.assert_allclose(sde.log_snr(TIMES), snr, rtol=1e-10, atol=1e-10)
-    np.testing.assert_allclose(sde.time(sde.log_snr(TIMES)), TIMES, rtol=1e-9)
-    slope = jax.vmap(jax.grad(sde.log_snr))(TIMES)
-    np.testing.assert_allclose(slope, -((sde.diffusion(TIMES) / sde.sigma(TIMES)) ** 2), rtol=1e-9)
+    times = TIMES * sde.T
+    snr = 2 * jnp.log(sde.alpha(times) / sde.sigma(times))
+    np.testing.assert_allclose(sde.log_snr(times), snr, rtol=1e-10, atol=1e-10)
+    np.testing.assert_allclose(sde.time(sde.log_snr(times)), times, rtol=1e-9)
+    slope = jax.vmap(jax.grad(sde.log_snr))(times)
+    np.testing.assert_allclose(slope, -((sde.diffusion(times) / sde.sigma(times)) ** 2), rtol=1e-9)
 
 
 @every_sde
@@ -111,7 +113,7 @@ def test_float32_agrees_with_float64_near_zero(name):
 
 
 def test_prior_is_the_marginals_limit():
-    for sde in SDES.values():
+    for sde in CONTINUOUS.values():
         np.testing.assert_allclose(sde.sigma(sde.T), sde.prior_std, rtol=1e-4)
     draws = SDES["ve"].prior_sample(example_keys(root_key(0), positions(0, 2000)), (8,))
     np.testing.assert_allclose(np.std(draws) / 50, 1, atol=4 / np.sqrt(2 * draws.size))
@@ -136,6 +138,12 @@ def test_fields_are_leaves_so_that_new_numbers_do_not_retrace():
 def test_constructors_refuse_bad_bounds(make, bounds):
     with pytest.raises(UsageError, match=str(bounds[0])):
         make(*bounds)
+
+
+@pytest.mark.parametrize("sigma_max", [0.0, -1.0])
+def test_karras_refuses_a_sigma_max_that_is_not_positive(sigma_max):
+    with pytest.raises(UsageError, match=f"sigma_max={sigma_max}"):
+        karras(sigma_max)
 
 
 def test_normals_depend_on_the_own_key_alone():

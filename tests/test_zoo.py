@@ -67,7 +67,7 @@ def gflop_of(path: str) -> float:
 
 def test_there_is_a_row_for_every_file():
     files = {path.relative_to(ROOT / "configs").with_suffix("").as_posix() for path in (ROOT / "configs").rglob("*.py")}
-    own = {path for path in files if path.startswith(("digits", "diffusers/"))} | {"published", "tiny"}
+    own = {path for path in files if path.startswith(("digits", "diffusers/", "edm/"))} | {"published", "tiny"}
     assert files - own == {row.path for row in ZOO}
     assert len(ZOO) == 39
 
@@ -136,6 +136,43 @@ def test_the_networks_of_ho_et_al_have_the_size_they_report(name, parameters):
     assert f"{found:,} parameters" in (ROOT / "configs" / "diffusers" / f"{name}.py").read_text()
 
 
+EDM = {  # Karras et al. 2022, tables 1 and 7 and appendix F, written down by hand
+    "sde.name": "edm", "sde.sigma_min": 0.002, "sde.sigma_max": 80.0,
+    "network.ch_mult": (2, 2, 2), "network.dropout": 0.13,
+    "parametrization.prediction": "edm", "parametrization.label": "log_sigma",
+    "data.name": "cifar10", "data.image_size": 32, "data.num_channels": 3, "data.augmentation": 0.12,
+    "training.weighting": "edm", "training.times": "log_normal", "training.batch_size": 512,
+    "training.num_steps": 200_000_000 // 512, "training.steps_per_call": 5,
+    "optimizer.learning_rate": 1e-3, "optimizer.warmup": 10_000_000 // 512, "optimizer.grad_clip": -1.0,
+    "sampling.solver": "euler", "sampling.times": "log_snr", "sampling.num_steps": 100, "sampling.t_min": 0.002,
+    "logging.samples_every": 50_000,
+}  # fmt: skip
+EDMS = {
+    "edm/cifar10_ddpmpp": ({"network.fir": False}, 55_733_891),
+    "edm/cifar10_ncsnpp": (
+        {
+            "network.progressive_input": "residual",
+            "network.embedding_type": "fourier",
+            "parametrization.label": "root_sigma",
+        },
+        56_397_955,
+    ),
+}
+
+
+@pytest.mark.parametrize("path", EDMS)
+def test_edms_configurations(path):
+    """55.7 million is what the publication states for DDPM++."""
+    fields, parameters = EDMS[path]
+    assert flatten(config_of(path)) == flatten(default()) | EDM | fields
+    assert sum(leaf.size for leaf in jax.tree.leaves(params_of(path))) == parameters
+    header = " ".join((ROOT / "configs" / f"{path}.py").read_text().split('"""')[1].split())
+    stated = re.search(r"([\d,]+) parameters; ([\d.]+) GFLOP", header)
+    assert stated
+    assert stated[1] == f"{parameters:,}"
+    assert float(stated[2]) == pytest.approx(gflop_of(path), rel=0.02)
+
+
 def test_the_documents_table_has_39_rows():
     assert len(TABLE) == 39
 
@@ -153,4 +190,4 @@ def test_no_config_file_imports_jax():
         " [load(f'configs/{path}.py') for path in sys.argv[1:]];"
         " sys.exit('jax' in sys.modules)"
     )
-    subprocess.run([sys.executable, "-c", program, *(row.path for row in ZOO)], cwd=ROOT, check=True)
+    subprocess.run([sys.executable, "-c", program, *(row.path for row in ZOO), *EDMS], cwd=ROOT, check=True)

@@ -174,12 +174,15 @@ class Dense(nn.Module):
     features: int
     kernel_init: Init = ddpm_init(1.0)
     dtype: Dtype = jnp.float32
+    use_bias: bool = True
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.features), jnp.float32)
-        bias = self.param("bias", initializers.zeros, (self.features,), jnp.float32)
         y = x.astype(self.dtype) @ kernel.astype(self.dtype)
+        if not self.use_bias:
+            return y
+        bias = self.param("bias", initializers.zeros, (self.features,), jnp.float32)
         return y + bias[None].astype(self.dtype)
 
 

@@ -59,6 +59,8 @@ class NCSNpp(nn.Module):
     out_channels: None stands for C. groups: of every GroupNorm, None for min(channels // 4, 32). family: whose
     published parameter names are used. DDPM++ is fir=False, progressive_input="none", embedding_type="positional",
     scale_by_sigma=False; for DDPM see ddpm.py.
+    augment_dim: how many numbers per example, `augment` [B, augment_dim], say how the images were augmented (Karras et
+    al. 2022, appendix F.2); None at a call stands for zeros, for not at all. 0: the network has no such input.
     `dtype` is that of convolutions and matrix products; parameters, statistics, softmax and embeddings are float32.
     `loop_safe` keeps gradients fast inside a loop on CPU, at the price of forward mode (see conv.py).
     ValueError: an unknown option, a size that cannot be halved often enough, a missing sigma.
@@ -89,6 +91,7 @@ class NCSNpp(nn.Module):
     out_channels: int | None = None
     groups: int | None = None
     family: str = "ncsnpp"  # ncsnpp | ddpm
+    augment_dim: int = 0
     dtype: Dtype = jnp.float32
     loop_safe: bool = False
 
@@ -104,18 +107,25 @@ class NCSNpp(nn.Module):
         super().__post_init__()
 
     @nn.compact
-    def __call__(self, x: Array, label: Array, sigma: Array | None = None, dropout_keys: Keys | None = None) -> Array:
+    def __call__(
+        self,
+        x: Array,
+        label: Array,
+        sigma: Array | None = None,
+        dropout_keys: Keys | None = None,
+        augment: Array | None = None,
+    ) -> Array:
         remedy = "once per further entry of ch_mult: pad the images or shorten ch_mult"
         check_halvings(x, len(self.ch_mult) - 1, remedy)
         check_sigma(self.scale_by_sigma, sigma)
         state = _Pass(temb=None, dropout_keys=dropout_keys)
-        state.temb = self._embed(state, label)
+        state.temb = self._embed(state, label, augment)
         skips = self._encode(state, centre(x, self.centered, self.dtype))
         h = self._middle(state, skips[-1])
         channels = x.shape[-1] if self.out_channels is None else self.out_channels
         return finish(self._decode(state, h, skips, channels), sigma, self.scale_by_sigma)
 
-    def _embed(self, state: _Pass, label: Array) -> Array | None:
+    def _embed(self, state: _Pass, label: Array, augment: Array | None) -> Array | None:
         """Label [B] -> temb [B, 4 nf] float32, None if unconditional (the Fourier frequencies exist all the same)."""
         if self.embedding_type == "fourier":
             name = state.names("GaussianFourierProjection")
@@ -125,6 +135,9 @@ class NCSNpp(nn.Module):
             embedding = positional_embedding(label, self.nf)
         if not self.conditional:
             return None
+        if self.augment_dim:
+            told = jnp.zeros((len(label), self.augment_dim)) if augment is None else augment
+            embedding += Dense(embedding.shape[-1], use_bias=False, name="Dense_augment")(told)
         hidden = Dense(4 * self.nf, name=state.names("Dense"))(embedding)
         return Dense(4 * self.nf, name=state.names("Dense"))(activation(self.nonlinearity)(hidden))
 

@@ -200,3 +200,20 @@ def test_golden_trees_are_named_as_recorded() -> None:
 def test_errors(make: Callable[[], object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize("embedding_type", ["fourier", "positional"])
+def test_labels_of_augmentation_are_added_to_the_embedding(embedding_type: str) -> None:
+    """One more matrix, the rest of the tree as ever; no labels stand for zeros, which change nothing."""
+    network, params = tiny(embedding_type=embedding_type, augment_dim=3)
+    plain = NCSNpp(**TINY, embedding_type=embedding_type)
+    more, fewer = (set(flatten_dict(tree["params"])) for tree in (params, tiny(embedding_type=embedding_type)[1]))
+    assert more - fewer == {("Dense_augment", "kernel")}
+    assert fewer < more
+    rest = {"params": {name: p for name, p in params["params"].items() if name != "Dense_augment"}}
+    without = quick_jit(plain.apply)(rest, *INPUTS)
+    run = quick_jit(lambda labels: network.apply(params, *INPUTS, augment=labels))
+    assert relative_error(run(None), without) < 1e-6
+    labels = jnp.zeros((3, 3)).at[1, 2].set(0.5)
+    changed = np.abs(np.asarray(run(labels)) - np.asarray(without)).max((1, 2, 3))
+    np.testing.assert_array_equal(changed > 1e-4, [False, True, False])

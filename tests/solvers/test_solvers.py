@@ -26,7 +26,7 @@ from score_sde.solvers import (
     Solver,
 )
 from tests.golden_files import relative_error
-from tests.oracles import EVERY_SDE, SDES, T_MIN, bimodal
+from tests.oracles import CONTINUOUS, EVERY_SDE, T_MIN, bimodal
 
 D = 16
 N_SAMPLES = 2048
@@ -66,7 +66,7 @@ def combined(predictor: str, corrector: str) -> Solver | AdaptiveSolver:
     return PredictorCorrector(first, second)
 
 
-@pytest.mark.parametrize("sde_name", SDES)
+@pytest.mark.parametrize("sde_name", CONTINUOUS)
 @pytest.mark.parametrize(("predictor", "corrector"), PAIRS)
 def test_gaussian_data_is_recovered(data, sde_name, predictor, corrector):
     """n = 2048 samples: mean and covariance along the principal axes within 5 standard errors of Monte Carlo.
@@ -74,7 +74,7 @@ def test_gaussian_data_is_recovered(data, sde_name, predictor, corrector):
     Beside it stand 1 % of a standard deviation and 3 % of the variance, which first-order steps of this size may be off
     by (test_weak_order_one), and Langevin's exactly known bias: it settles on p |score|^2, not on p.
     """
-    sde = SDES[sde_name]
+    sde = CONTINUOUS[sde_name]
     keys = example_keys(root_key(0), positions(0, N_SAMPLES))
     grid = times.log_snr(sde, T_MIN[sde_name], STEPS.get(predictor, 500))
     run = lambda keys: sample(keys, data.score(sde), sde, (D,), solver=combined(predictor, corrector), times=grid)
@@ -112,30 +112,30 @@ def variance_after(solver: OneStepSolver, sde: SDE, grid: np.ndarray, data_varia
 ONE_STEP = {name: s for name, s in PREDICTORS.items() if isinstance(s, OneStepSolver)}
 
 
-@pytest.mark.parametrize("sde_name", SDES)
+@pytest.mark.parametrize("sde_name", CONTINUOUS)
 @pytest.mark.parametrize("predictor", ONE_STEP)
 def test_weak_order_one(float64, sde_name, predictor):
     """On Gaussian data the law of the samples is known exactly: its error halves with the step.
 
     Data of variance 1e-3: at 0.25 or 4 Euler-Maruyama's first-order error under VE happens to vanish.
     """
-    sde = SDES[sde_name]
+    sde = CONTINUOUS[sde_name]
     errors = []
     for n in (400, 800, 1600):
-        grid = np.asarray(times.uniform(sde, 0.1, n))
+        grid = np.asarray(times.uniform(sde, 0.1 * sde.T, n))
         errors.append(np.abs(variance_after(ONE_STEP[predictor], sde, grid, 1e-3)).max())
     orders = np.log2(np.divide(errors[:-1], errors[1:]))
     np.testing.assert_allclose(orders, 1, atol=0.1)
 
 
-@pytest.mark.parametrize("sde_name", SDES)
+@pytest.mark.parametrize("sde_name", CONTINUOUS)
 def test_euler_has_order_one_on_the_probability_flow(float64, sde_name):
-    sde, data = SDES[sde_name], gaussian(jnp.ones(2), jnp.eye(2) * 0.25)
+    sde, data = CONTINUOUS[sde_name], gaussian(jnp.ones(2), jnp.eye(2) * 0.25)
     x = normal(example_keys(root_key(0), positions(0, 4)), (2,)) * sde.prior_std
-    exact = data.flow(sde)(x, sde.T, 0.1)
+    exact = data.flow(sde)(x, sde.T, 0.1 * sde.T)
     errors = []
     for n in (200, 400, 800):
-        grid = times.uniform(sde, 0.1, n)
+        grid = times.uniform(sde, 0.1 * sde.T, n)
         body = lambda x, ts: (Euler().step(x, sde, data.score(sde), x, *ts, ()).x, None)
         errors.append(relative_error(jax.lax.scan(body, x, (grid[:-1], grid[1:]))[0], exact))
     np.testing.assert_allclose(np.log2(np.divide(errors[:-1], errors[1:])), 1, atol=0.1)
@@ -153,10 +153,10 @@ def test_rk45_step_has_order_five(float64):
 
 
 @pytest.mark.parametrize("rtol", [1e-3, 1e-5, 1e-8])
-@pytest.mark.parametrize("sde_name", SDES)
+@pytest.mark.parametrize("sde_name", CONTINUOUS)
 def test_rk45_takes_scipys_steps(float64, sde_name, rtol):
     """The same float64 drift: solve_ivp's number of evaluations and endpoint, in both directions."""
-    sde, mixture = SDES[sde_name], bimodal()
+    sde, mixture = CONTINUOUS[sde_name], bimodal()
     drift = reverse(sde, mixture.score(sde), churn=0.0).drift
     x = normal(example_keys(root_key(1), positions(0, 4)), (2, 2, 1)) * sde.prior_std
     compiled = jax.jit(drift)
@@ -179,10 +179,10 @@ def test_rk45_survives_a_rejected_step_and_reports_a_broken_drift():
     assert np.isnan(x).all()
 
 
-@pytest.mark.parametrize("sde_name", SDES)
+@pytest.mark.parametrize("sde_name", CONTINUOUS)
 def test_the_small_ancestral_variance_is_exact_for_data_of_no_variance(sde_name):
     """One long step onto data of no variance is exact with the small variance: x_s ~ N(alpha_s mu, sigma_s^2)."""
-    sde, t, s = SDES[sde_name], 0.9, 0.3
+    sde, t, s = CONTINUOUS[sde_name], 0.9, 0.3
     point = lambda x, t: -(x - sde.alpha(t)) / sde.sigma(t) ** 2
     linear = lambda z, x: Ancestral().update(sde, point, jnp.full((1, 1), x), t, s, jnp.full((1, 1), z)).x[0, 0]
     offset = linear(0.0, sde.alpha(t))
