@@ -124,7 +124,7 @@ def default() -> Config:
                 "average": "",
             },
             "evaluation": {"final_samples": 0},
-            "checkpoint": {"every": 10_000, "keep": 3},
+            "checkpoint": {"every": 10_000, "keep": 3, "keep_every": 0},
             "logging": {"every": 50, "samples_every": 5000},
         }
     )

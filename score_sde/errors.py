@@ -1,8 +1,12 @@
-"""The one exception for what a user can mend: a sentence with the offending value and the remedy."""
+"""The exceptions for what a user can mend: a sentence with the offending value and the remedy."""
 
 
 class UsageError(ValueError):
     """Bad input found before anything compiles; the command line prints it and exits with 2."""
+
+
+class CheckpointError(Exception):
+    """A checkpoint could not be written, for want of space, say; the earlier ones are intact."""
 
 
 def require(condition: object, message: str) -> None:

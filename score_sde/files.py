@@ -1,5 +1,6 @@
-"""Files that appear whole or not at all."""
+"""Files that appear whole or not at all, and files that one process holds."""
 
+import fcntl
 import os
 import pathlib
 from collections.abc import Iterator
@@ -16,3 +17,32 @@ def whole(path: pathlib.Path) -> Iterator[pathlib.Path]:
         os.replace(unfinished, path)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+@contextmanager
+def held(path: pathlib.Path) -> Iterator[int]:
+    """A descriptor of the file, made if missing, locked against other processes until the block or this process ends.
+
+    Raises BlockingIOError where another holds it, another OSError where the file system knows no locks. The file stays:
+    removed, it could be locked by one process and made anew and locked by another.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    _held.add(descriptor)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield descriptor
+    finally:
+        _held.discard(descriptor)
+        os.close(descriptor)
+
+
+_held: set[int] = set()
+
+
+def _let_go() -> None:
+    while _held:
+        os.close(_held.pop())
+
+
+# A lock belongs to every process that has inherited the descriptor: a forked worker would keep it beyond the parent.
+os.register_at_fork(after_in_child=_let_go)

@@ -60,10 +60,12 @@ def import_checkpoint(experiment: Experiment, path: str | pathlib.Path, workdir:
     )
     meta = {"step": step, "position": step * config.training.batch_size, "pending": []}
     state = _state(experiment, foreign)
-    with _writing(workdir):
-        with closing(Checkpoints(workdir.checkpoints, config.checkpoint.keep)) as checkpoints:
-            checkpoints.save(step, state, meta)
-        workdir.claim(config, imported=summary._asdict())
+    with workdir.lock():
+        workdir.check_new()  # again: another process may have written it until now
+        with _writing(workdir):
+            with closing(Checkpoints(workdir.checkpoints)) as checkpoints:
+                checkpoints.save(step, state, meta)
+            workdir.claim(config, imported=summary._asdict())
     return summary
 
 

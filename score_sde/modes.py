@@ -81,12 +81,13 @@ def sample(config: Config, workdir: Workdir, overwrite: bool = False) -> int:
     c = config.sampling
     folder = workdir.samples / f"{'reference-' * c.reference}{c.solver}-{c.num_steps}-seed{c.seed}"
     folder = folder.with_name(f"{folder.name}-{c.average}") if c.average else folder
-    with closing(Checkpoints(workdir.checkpoints, config.checkpoint.keep)) as checkpoints:
+    with closing(Checkpoints(workdir.checkpoints)) as checkpoints:
         settings = {"sampling": c.to_dict(), "step": checkpoints.latest_step()}
         if _is_done(folder, settings, overwrite):
             print(f"{folder} already holds these samples")
             return 0
         state, meta = checkpoints.restore(experiment.abstract_state())
+    settings["step"] = meta["step"]  # not the newest, where that is damaged
     generated = Generator(experiment)(weights(experiment, state, meta["position"], workdir), c.num_samples)
     _write_samples(folder, generated, settings)
     print(f"{c.num_samples} samples of {generated.evaluations:.0f} network evaluations each in {folder}")

@@ -55,7 +55,7 @@ POSITIVE = (
 
 NOT_NEGATIVE = (
     "seed", "sampling.seed", "optimizer.weight_decay", "optimizer.warmup", "sampling.churn",
-    "evaluation.final_samples", "logging.samples_every", "ema.snapshot_every",
+    "evaluation.final_samples", "logging.samples_every", "ema.snapshot_every", "checkpoint.keep_every",
 )  # fmt: skip
 
 FRACTIONS = ("network.dropout", "optimizer.beta1", "optimizer.beta2", "ema.decay")

@@ -1,17 +1,21 @@
 """The directory of one run: whose it is, what is in it. Free of jax, so that it is refused before jax is imported."""
 
+import datetime
+import errno
 import importlib.metadata
 import json
+import os
 import pathlib
 import platform
+import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from score_sde.config import SCHEMA, Config, differing_fields, flatten
 from score_sde.errors import UsageError, require
-from score_sde.files import whole
+from score_sde.files import held, whole
 
 PACKAGES = ("score-sde", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
@@ -90,6 +94,35 @@ class Workdir:
         with tempfile.TemporaryFile(dir=existing):
             pass
 
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keep other processes from writing here until the block, or this process, ends.
+
+        Raises UsageError where another holds the directory. Where the file system has no locks, a line says so.
+        """
+        with ExitStack() as stack:
+            with self._usable():
+                self.path.mkdir(parents=True, exist_ok=True)
+                try:
+                    descriptor = stack.enter_context(held(self.path / "lock"))
+                    os.ftruncate(descriptor, 0)
+                    os.pwrite(descriptor, json.dumps(_this_process()).encode() + b"\n", 0)
+                except BlockingIOError:
+                    raise UsageError(self._held_by()) from None
+                except OSError as error:
+                    if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
+                        raise
+                    print(f"{self.path} cannot be locked: start no other training there", file=sys.stderr)
+            yield
+
+    def _held_by(self) -> str:
+        try:
+            holder = json.loads((self.path / "lock").read_text())
+            who = f"process {holder['pid']} on {holder['host']}, since {holder['started']}"
+        except (OSError, ValueError, KeyError, TypeError):
+            who = "another process"
+        return f"--workdir {self.path} is being written by {who}: wait for it, stop it, or choose another directory"
+
     def claim(self, config: Config, **notes: Any) -> None:
         """Write config.json with any notes, or where it exists append the resumption to config_history.jsonl."""
         record = {"config": config.to_dict(), "versions": versions(), **notes}
@@ -98,6 +131,11 @@ class Workdir:
                 file.write(json.dumps(record) + "\n")
             return
         write_json(self.config, record)
+
+
+def _this_process() -> dict[str, Any]:
+    started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    return {"host": platform.node(), "pid": os.getpid(), "started": started}
 
 
 def versions() -> dict[str, str]:

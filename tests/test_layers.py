@@ -12,6 +12,7 @@ ROOT = pathlib.Path(__file__).parent.parent / "score_sde"
 ORDER = [
     "errors",
     "files",
+    "manifest",
     "typing",
     "rng",
     "networks",
@@ -58,6 +59,7 @@ ORDER = [
 FREE_OF_JAX = {
     "errors",
     "files",
+    "manifest",
     "config",
     "architecture",
     "averages",

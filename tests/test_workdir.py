@@ -1,8 +1,14 @@
 """Whose directory it is: accepted, resumed or refused with nothing touched."""
 
+import errno
 import importlib.metadata
 import json
+import os
 import pathlib
+import platform
+import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -143,3 +149,71 @@ def test_json_is_written_whole_or_not_at_all(tmp_path):
 def test_home_is_expanded(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
     assert Workdir("~/run").path == pathlib.Path(tmp_path, "run")
+
+
+HOLDER = """
+import os, subprocess, sys, time
+from score_sde.workdir import Workdir
+
+with Workdir(sys.argv[1]).lock():
+    if os.fork() == 0:
+        time.sleep(60)
+    worker = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], close_fds=False)
+    print(worker.pid, flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_second_process_is_refused_until_the_first_is_dead_though_its_workers_live(tmp_path):
+    command = [sys.executable, "-c", HOLDER, str(tmp_path / "run")]
+    root = str(pathlib.Path(__file__).parent.parent)
+    environment = os.environ | {"PYTHONPATH": root}
+    with subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, text=True, start_new_session=True
+    ) as holder:
+        assert holder.stdout is not None
+        try:
+            worker = int(holder.stdout.readline())
+            held = (tmp_path / "run" / "lock").read_bytes()
+            with pytest.raises(UsageError) as error, Workdir(tmp_path / "run").lock():
+                pass
+            assert f"process {holder.pid} on {platform.node()}, since 20" in str(error.value)
+            assert "wait for it, stop it, or choose another directory" in str(error.value)
+            assert (tmp_path / "run" / "lock").read_bytes() == held
+            os.kill(holder.pid, signal.SIGKILL)
+            holder.wait()
+            os.kill(worker, 0)
+            with Workdir(tmp_path / "run").lock():
+                assert json.loads((tmp_path / "run" / "lock").read_text())["pid"] == os.getpid()
+        finally:
+            os.killpg(holder.pid, signal.SIGKILL)
+
+
+def test_a_lock_is_released_by_its_block_and_leaves_a_free_directory(tmp_path):
+    workdir = Workdir(tmp_path / "run")
+    with workdir.lock(), pytest.raises(UsageError, match=f"written by process {os.getpid()} on"), workdir.lock():
+        pass
+    with pytest.raises(ZeroDivisionError), workdir.lock():
+        raise ZeroDivisionError
+    with pytest.raises(FileNotFoundError), workdir.lock():  # the block's own error, not one of the directory
+        (tmp_path / "nowhere").read_text()
+    with workdir.lock():
+        pass
+    workdir.check_new()
+    workdir.check(config())
+    assert [p.name for p in workdir.path.iterdir()] == ["lock"]
+
+
+def test_where_there_are_no_locks_a_line_says_so(tmp_path, monkeypatch, capsys):
+    def flock(descriptor, operation):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    with Workdir(tmp_path).lock():
+        assert capsys.readouterr().err == f"{tmp_path} cannot be locked: start no other training there\n"
+
+
+def test_a_directory_that_cannot_be_made_cannot_be_locked(tmp_path):
+    (tmp_path / "file").write_text("precious")
+    with pytest.raises(UsageError, match="choose another directory"), Workdir(tmp_path / "file").lock():
+        pass

@@ -51,9 +51,11 @@ def train(
     workdir.check(experiment.config)
     if (state := _completed(experiment, workdir)) is not None:
         return state
-    workdir.claim(experiment.config)
-    with _signals() as caught:
-        return _Run(experiment, workdir, stream, generator or Generator(experiment), show, caught).to_the_end()
+    with workdir.lock():
+        workdir.check(experiment.config)  # again: another process may have written it until now
+        workdir.claim(experiment.config)
+        with _signals() as caught:
+            return _Run(experiment, workdir, stream, generator or Generator(experiment), show, caught).to_the_end()
 
 
 def _completed(experiment: Experiment, workdir: Workdir) -> TrainState | None:
@@ -64,7 +66,8 @@ def _completed(experiment: Experiment, workdir: Workdir) -> TrainState | None:
         step = checkpoints.latest_step()
         if step is None or step < experiment.config.training.num_steps:
             return None
-        return checkpoints.restore(experiment.abstract_state())[0]
+        state, meta = checkpoints.restore(experiment.abstract_state())
+        return state if meta["step"] >= experiment.config.training.num_steps else None
 
 
 class _Run:
@@ -81,7 +84,8 @@ class _Run:
     ) -> None:
         self.experiment, self.workdir, self.stream, self.generator = experiment, workdir, stream, generator
         self.show, self.caught, self.config = show, caught, experiment.config
-        self.checkpoints = Checkpoints(workdir.checkpoints, self.config.checkpoint.keep)
+        checkpoint = self.config.checkpoint
+        self.checkpoints = Checkpoints(workdir.checkpoints, checkpoint.keep, checkpoint.keep_every)
         self.step, self.position, pending = 0, 0, []
         if self.checkpoints.latest_step() is None:
             state = experiment.initial_state()

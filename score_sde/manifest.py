@@ -1,0 +1,132 @@
+"""What makes a checkpoint finished and sound: manifest.json, with every file's SHA-256, written last, removed first.
+
+SHA-256 because processors compute it: 1.8 GB/s a core with SHA extensions, where BLAKE2b has 1.2.
+"""
+
+import hashlib
+import json
+import os
+import pathlib
+import shutil
+from typing import Any
+
+from score_sde.errors import UsageError
+from score_sde.files import whole
+
+NAME = "manifest.json"
+FORMAT = 1
+TEMPORARY = "*.orbax-checkpoint-tmp*"
+"""Directories that Orbax had not yet given their names."""
+
+
+class Unsound(Exception):
+    """A checkpoint is not what was written: the file, and what is wrong with it."""
+
+
+def write(directory: pathlib.Path, step: int) -> None:
+    """Finish a checkpoint: everything in it onto the disk, then its manifest, whole; raises OSError."""
+    files = {name: [path.stat().st_size, _digest(path, sync=True)] for name, path in _files(directory).items()}
+    for folder in {directory, *(path.parent for path in _files(directory).values())}:
+        _sync(folder)
+    with whole(directory / NAME) as unfinished:
+        unfinished.write_bytes(_encode({"format": FORMAT, "step": step, "files": files}))
+        _sync(unfinished)
+    _sync(directory)
+    _sync(directory.parent)
+
+
+def verify(directory: pathlib.Path, step: int) -> None:
+    """Raise Unsound unless the directory holds, to the byte, the files that its manifest was written for."""
+    try:
+        expected, found = _read(directory, step), _files(directory)
+        for name in sorted(expected.keys() | found.keys()):
+            _require(name in found, f"{name} is missing")
+            _require(name in expected, f"{name} does not belong there")
+            size, length = found[name].stat().st_size, expected[name][0]
+            _require(size == length, f"{name} has {size} bytes, not {length}")
+        for name, (_, digest) in expected.items():
+            _require(_digest(found[name]) == digest, f"{name} is not what was written: its SHA-256 differs")
+    except OSError as error:
+        raise Unsound(f"{error.filename or NAME} cannot be read: {error.strerror or error}") from None
+
+
+def steps(directory: pathlib.Path) -> dict[int, bool]:
+    """Every checkpoint in a directory of them, oldest first, and whether it is finished; UsageError if unreadable."""
+    try:
+        names = [path.name for path in directory.iterdir() if path.is_dir()]
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise UsageError(f"{directory} cannot be read ({error.strerror}): choose another --workdir") from None
+    numbers = sorted(int(name) for name in names if name.isdecimal() and str(int(name)) == name)
+    return {step: is_finished(directory / str(step)) for step in numbers}
+
+
+def is_finished(directory: pathlib.Path) -> bool:
+    """Whether the checkpoint has its manifest."""
+    return (directory / NAME).exists()
+
+
+def remove(directory: pathlib.Path) -> None:
+    """Delete a checkpoint, if there is one; killed on the way, it leaves an unfinished one."""
+    if is_finished(directory):
+        (directory / NAME).unlink()
+        _sync(directory)
+    if directory.exists():
+        shutil.rmtree(directory)
+
+
+def remove_temporary(directory: pathlib.Path, step: int | None = None) -> None:
+    """Delete what killed or failed saves left, of one step or of all."""
+    for path in directory.glob(TEMPORARY if step is None else f"{step}{TEMPORARY[1:]}"):
+        shutil.rmtree(path)
+
+
+def _encode(content: dict[str, Any]) -> bytes:
+    """The one way of writing this content, its own digest included: any changed byte makes another content or way."""
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    return json.dumps(content | {"digest": digest}, sort_keys=True, indent=1).encode() + b"\n"
+
+
+def _read(directory: pathlib.Path, step: int) -> dict[str, list]:
+    encoded = (directory / NAME).read_bytes()
+    try:
+        content = json.loads(encoded)
+        del content["digest"]
+        sound = _encode(content) == encoded
+    except (ValueError, KeyError, TypeError, RecursionError):
+        sound = False
+    _require(sound, f"{NAME} is damaged")
+    _require(content["format"] == FORMAT, f"{NAME} is of format {content['format']}, and this program knows {FORMAT}")
+    _require(content["step"] == step, f"{NAME} belongs to step {content['step']}")
+    return content["files"]
+
+
+def _files(directory: pathlib.Path) -> dict[str, pathlib.Path]:
+    """Every file but the manifest, by its path within the directory."""
+    paths = [pathlib.Path(folder, name) for folder, _, names in os.walk(directory, onerror=_raise) for name in names]
+    return {name: path for path in sorted(paths) if (name := path.relative_to(directory).as_posix()) != NAME}
+
+
+def _raise(error: OSError) -> None:
+    raise error
+
+
+def _digest(path: pathlib.Path, sync: bool = False) -> str:
+    with path.open("rb") as file:
+        if sync:
+            os.fsync(file.fileno())
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sync(path: pathlib.Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise Unsound(message)
