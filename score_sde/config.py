@@ -74,6 +74,7 @@ def default() -> Config:
                 "num_steps": 1_300_000,
                 "batch_size": 128,
                 "steps_per_call": 1,
+                "microbatches": 1,
                 "compute_dtype": "float32",
                 "objective": "denoising",
                 "projections": 1,
@@ -85,6 +86,8 @@ def default() -> Config:
                 "stratified": False,
                 "t_min": 1e-5,
                 "reduce_mean": True,
+                "nonfinite": "stop",
+                "max_skipped": 10,
             },
             "optimizer": {
                 "learning_rate": 2e-4,
@@ -103,7 +106,7 @@ def default() -> Config:
                 "power_stds": (0.05, 0.1),
                 "snapshot_every": 0,
             },
-            "parallel": {"strategy": "pmap"},
+            "parallel": {"strategy": "pmap", "fsdp": 1},
             "sampling": {
                 "solver": "euler_maruyama",
                 "corrector": "none",
@@ -123,7 +126,7 @@ def default() -> Config:
                 "seed": 0,
                 "average": "",
             },
-            "evaluation": {"final_samples": 0},
+            "evaluation": {"every": 0, "num_images": 1024, "final_samples": 0},
             "checkpoint": {"every": 10_000, "keep": 3, "keep_every": 0},
             "logging": {"every": 50, "samples_every": 5000},
         }
@@ -140,7 +143,8 @@ ELEMENTS = {int: "integers", float: "finite numbers", str: "strings"}
 """Those of a tuple, which are all of the type of the default's."""
 
 FREE_ON_RESUME = (
-    "training.num_steps", "training.batch_size", "training.steps_per_call", "parallel.", "sampling.", "likelihood.",
+    "training.num_steps", "training.batch_size", "training.steps_per_call", "training.microbatches",
+    "training.nonfinite", "training.max_skipped", "parallel.", "sampling.", "likelihood.",
     "evaluation.", "checkpoint.", "logging.", "ema.snapshot_every",
 )  # fmt: skip
 

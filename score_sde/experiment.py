@@ -16,7 +16,7 @@ from score_sde.data.sources import Images
 from score_sde.data.stream import Batch, Stream
 from score_sde.errors import require
 from score_sde.parallel import Strategy
-from score_sde.rng import Purpose, child, example_keys, low_discrepancy, normal, root_key
+from score_sde.rng import Purpose, child, example_keys, low_discrepancy, normal, root_key, uniform
 from score_sde.sampling import Samples, sample
 from score_sde.solvers import reference
 from score_sde.training.ema import Average
@@ -120,20 +120,34 @@ class Experiment:
 
         return apply
 
-    def loss(self, params: Any, batch: Batch) -> Array:
-        """The training loss of every example [B]: flip, dequantisation, t, z and dropout all from its position."""
-        config, key = self.config, root_key(self.config.seed)
-        keys = example_keys(key, batch.position)
+    def loss(self, params: Any, batch: Batch, held_out: bool = False) -> tuple[Array, Array]:
+        """The training loss of every example [B] and the quantile u [B] of its t in the law of t.
+
+        Flip, dequantisation, t, z and dropout are all functions of the example's position. held_out: of images that are
+        not trained on, with noise of their own, without flip and dropout.
+        """
+        config = self.config
+        key = root_key(config.seed)
+        key = jax.random.fold_in(key, Purpose.EVALUATION) if held_out else key
+        position = jnp.asarray(batch.position)
+        keys = example_keys(key, position)
         x0 = augment.preprocess(
             keys,
             jnp.asarray(batch.image),
-            flip=config.data.random_flip,
+            flip=config.data.random_flip and not held_out,
             dequantization=config.data.uniform_dequantization,
             centered=config.data.centered,
         )
-        x0, labels = self._augment(keys, x0)
-        u = low_discrepancy(key, jnp.asarray(batch.position)) if config.training.stratified else None
-        dropout_keys = child(keys, Purpose.DROPOUT) if config.network.dropout else None
+        x0, labels = (x0, None) if held_out else self._augment(keys, x0)
+        u = low_discrepancy(key, position) if config.training.stratified else uniform(child(keys, Purpose.TIME))
+        dropout_keys = child(keys, Purpose.DROPOUT) if config.network.dropout and not held_out else None
+        return self._objective(params, keys, x0, u, dropout_keys, labels), u
+
+    def _objective(
+        self, params: Any, keys: Keys, x0: Array, u: Array, dropout_keys: Keys | None, labels: Array | None
+    ) -> Array:
+        """The config's objective on clean images x0 [B, H, W, C] at quantiles u [B]: [B]."""
+        config = self.config
         on_cpu, objective = jax.default_backend() == "cpu", config.training.objective
         if objective in objects.BOUNDS:
             model = self.model(params, dropout_keys, on_cpu, labels)
@@ -159,7 +173,15 @@ class Experiment:
 
     def train_step(self) -> TrainStep:
         """The pure training step, for the strategy to compile."""
-        return make_train_step(self.loss, self.optimizer, self.averages, self.strategy.axis_name)
+        c = self.config.training
+        return make_train_step(
+            self.strategy.wrap(self.loss),
+            self.optimizer,
+            self.averages,
+            self.strategy.axis_name,
+            microbatches=c.microbatches,
+            skip_nonfinite=objects.SKIPPING[c.nonfinite],
+        )
 
     def draw(self, params: Any, keys: Keys) -> Samples:
         """Samples [B, H, W, C] in the network's range as the config's `sampling` section says; pure, to be jitted."""
@@ -248,5 +270,5 @@ def build(config: Config) -> Experiment:
         ),
         optimizer=Optimizer(**config.optimizer),
         averages=objects.averages(config),
-        strategy=objects.STRATEGIES[config.parallel.strategy](),
+        strategy=objects.STRATEGIES[config.parallel.strategy](config.parallel),
     )

@@ -8,7 +8,7 @@ import numpy as np
 
 from score_sde.data.augment import to_uint8
 from score_sde.experiment import Experiment
-from score_sde.parallel import replicate, spread
+from score_sde.parallel import collect, replicate, spread
 from score_sde.progress import Progress
 from score_sde.rng import example_keys, positions, root_key
 
@@ -27,8 +27,8 @@ class Generator:
         self._config = experiment.config
         data = self._config.data
 
-        def draw(params: Any, key: jax.Array, position: jax.Array) -> tuple[jax.Array, jax.Array]:
-            samples = experiment.draw(params, example_keys(key, position))
+        def draw(params: Any, position: jax.Array) -> tuple[jax.Array, jax.Array]:
+            samples = experiment.draw(params, example_keys(root_key(self._config.sampling.seed), position))
             images = to_uint8(samples.x, dequantization=data.uniform_dequantization, centered=data.centered)
             return images, samples.evaluations
 
@@ -37,13 +37,13 @@ class Generator:
     def __call__(self, params: Any, count: int, *, show: bool = True) -> Generated:
         """Samples 0 .. count - 1 of sampling.seed, in batches of sampling.batch_size."""
         size, images, evaluations = self._config.sampling.batch_size, [], []
-        params, key = replicate((params, root_key(self._config.sampling.seed)))
+        params = replicate(params)
         with Progress("sampling", count, "samples", show=show) as progress:
             for first in range(0, count, size):
-                x, nfe = self._draw(params, key, spread(positions(first, size)))
+                x, nfe = collect(self._draw(params, spread(positions(first, size))))
                 used = min(size, count - first)
-                images.append(np.asarray(x)[:used])
-                evaluations.append((used, int(nfe)))
+                images.append(x[:used])
+                evaluations.append((used, int(np.max(nfe))))
                 progress.update(used)
         mean = sum(n * nfe for n, nfe in evaluations) / count
         return Generated(np.concatenate(images), mean)

@@ -5,7 +5,8 @@ import pathlib
 import re
 import shlex
 import sys
-from collections.abc import Sequence
+import traceback
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from absl import flags
@@ -16,7 +17,8 @@ from score_sde.errors import UsageError, require
 from score_sde.validation import validate
 
 MODES = ("train", "sample", "import")
-FLAGS = ("config", "workdir", "mode", "overwrite", "checkpoint")
+PROCESS_FLAGS = ("coordinator", "num_processes", "process_id")
+FLAGS = ("config", "workdir", "mode", "overwrite", "checkpoint", *PROCESS_FLAGS, "distributed")
 
 HELP = """\
 usage: python launch.py --config configs/digits.py [--workdir runs/digits] [--mode train|sample|import] [--overwrite]
@@ -31,7 +33,12 @@ usage: python launch.py --config configs/digits.py [--workdir runs/digits] [--mo
   --checkpoint with --mode import: a checkpoint of the official JAX or PyTorch code, a directory of them, or a directory
                of a diffusers UNet2DModel
 
+several processes, one command on each host; Slurm's srun, TPU pods and Kubernetes jobs need none of these flags:
+  --coordinator host:port of process 0, --num_processes how many, --process_id 0, 1, ... which one this is
+  --distributed  ask the cluster although nothing in the environment tells of one (--nodistributed: never ask)
+
 exit codes: 0 done, 2 bad usage or config, 3 training stopped on a loss that is not finite,
+            4 another process of the run was lost,
             130 or 143 stopped by SIGINT or SIGTERM after a checkpoint was written
 
 fields and their defaults:
@@ -48,6 +55,8 @@ class Arguments(NamedTuple):
     checkpoint: str
     command: str
     """The command line without the mode and what belongs to it."""
+    processes: tuple[str | None, int | None, int | None] | None
+    """Coordinator, number of processes and index of this one, None each where the cluster tells; None: alone."""
 
 
 def console() -> None:
@@ -61,26 +70,46 @@ def main(argv: Sequence[str]) -> int:
     if any(a in ("--help", "-help", "-h") for a in argv[1:]):
         print(HELP + "\n".join(f"  --config.{name}={value!r}" for name, value in flatten(default()).items()))
         return 0
+    arguments = None
     try:
         arguments = parse(argv)
         validate(arguments.config)
-        return _run(arguments)
+        code = _run(arguments)
     except KeyboardInterrupt:
-        return 130
+        code = 130
     except UsageError as error:
         print(f"score-sde: {error}", file=sys.stderr)
-        return 2
+        code = 2
+    except Exception:
+        if arguments is None or arguments.processes is None:
+            raise
+        traceback.print_exc()
+        code = 1
+    return code if arguments is None or arguments.processes is None else _leave(code)
+
+
+def _leave(code: int) -> int:
+    """End one process of several: after a failure at once, so that the others learn of it and do not wait."""
+    if code in (0, 3, 130, 143):  # all processes end so, in step
+        return code
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def parse(argv: Sequence[str]) -> Arguments:
     """Parse flags and load the config file; UsageError for anything that does not fit."""
     own = flags.FlagValues()
-    for name, value in (("config", None), ("workdir", None), ("mode", "train"), ("checkpoint", None)):
-        flags.DEFINE_string(name, value, name, flag_values=own)
+    for name in ("config", "workdir", "checkpoint", "coordinator"):
+        flags.DEFINE_string(name, None, name, flag_values=own)
+    flags.DEFINE_string("mode", "train", "mode", flag_values=own)
     flags.DEFINE_bool("overwrite", False, "overwrite", flag_values=own)
+    flags.DEFINE_bool("distributed", None, "distributed", flag_values=own)
+    for name in ("num_processes", "process_id"):
+        flags.DEFINE_integer(name, None, name, flag_values=own)
     fields = _parse_flags(own, argv, known_only=True)
     given: dict[str, Any] = {name: own[name].value for name in FLAGS}
-    path, workdir, mode, overwrite, checkpoint = (given[name] for name in FLAGS)
+    path, workdir, mode, overwrite, checkpoint = (given[name] for name in FLAGS[:5])
     require(path, "--config is missing: name a config file, such as --config configs/digits.py")
     require(mode in MODES, f"--mode={mode} is unknown: {nearest(mode, MODES)}")
     require(workdir != "", "--workdir= is empty: name a directory, or leave it out for runs/<config name>")
@@ -92,7 +121,38 @@ def parse(argv: Sequence[str]) -> Arguments:
     config = _override(load(path), fields)
     place = pathlib.Path(workdir or default_workdir(path))
     command = shlex.join(["python", "launch.py", "--config", path, "--workdir", str(place), *fields[1:]])
-    return Arguments(config, place, mode, overwrite, checkpoint or "", command)
+    return Arguments(config, place, mode, overwrite, checkpoint or "", command, _processes(given, mode))
+
+
+def _processes(given: dict[str, Any], mode: str) -> tuple[str | None, int | None, int | None] | None:
+    """What start() is to be told of the processes, None for a single one; UsageError for half of an answer."""
+    address, count, index = (given[name] for name in PROCESS_FLAGS)
+    said = {f"--{name}": given[name] for name in PROCESS_FLAGS if given[name] is not None}
+    if not said:
+        found = cluster() if given["distributed"] is None else given["distributed"]
+        return (None, None, None) if found and mode != "import" else None
+    require(
+        len(said) == 3 and given["distributed"] is not False,
+        f"{' '.join(said)} alone do not name a run of several processes: give --coordinator host:port, --num_processes"
+        " and --process_id together, or none of them",
+    )
+    require(mode != "import", f"--coordinator={address} does not go with --mode=import, which one process does")
+    port = address.rpartition(":")[2]
+    require(port.isdigit(), f"--coordinator={address} has no port: name host:port of process 0, such as host0:1234")
+    require(count >= 1, f"--num_processes={count} must be at least 1")
+    require(0 <= index < count, f"--process_id={index} must lie between 0 and --num_processes - 1 = {count - 1}")
+    return address, count, index
+
+
+def cluster(environment: Mapping[str, str] = os.environ) -> str | None:
+    """The cluster that started several processes of which this is one, None where nothing tells of it."""
+    if environment.get("SLURM_STEP_NUM_TASKS", "1") != "1":
+        return "Slurm"
+    if "," in environment.get("TPU_WORKER_HOSTNAMES", "") or "MEGASCALE_COORDINATOR_ADDRESS" in environment:
+        return "TPU pod"
+    if "KUBERNETES_SERVICE_HOST" in environment and "JOB_COMPLETION_INDEX" in environment:
+        return "Kubernetes"
+    return None
 
 
 def default_workdir(config: str) -> str:
@@ -145,15 +205,19 @@ def _run(arguments: Arguments) -> int:
     """Check the workdir, then import jax and do the work."""
     from score_sde.workdir import Workdir
 
-    workdir = Workdir(arguments.workdir)
+    workdir, c = Workdir(arguments.workdir), arguments.config.training
     if arguments.mode == "import":
         workdir.check_new()
     else:
         workdir.check(arguments.config, trained=arguments.mode != "train")
+    if arguments.processes is not None:
+        from score_sde import distributed
+
+        distributed.start(distributed.Processes(*arguments.processes))
     if arguments.mode == "train":
         from score_sde.parallel import check_batch_size  # jax and the devices, but not yet the slow rest
 
-        check_batch_size("training.batch_size", arguments.config.training.batch_size)
+        check_batch_size("training.batch_size", c.batch_size, c.microbatches)
     from score_sde import modes
 
     modes.start_jax()

@@ -5,7 +5,7 @@ import os
 import pathlib
 import sys
 from contextlib import closing
-from typing import Any
+from typing import Any, TextIO
 
 import jax
 import numpy as np
@@ -20,7 +20,8 @@ from score_sde.files import whole
 from score_sde.generation import Generated, Generator
 from score_sde.images import GRID, save_grid
 from score_sde.importing import import_checkpoint
-from score_sde.training.loop import NonFiniteLoss, Stopped
+from score_sde.training.health import NonFiniteLoss
+from score_sde.training.loop import Stopped
 from score_sde.training.loop import train as train_loop
 from score_sde.training.snapshots import reconstruct
 from score_sde.training.step import TrainState
@@ -34,6 +35,12 @@ def start_jax() -> None:
         jax.config.update("jax_compilation_cache_dir", str(home / "score_sde" / "jax"))
 
 
+def say(text: object, file: TextIO | None = None) -> None:
+    """Print, in the first of several processes alone."""
+    if jax.process_index() == 0:
+        print(text, file=file)
+
+
 def train(config: Config, workdir: Workdir) -> int:
     """Train or resume, then draw the final grid and figures; returns the exit code."""
     experiment = build(config)
@@ -41,10 +48,10 @@ def train(config: Config, workdir: Workdir) -> int:
     try:
         state = train_loop(experiment, workdir, generator=generator)
     except Stopped as error:
-        print(error, file=sys.stderr)
+        say(error, file=sys.stderr)
         return 128 + error.signum
     except NonFiniteLoss as error:
-        print(f"score-sde: {error}", file=sys.stderr)
+        say(f"score-sde: {error}", file=sys.stderr)
         return 3
     finish(experiment, generator, state, workdir)
     return 0
@@ -55,9 +62,11 @@ def finish(experiment: Experiment, generator: Generator, state: TrainState, work
     step, wanted = int(state.step), experiment.config.evaluation.final_samples
     picture, report = workdir.samples / f"final_{step:08d}.png", workdir.path / "evaluation" / f"final_{step:08d}.json"
     if picture.exists() and (report.exists() or not wanted):
-        print(f"{workdir.path} is complete at step {step}: samples in {picture}")
+        say(f"{workdir.path} is complete at step {step}: samples in {picture}")
         return
     generated = generator(experiment.weights(state), max(wanted, min(experiment.config.sampling.num_samples, GRID)))
+    if jax.process_index() > 0:
+        return
     save_grid(picture, generated.images[:GRID])
     print(f"samples of {generated.evaluations:.0f} network evaluations each in {picture}")
     if wanted:
@@ -84,13 +93,14 @@ def sample(config: Config, workdir: Workdir, overwrite: bool = False) -> int:
     with closing(Checkpoints(workdir.checkpoints)) as checkpoints:
         settings = {"sampling": c.to_dict(), "step": checkpoints.latest_step()}
         if _is_done(folder, settings, overwrite):
-            print(f"{folder} already holds these samples")
+            say(f"{folder} already holds these samples")
             return 0
-        state, meta = checkpoints.restore(experiment.abstract_state())
+        state, meta = checkpoints.restore(experiment.strategy.abstract(experiment.abstract_state()))
     settings["step"] = meta["step"]  # not the newest, where that is damaged
     generated = Generator(experiment)(weights(experiment, state, meta["position"], workdir), c.num_samples)
-    _write_samples(folder, generated, settings)
-    print(f"{c.num_samples} samples of {generated.evaluations:.0f} network evaluations each in {folder}")
+    if jax.process_index() == 0:
+        _write_samples(folder, generated, settings)
+    say(f"{c.num_samples} samples of {generated.evaluations:.0f} network evaluations each in {folder}")
     return 0
 
 

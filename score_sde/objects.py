@@ -16,7 +16,7 @@ from score_sde.data.sources import Images, array_file, digits
 from score_sde.networks.ddpm import ddpm
 from score_sde.networks.ncsnpp import NCSNpp
 from score_sde.networks.ncsnv2 import NCSNv2
-from score_sde.parallel import Pmap, Strategy
+from score_sde.parallel import Pmap, Sharded, Strategy
 from score_sde.solvers import reference
 from score_sde.training import ema
 from score_sde.typing import Array, ScoreFn
@@ -121,7 +121,9 @@ AVERAGES: dict[str, Callable[[Config], dict[str, ema.Average]]] = {
     "half_life": lambda c: {"half_life": ema.HalfLife(c.half_life, c.rampup)},
     "power": lambda c: {power_name(std): ema.Power(std) for std in c.power_stds},
 }
-STRATEGIES: dict[str, Callable[[], Strategy]] = {"pmap": Pmap}
+SKIPPING = {"stop": False, "skip": True}
+"""Whether an update that is not finite is left out, by training.nonfinite."""
+STRATEGIES: dict[str, Callable[[Config], Strategy]] = {"pmap": lambda c: Pmap(), "sharded": lambda c: Sharded(c.fsdp)}
 SOLVERS: dict[str, Callable[[Config, posterior.Variance], solvers.Solver | solvers.AdaptiveSolver]] = {
     "euler_maruyama": lambda c, v: solvers.EulerMaruyama(c.churn),
     "reverse_diffusion": lambda c, v: solvers.ReverseDiffusion(),

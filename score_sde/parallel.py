@@ -1,18 +1,30 @@
-"""Ways over devices. The step knows an axis name at most; this module alone knows devices, pmap and sharding."""
+"""Ways over devices. The step knows an axis name at most; this module alone knows devices, pmap and sharding.
+
+Devices are those of all processes, ordered by process. A batch of B examples lies over them in that order, so each
+process has B / processes consecutive rows of it (`process_rows`) and never sees the others.
+"""
 
 import abc
 import functools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import jax_utils
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from score_sde.errors import require
 
 AXIS = "batch"
+DATA, FSDP = "data", "fsdp"
+SMALL = 1024
+"""Arrays of fewer elements are copied whole onto every device, however the rest is sharded."""
+
+Loss = Callable[[Any, Any], Any]
 
 
 class Strategy(abc.ABC):
@@ -22,20 +34,31 @@ class Strategy(abc.ABC):
     """What the step averages over, None where the compiler inserts the collectives."""
 
     @abc.abstractmethod
-    def compile(self, step: Callable) -> Callable:
-        """A compiled (placed state, placed batches) -> (placed state, metrics [K]); the state given is consumed."""
+    def wrap(self, loss: Loss) -> Loss:
+        """The loss (params, batch) as the step wants it: parameters gathered where they are sharded."""
+
+    @abc.abstractmethod
+    def compile(self, step: Callable, state: Any) -> Callable:
+        """A compiled (placed state, placed batches) -> (placed state, metrics [K]); the state given is consumed.
+
+        state: the (abstract) state that it will be called with.
+        """
+
+    @abc.abstractmethod
+    def abstract(self, state: Any) -> Any:
+        """Shapes, dtypes and shardings of a fetched state: what a checkpoint is restored as."""
 
     @abc.abstractmethod
     def place_state(self, state: Any) -> Any:
-        """The state as the compiled step wants it."""
+        """A fetched, restored or new state as the compiled step wants it."""
 
     @abc.abstractmethod
     def place_batches(self, batches: Any) -> Any:
-        """Host batches, leaves [K, B, ...], as the compiled step wants them."""
+        """The rows of batches that are this process's, leaves [K, rows, ...], on its devices."""
 
     @abc.abstractmethod
     def fetch_state(self, state: Any) -> Any:
-        """The inverse of place_state."""
+        """The inverse of place_state: global arrays without an axis of devices."""
 
 
 class Pmap(Strategy):
@@ -46,18 +69,26 @@ class Pmap(Strategy):
     def __init__(self, devices: Sequence[Any] | None = None) -> None:
         self.devices = list(jax.local_devices() if devices is None else devices)
 
-    def compile(self, step: Callable) -> Callable:
-        mapped = jax.pmap(step, axis_name=AXIS, donate_argnums=(0,), devices=self.devices)
+    def wrap(self, loss: Loss) -> Loss:
+        return loss
+
+    def compile(self, step: Callable, state: Any) -> Callable:
+        devices = self.devices if jax.process_count() == 1 else None
+        mapped = jax.pmap(step, axis_name=AXIS, donate_argnums=(0,), devices=devices)
 
         def call(state: Any, batches: Any) -> tuple[Any, Any]:
             state, metrics = mapped(state, batches)
-            return state, jax.tree.map(lambda m: m[0], metrics)
+            return state, jax.tree.map(lambda m: m.addressable_shards[0].data[0], metrics)
 
         return call
 
+    def abstract(self, state: Any) -> Any:
+        sharding = NamedSharding(_mesh(), PartitionSpec())
+        return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding), state)
+
     def place_state(self, state: Any) -> Any:
         # As pmap itself leaves it: under any other sharding the next call would compile the step anew.
-        sharding = NamedSharding(_mesh(tuple(self.devices)), PartitionSpec(AXIS))
+        sharding = NamedSharding(_line(tuple(self.devices)), PartitionSpec(AXIS))
 
         def copies(x: Any) -> jax.Array:
             one = np.asarray(x)[None]
@@ -67,41 +98,185 @@ class Pmap(Strategy):
 
     def place_batches(self, batches: Any) -> Any:
         n = len(self.devices)
+        sharding = NamedSharding(_line(tuple(self.devices)), PartitionSpec(AXIS))
 
-        def split(x: np.ndarray) -> np.ndarray:
+        def split(x: np.ndarray) -> jax.Array:
             steps, size = x.shape[:2]
-            return np.moveaxis(x.reshape(steps, n, size // n, *x.shape[2:]), 1, 0)
+            rows = np.moveaxis(x.reshape(steps, n, size // n, *x.shape[2:]), 1, 0)
+            return jax.device_put(rows, sharding)
 
         return jax.tree.map(split, batches)
 
     def fetch_state(self, state: Any) -> Any:
-        return jax_utils.unreplicate(state)
+        if jax.process_count() == 1:
+            return jax_utils.unreplicate(state)
+        sharding = NamedSharding(_mesh(), PartitionSpec())
+
+        def whole(x: jax.Array) -> jax.Array:
+            shards = [s.data.reshape(x.shape[1:]) for s in x.addressable_shards]
+            return jax.make_array_from_single_device_arrays(x.shape[1:], sharding, shards)
+
+        return jax.tree.map(whole, state)
 
 
-def check_batch_size(name: str, size: int) -> None:
-    """UsageError unless the devices divide the batch size."""
-    n = jax.device_count()
-    require(size % n == 0, f"{name}={size} is not divisible by the {n} devices: make it a multiple of {n}")
+class Sharded(Strategy):
+    """jit over a mesh (data, fsdp): batches over both axes, every large array of the state over the second one.
+
+    fsdp devices share one copy of parameters, averages and optimizer state; 0 stands for all devices, 1 is plain data
+    parallelism. Parameters are gathered for a (micro)batch and their gradients scattered after it (Rajbhandari et
+    al. 2020, ZeRO stage 3). Raises UsageError where fsdp does not divide the number of devices.
+    """
+
+    axis_name = None
+
+    def __init__(self, fsdp: int = 1, devices: Sequence[Any] | None = None) -> None:
+        devices = _ordered() if devices is None else devices
+        n = len(devices)
+        fsdp = fsdp or n
+        require(n % fsdp == 0, f"parallel.fsdp={fsdp} does not divide the {n} devices: choose one of {_divisors(n)}")
+        self.mesh = Mesh(np.asarray(devices).reshape(n // fsdp, fsdp), (DATA, FSDP))
+
+    def _sharding(self, *axes: Any) -> NamedSharding:
+        return NamedSharding(self.mesh, PartitionSpec(*axes))
+
+    def shardings(self, tree: Any) -> Any:
+        """How arrays of the state lie: along their longest axis that fsdp divides, or whole where they are small."""
+        n = self.mesh.shape[FSDP]
+
+        def sharding(x: Any) -> NamedSharding:
+            fitting = [(length, axis) for axis, length in enumerate(x.shape) if length % n == 0]
+            if n == 1 or not fitting or math.prod(x.shape) < SMALL:
+                return self._sharding()
+            return self._sharding(*([None] * max(fitting)[1]), FSDP)
+
+        return jax.tree.map(sharding, tree)
+
+    def wrap(self, loss: Loss) -> Loss:
+        return lambda params, batch: loss(self._gather(params), batch)
+
+    def _gather(self, params: Any) -> Any:
+        """Parameters whole on every device; their gradient sharded as they were."""
+        whole = self._sharding()
+
+        @jax.custom_vjp
+        def gather(p: Any) -> Any:
+            return jax.lax.with_sharding_constraint(p, whole)
+
+        def backward(_: None, g: Any) -> tuple[Any]:
+            return (jax.lax.with_sharding_constraint(g, self.shardings(g)),)
+
+        gather.defvjp(lambda p: (gather(p), None), backward)
+        return gather(params)
+
+    def compile(self, step: Callable, state: Any) -> Callable:
+        return jax.jit(step, donate_argnums=(0,), out_shardings=(self.shardings(state), self._sharding()))
+
+    def abstract(self, state: Any) -> Any:
+        make = lambda a, sharding: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding)
+        return jax.tree.map(make, state, self.shardings(state))
+
+    def place_state(self, state: Any) -> Any:
+        return jax.tree.map(_put, state, self.shardings(state))
+
+    def place_batches(self, batches: Any) -> Any:
+        sharding = self._sharding(None, (DATA, FSDP))
+        scale = self.mesh.devices.size // len(sharding.addressable_devices)
+
+        def place(x: np.ndarray) -> jax.Array:
+            shape = (x.shape[0], x.shape[1] * scale, *x.shape[2:])
+            return jax.make_array_from_process_local_data(sharding, x, shape)
+
+        return jax.tree.map(place, batches)
+
+    def fetch_state(self, state: Any) -> Any:
+        return state
+
+
+def _put(x: Any, sharding: NamedSharding) -> jax.Array:
+    """An array every process has the same of, laid out; one that lies right already is left alone."""
+    if isinstance(x, jax.Array) and x.sharding == sharding:
+        return x
+    if isinstance(x, jax.Array) and not x.is_fully_addressable:
+        return jax.jit(lambda a: a, out_shardings=sharding)(x)
+    host = np.asarray(x)
+    return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
+
+
+def process_rows(size: int) -> slice:
+    """The rows of a batch of `size` examples that this process reads."""
+    part = size // jax.process_count()
+    return slice(jax.process_index() * part, (jax.process_index() + 1) * part)
+
+
+def check_batch_size(name: str, size: int, microbatches: int = 1) -> None:
+    """UsageError unless the devices, times the microbatches, divide the batch size."""
+    n, by = jax.device_count(), f"the {jax.device_count()} devices"
+    if microbatches > 1:
+        n, by = n * microbatches, f"{by} times training.microbatches={microbatches}"
+    require(size % n == 0, f"{name}={size} is not divisible by {by}: make it a multiple of {n}")
 
 
 def spread(x: Any) -> Any:
-    """Arrays [B, ...] laid over all local devices along B (where they divide it): the global view for jit."""
-    devices = jax.local_devices()
+    """Arrays [B, ...], the same in every process, laid over all devices along B where they divide it: for jit."""
+    mesh = _mesh()
 
-    def place(a: jax.Array) -> jax.Array:
-        if len(devices) == 1 or a.shape[0] % len(devices):
-            return a
-        return jax.device_put(a, NamedSharding(_mesh(tuple(devices)), PartitionSpec(AXIS)))
+    def place(a: Any) -> jax.Array:
+        axes = (AXIS,) if a.shape[0] % mesh.devices.size == 0 else ()
+        return _put(a, NamedSharding(mesh, PartitionSpec(*axes)))
 
     return jax.tree.map(place, x)
 
 
 def replicate(x: Any) -> Any:
-    """Arrays copied whole onto every local device: the parameters of a program over `spread` arrays."""
-    devices = jax.local_devices()
-    return jax.device_put(x, NamedSharding(_mesh(tuple(devices)), PartitionSpec())) if len(devices) > 1 else x
+    """Arrays copied whole onto every device: the parameters of a program over `spread` arrays."""
+    sharding = NamedSharding(_mesh(), PartitionSpec())
+    if jax.process_count() == 1:
+        return jax.device_put(x, sharding)
+    keys = lambda a: isinstance(a, jax.Array) and jnp.issubdtype(a.dtype, jax.dtypes.prng_key)
+    return jax.tree.map(lambda a: a if keys(a) else _put(a, sharding), x)
+
+
+def collect(x: Any) -> Any:
+    """Arrays that a program over all devices made, as numpy arrays in every process."""
+    if jax.process_count() == 1:
+        return jax.tree.map(np.asarray, x)
+    return multihost_utils.process_allgather(x, tiled=True)
+
+
+class Agreement:
+    """The largest of the numbers that the processes give, without waiting for it.
+
+    Every process calls it equally often. One process gets its number back at once; several get, all the same one, what
+    they agreed on in the call before: by now it costs no time to read.
+    """
+
+    def __init__(self) -> None:
+        self._largest = jax.jit(jnp.max, out_shardings=NamedSharding(_mesh(), PartitionSpec()))
+        self._before: jax.Array | None = None
+
+    def __call__(self, number: int) -> int:
+        if jax.process_count() == 1:
+            return number
+        sharding = NamedSharding(_mesh(), PartitionSpec(AXIS))
+        own = np.full(jax.local_device_count(), number, np.int32)
+        before, self._before = self._before, self._largest(jax.make_array_from_process_local_data(sharding, own))
+        return 0 if before is None else int(before.addressable_data(0))
+
+
+def _ordered() -> list[Any]:
+    return sorted(jax.devices(), key=lambda d: (d.process_index, d.id))
+
+
+def _divisors(n: int) -> str:
+    return ", ".join(str(d) for d in range(1, n + 1) if n % d == 0)
 
 
 @functools.cache
-def _mesh(devices: tuple[Any, ...]) -> Mesh:
+def _mesh() -> Mesh:
+    """All devices in one line."""
+    return _line(tuple(_ordered()))
+
+
+@functools.cache
+def _line(devices: tuple[Any, ...]) -> Mesh:
     return Mesh(np.asarray(devices), (AXIS,))

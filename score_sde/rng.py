@@ -29,6 +29,7 @@ class Purpose(enum.IntEnum):
     CONSTRAINT = 10
     PROJECTION = 11
     AUGMENTATION = 12
+    EVALUATION = 13
 
 
 def root_key(seed: int) -> Array:

@@ -34,7 +34,8 @@ CHOICES = {
     ),
     "training.weighting": ("simple", "likelihood", "edm"),
     "training.times": ("uniform", "likelihood", "log_normal", "levels"),
-    "parallel.strategy": ("pmap",),
+    "training.nonfinite": ("stop", "skip"),
+    "parallel.strategy": ("pmap", "sharded"),
     "sampling.solver": ("euler_maruyama", "reverse_diffusion", "ancestral", "euler", "rk45", "none"),
     "sampling.corrector": ("none", "langevin", "annealed_langevin"),
     "sampling.variance": ("small", "large", "learned"),
@@ -45,7 +46,7 @@ AT_LEAST_ONE = (
     "network.nf", "network.num_res_blocks", "data.image_size", "data.num_channels", "training.num_steps",
     "training.batch_size", "training.steps_per_call", "sampling.num_steps", "sampling.num_samples",
     "sampling.batch_size", "sampling.corrector_steps", "checkpoint.every", "checkpoint.keep", "logging.every",
-    "training.projections", "ema.half_life",
+    "training.projections", "training.microbatches", "ema.half_life",
 )  # fmt: skip
 
 POSITIVE = (
@@ -55,7 +56,8 @@ POSITIVE = (
 
 NOT_NEGATIVE = (
     "seed", "sampling.seed", "optimizer.weight_decay", "optimizer.warmup", "sampling.churn",
-    "evaluation.final_samples", "logging.samples_every", "ema.snapshot_every", "checkpoint.keep_every",
+    "evaluation.final_samples", "evaluation.every", "evaluation.num_images", "logging.samples_every",
+    "ema.snapshot_every", "checkpoint.keep_every", "parallel.fsdp", "training.max_skipped",
 )  # fmt: skip
 
 FRACTIONS = ("network.dropout", "optimizer.beta1", "optimizer.beta2", "ema.decay")
@@ -86,6 +88,16 @@ def validate(config: Config) -> None:
         t_min = config[section].t_min
         final = config.sde.sigma_max if config.sde.name == "edm" else 1
         require(t_min < final, f"{section}.t_min={t_min} must be below the SDE's final time {final}: try 1e-3")
+    require(
+        config.parallel.fsdp == 1 or config.parallel.strategy == "sharded",
+        f"parallel.fsdp={config.parallel.fsdp} has no effect on parallel.strategy={config.parallel.strategy!r}: set the"
+        " strategy to 'sharded'",
+    )
+    require(
+        config.training.batch_size % config.training.microbatches == 0,
+        f"training.microbatches={config.training.microbatches} does not divide training.batch_size="
+        f"{config.training.batch_size}: choose a divisor of it",
+    )
     if config.data.name == "array":
         require(config.data.path, "data.path is empty: name an .npy or .npz file of uint8 images [N, H, W, C]")
     require(

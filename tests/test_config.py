@@ -60,6 +60,7 @@ TABLES = {
     "training.objective": objects.OBJECTIVES | objects.BOUNDS,
     "training.weighting": objects.WEIGHTINGS,
     "training.times": objects.TIMES,
+    "training.nonfinite": objects.SKIPPING,
     "parallel.strategy": objects.STRATEGIES,
     "sampling.solver": objects.SOLVERS,
     "sampling.variance": objects.VARIANCES,
@@ -130,6 +131,9 @@ def test_free_on_resume_is_what_the_contract_says():
     assert free == {name for name in SCHEMA if name.split(".")[0] in sections} | {
         "training.num_steps",
         "training.batch_size",
+        "training.microbatches",
+        "training.nonfinite",
+        "training.max_skipped",
         "training.steps_per_call",
         "ema.snapshot_every",
     }

@@ -38,9 +38,13 @@ class Stream:
             first, count = first + len(part), count - len(part)
         return np.concatenate(found)
 
-    def batches(self, first: int, size: int, steps: int) -> Batch:
+    def batches(self, first: int, size: int, steps: int, rows: slice | None = None) -> Batch:
         """`steps` batches of `size` examples from position `first` on: leading axes [steps, size]."""
-        shape = (steps, size)
-        image = self.images[self.indices(first, steps * size)]
-        position = positions(first, steps * size)
-        return Batch(image.reshape(shape + image.shape[1:]), position.reshape((*shape, 2)))
+        rows = slice(None) if rows is None else rows
+        indices = self.indices(first, steps * size).reshape(steps, size)[:, rows]
+        position = positions(first, steps * size).reshape(steps, size, 2)[:, rows]
+        return Batch(self.images[indices], position)
+
+    def calls(self, schedule, rows=None, workers=0):
+        for first, size, steps in schedule:
+            yield self.batches(first, size, steps, rows)

@@ -1,21 +1,27 @@
 """The training loop: calls of the compiled step between boundaries, with logs, grids, checkpoints and resumption."""
 
-import math
 import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from typing import Any
+
+import jax
 
 from score_sde.checkpoint import Checkpoints
 from score_sde.data.stream import Stream
 from score_sde.experiment import Experiment
 from score_sde.generation import Generator
 from score_sde.images import GRID, save_grid
-from score_sde.parallel import check_batch_size
+from score_sde.objects import SKIPPING
+from score_sde.parallel import Agreement, check_batch_size, collect, process_rows
 from score_sde.progress import Progress
-from score_sde.training.metrics import MetricsLog, Pending
+from score_sde.training.health import Health
+from score_sde.training.heldout import HeldOut
+from score_sde.training.metrics import MetricsLog
+from score_sde.training.prefetch import Prefetch
+from score_sde.training.schedule import Call, schedule
 from score_sde.training.snapshots import discard_after, save_snapshot, snapshot_path
 from score_sde.training.step import TrainState
 from score_sde.workdir import Workdir
@@ -29,33 +35,31 @@ class Stopped(Exception):
         self.signum = signum
 
 
-class NonFiniteLoss(Exception):
-    """The loss or its gradient is no longer a finite number; the last checkpoint before it stands."""
-
-    def __init__(self, step: int, loss: float, norm: float) -> None:
-        remedy = "lower optimizer.learning_rate or optimizer.grad_clip and resume from the last checkpoint"
-        super().__init__(f"the loss is {loss} and its gradient's norm {norm} at step {step}: {remedy}")
-
-
 def train(
     experiment: Experiment, workdir: Workdir, *, generator: Generator | None = None, show: bool = True
 ) -> TrainState:
     """Train from scratch, or from the newest checkpoint in the workdir, up to training.num_steps.
 
-    The generator draws the periodic grids; None makes one. A run that is complete is only read. Raises UsageError
-    before anything is written, Stopped on SIGTERM or SIGINT (a checkpoint of that very step is written) and
-    NonFiniteLoss.
+    The generator draws the periodic grids; None makes one. A run that is complete is only read. Of several processes
+    the first one writes; all see the same files. Raises UsageError before anything is written, Stopped on SIGTERM or
+    SIGINT in any process (all write a checkpoint of one step) and NonFiniteLoss.
     """
-    check_batch_size("training.batch_size", experiment.config.training.batch_size)
+    config = experiment.config
+    check_batch_size("training.batch_size", config.training.batch_size, config.training.microbatches)
     stream = experiment.stream
-    workdir.check(experiment.config)
+    held_out = HeldOut(experiment) if config.evaluation.every else None
+    workdir.check(config)
     if (state := _completed(experiment, workdir)) is not None:
         return state
-    with workdir.lock():
-        workdir.check(experiment.config)  # again: another process may have written it until now
-        workdir.claim(experiment.config)
+    first = jax.process_index() == 0
+    with workdir.lock() if first else nullcontext():
+        if first:
+            workdir.check(config)  # again: another process may have written it until now
+            workdir.claim(config)
         with _signals() as caught:
-            return _Run(experiment, workdir, stream, generator or Generator(experiment), show, caught).to_the_end()
+            run = _Run(experiment, workdir, stream, generator or Generator(experiment), held_out, show, caught)
+            with run:
+                return run.to_the_end()
 
 
 def _completed(experiment: Experiment, workdir: Workdir) -> TrainState | None:
@@ -66,12 +70,12 @@ def _completed(experiment: Experiment, workdir: Workdir) -> TrainState | None:
         step = checkpoints.latest_step()
         if step is None or step < experiment.config.training.num_steps:
             return None
-        state, meta = checkpoints.restore(experiment.abstract_state())
+        state, meta = checkpoints.restore(experiment.strategy.abstract(experiment.abstract_state()))
         return state if meta["step"] >= experiment.config.training.num_steps else None
 
 
 class _Run:
-    """One process's part of a run: its place in the stream and where it writes."""
+    """One process's part of a run: its place in the stream and where it writes; a context that closes what is open."""
 
     def __init__(
         self,
@@ -79,110 +83,132 @@ class _Run:
         workdir: Workdir,
         stream: Stream,
         generator: Generator,
+        held_out: HeldOut | None,
         show: bool,
         caught: list[int],
     ) -> None:
         self.experiment, self.workdir, self.stream, self.generator = experiment, workdir, stream, generator
-        self.show, self.caught, self.config = show, caught, experiment.config
-        checkpoint = self.config.checkpoint
-        self.checkpoints = Checkpoints(workdir.checkpoints, checkpoint.keep, checkpoint.keep_every)
-        self.step, self.position, pending = 0, 0, []
+        self.held_out, self.caught, self.config = held_out, caught, experiment.config
+        self.first = jax.process_index() == 0
+        self.show = show and self.first
+        c = self.config.checkpoint
+        self.checkpoints = Checkpoints(workdir.checkpoints, c.keep, c.keep_every)
+        self.step, self.position, pending, in_a_row = 0, 0, [], 0
         if self.checkpoints.latest_step() is None:
             state = experiment.initial_state()
         else:
-            state, meta = self.checkpoints.restore(experiment.abstract_state())
-            self.step, self.position, pending = meta["step"], meta["position"], _pending(meta)
-            print(f"resuming {workdir.path} after step {self.step}", file=sys.stderr)
+            state, meta = self.checkpoints.restore(experiment.strategy.abstract(experiment.abstract_state()))
+            self.step, self.position, pending = meta["step"], meta["position"], meta["pending"]
+            in_a_row = meta.get("skipped_in_a_row", 0)  # an imported run has never skipped
+            self._say(f"resuming {workdir.path} after step {self.step}")
         self.state = experiment.strategy.place_state(state)
-        discard_after(workdir.averages, self.step)
-        self.log = MetricsLog(workdir.metrics, workdir.tensorboard, self.step, pending)
+        if self.first:
+            discard_after(workdir.averages, self.step)
+        c = self.config.training
+        self.health = Health(SKIPPING[c.nonfinite], c.max_skipped, in_a_row)
+        self.log = MetricsLog(workdir.metrics, workdir.tensorboard, self.step, pending, write=self.first)
+        self.agreed = Agreement()
+
+    def __enter__(self) -> "_Run":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.log.close()
+        self.checkpoints.close()
+
+    def _say(self, text: str) -> None:
+        if self.first:
+            print(text, file=sys.stderr)
 
     def to_the_end(self) -> TrainState:
         """Every remaining call; the last state is always checkpointed."""
-        config, total = self.config, self.config.training.num_steps
-        call = self.experiment.strategy.compile(self.experiment.train_step())
+        config, strategy, total = self.config, self.experiment.strategy, self.config.training.num_steps
+        call = strategy.compile(self.experiment.train_step(), self.experiment.abstract_state())
+        planned = lambda: schedule(config, self.step, self.position)
+        rows = process_rows(config.training.batch_size)
+        batches = self.stream.calls(planned(), rows, config.data.workers)
         if self.show:
-            print("compiling the training step ...", file=sys.stderr)
-        with Progress("training", total, "steps", self.step, self.show) as progress:
-            note = ""
-            while self.step < total:
-                count = self._call_length()
-                self._advance(call, count)
-                if self._due(config.logging.every) or self.step == total:
-                    note = self._write_log()
-                progress.update(count, note)
+            self._say("compiling the training step ...")
+        signum, note = 0, ""
+        with (
+            Prefetch(batches, strategy.place_batches) as ready,
+            Progress("training", total, "steps", self.step, self.show) as progress,
+        ):
+            for plan, batch in zip(planned(), ready):
+                self._advance(call, plan, batch)
+                evaluated = self._evaluate() if self._due(config.evaluation.every) else {}
+                if evaluated or self._due(config.logging.every) or self.step == total:
+                    note = self._write_log(ready, evaluated)
+                progress.update(plan.steps, note)
                 # Grid and snapshot come first: a run killed in between resumes before them and makes them again.
                 if self._due(config.logging.samples_every):
                     self._draw_grid()
                 if self._due(config.ema.snapshot_every):
                     self._save_snapshot()
-                stopping = bool(self.caught)
-                if self._due(config.checkpoint.every) or self.step == total or stopping:
+                signum = self.agreed(self.caught[0] if self.caught else 0)
+                if self._due(config.checkpoint.every) or self.step == total or signum:
                     self._save()
-                if stopping:
+                if signum:
                     break
-        self._close()
-        if self.caught:
-            raise Stopped(self.caught[0], self.step)
-        return self.experiment.strategy.fetch_state(self.state)
-
-    def _call_length(self) -> int:
-        """Updates of the next call: steps_per_call, or fewer to end on a boundary."""
-        config = self.config
-        boundaries = [config.logging.every, config.checkpoint.every, config.logging.samples_every]
-        boundaries.append(config.ema.snapshot_every)
-        distances = [n - self.step % n for n in boundaries if n]
-        return min(config.training.steps_per_call, config.training.num_steps - self.step, *distances)
+        self.checkpoints.close()
+        if signum:
+            raise Stopped(signum, self.step)
+        return strategy.fetch_state(self.state)
 
     def _due(self, every: int) -> bool:
         return every > 0 and self.step % every == 0
 
-    def _advance(self, call: Any, count: int) -> None:
-        size = self.config.training.batch_size
-        batches = self.stream.batches(self.position, size, count)
-        self.state, metrics = call(self.state, self.experiment.strategy.place_batches(batches))
-        self.log.add(metrics, size * count)
-        self.step += count
-        self.position += size * count
+    def _advance(self, call: Any, plan: Call, batch: Any) -> None:
+        self.state, metrics = call(self.state, batch)
+        self.step += plan.steps
+        self.position += plan.steps * plan.size
+        self.log.add(metrics, plan.steps * plan.size)
 
-    def _write_log(self) -> str:
+    def _write_log(self, ready: Prefetch, evaluated: dict[str, float]) -> str:
         """Write a line; what it says of the loss goes behind the progress bar."""
         self._check_finite()
-        return f"loss {self.log.flush(self.step)['loss']:.4f}"
+        line = self.log.flush(self.step, ready.waited, **evaluated)
+        self.health.line_written()
+        ready.waited = 0.0
+        return "loss " + ("not finite" if line["loss"] is None else f"{line['loss']:.4f}")
 
     def _check_finite(self) -> None:
         """Neither a line nor a checkpoint is written of a loss or a gradient that is not finite."""
-        pending = self.log.pending
-        for i, (loss, norm, _) in enumerate(pending):
-            if not (math.isfinite(loss) and math.isfinite(norm)):
-                self._close()
-                raise NonFiniteLoss(self.step - len(pending) + i + 1, loss, norm)
+        self.health.check(self.log.pending, self.step, self.position, self.config.training.batch_size)
 
     def _save(self) -> None:
         self._check_finite()
-        meta = {"step": self.step, "position": self.position, "pending": [list(row) for row in self.log.pending]}
+        meta = {
+            "step": self.step,
+            "position": self.position,
+            "pending": [list(row) for row in self.log.pending],
+            "skipped_in_a_row": self.health.in_a_row,
+        }
         self.checkpoints.save(self.step, self.experiment.strategy.fetch_state(self.state), meta)
 
     def _save_snapshot(self) -> None:
         self._check_finite()
-        averages = self.experiment.strategy.fetch_state(self.state.averages)
-        save_snapshot(snapshot_path(self.workdir.averages, self.step), averages, self.position)
-        self.log.restart_clock()
+        with self.log.clock_stopped():
+            averages = collect(self.experiment.strategy.fetch_state(self.state.averages))
+            if self.first:
+                save_snapshot(snapshot_path(self.workdir.averages, self.step), averages, self.position)
+
+    def _evaluate(self) -> dict[str, float]:
+        """The loss on held-out images of the parameters and of their average."""
+        assert self.held_out is not None
+        self._check_finite()
+        fetch = self.experiment.strategy.fetch_state
+        with self.log.clock_stopped():
+            losses = self.held_out({"raw": fetch(self.state.params), **fetch(self.state.averages)})
+        return {f"held_out_loss_{name}": loss for name, loss in losses.items()}
 
     def _draw_grid(self) -> None:
-        average = self.experiment.strategy.fetch_state(self.experiment.weights(self.state))
-        images = self.generator(average, min(self.config.sampling.num_samples, GRID), show=False).images
-        picture = save_grid(self.workdir.samples / f"step_{self.step:08d}.png", images)
-        self.log.add_image("samples", picture, self.step)
-        self.log.restart_clock()
-
-    def _close(self) -> None:
-        self.checkpoints.close()
-        self.log.close()
-
-
-def _pending(meta: dict[str, Any]) -> Pending:
-    return [(loss, norm, rate) for loss, norm, rate in meta["pending"]]
+        with self.log.clock_stopped():
+            average = self.experiment.strategy.fetch_state(self.experiment.weights(self.state))
+            images = self.generator(average, min(self.config.sampling.num_samples, GRID), show=False).images
+            if self.first:
+                picture = save_grid(self.workdir.samples / f"step_{self.step:08d}.png", images)
+                self.log.add_image("samples", picture, self.step)
 
 
 @contextmanager

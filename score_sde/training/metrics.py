@@ -4,30 +4,37 @@ import json
 import math
 import pathlib
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
+import jax
 import numpy as np
 from tensorboardX import SummaryWriter
 
 from score_sde.files import whole
-from score_sde.training.step import Metrics
+from score_sde.training.step import BINS, Metrics
 
-Pending = list[tuple[float, float, float]]
-"""(loss, gradient norm, learning rate) of the updates since the last logged step."""
+Row = list[Any]
+"""One update's Metrics as numbers, the bins as lists of them: what JSON keeps exactly."""
 
 
 class MetricsLog:
     """One line per logged step, holding means over the updates since the line before.
 
     `pending` belongs into the checkpoint: restored with it, the lines after a resumption are those of an
-    uninterrupted run.
+    uninterrupted run. Where `write` is False (in all processes of a run but one) nothing is written.
     """
 
-    def __init__(self, path: pathlib.Path, tensorboard: pathlib.Path, step: int, pending: Pending) -> None:
-        self._pending, self._unread, self._compiling = pending, None, True
-        self._path = path
-        _truncate(path, step)
-        self._writer = SummaryWriter(str(tensorboard), purge_step=step + 1, filename_suffix=f".{step}")
+    def __init__(
+        self, path: pathlib.Path, tensorboard: pathlib.Path, step: int, pending: list[Row], write: bool = True
+    ) -> None:
+        self._pending = [Metrics(*row) for row in pending]
+        self._unread: Metrics | None = None
+        self._compiling, self._path, self._writer = True, path, None
+        if write:
+            _truncate(path, step)
+            self._writer = SummaryWriter(str(tensorboard), purge_step=step + 1, filename_suffix=f".{step}")
         self.restart_clock()
 
     def add(self, metrics: Metrics, images: int) -> None:
@@ -44,48 +51,81 @@ class MetricsLog:
             self._compiling = False
 
     @property
-    def pending(self) -> Pending:
-        """What the next line will be made of; waits for the last call."""
+    def pending(self) -> list[Metrics]:
+        """The updates that the next line will be made of; waits for the last call."""
         self._read()
         return self._pending
 
     def _read(self) -> None:
         if self._unread is not None:
-            self._pending += [tuple(row) for row in np.stack([np.asarray(m) for m in self._unread], axis=1).tolist()]
+            columns = [np.asarray(m, np.float32).tolist() for m in self._unread]
+            self._pending += [Metrics(*row) for row in zip(*columns)]
             self._unread = None
 
-    def flush(self, step: int) -> dict[str, float]:
-        """Write the line of this step."""
-        loss, norm, rate = zip(*self.pending)
+    def flush(self, step: int, waited: float = 0.0, **more: Any) -> dict[str, Any]:
+        """Write the line of this step; waited: seconds spent waiting for input since the line before."""
         now = time.monotonic()
-        line = {
-            "step": step,
-            "loss": math.fsum(loss) / len(loss),
-            "gradient_norm": math.fsum(norm) / len(norm),
-            "learning_rate": rate[-1],
-            "images_per_second": self._images / max(now - self._clock, 1e-9) if self._images else 0.0,
-        }
-        with self._path.open("a") as file:
-            file.write(json.dumps(line) + "\n")
-        for name, value in line.items():
-            if name != "step":
-                self._writer.add_scalar(name, value, step)
-        self._writer.flush()
+        seconds = max(now - self._clock, 1e-9)
+        line = {"step": step, **_means(self.pending), **more}
+        if self._images:
+            line |= {"images_per_second": self._images / seconds, "input_wait": min(waited / seconds, 1.0)}
+        memory = (jax.local_devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
+        if memory is not None:
+            line["device_memory_mb"] = memory / 1e6
+        if self._writer is not None:
+            self._write(line)
         self._pending, self._images, self._clock = [], 0, now
         return line
 
+    def _write(self, line: dict[str, Any]) -> None:
+        assert self._writer is not None
+        with self._path.open("a") as file:
+            file.write(json.dumps(line) + "\n")
+        for name, value in line.items():
+            values = {name: value} if not isinstance(value, list) else {f"{name}/{i}": v for i, v in enumerate(value)}
+            for tag, scalar in values.items():
+                if scalar is not None and tag != "step":
+                    self._writer.add_scalar(tag, scalar, line["step"])
+        self._writer.flush()
+
     def restart_clock(self) -> None:
-        """Leave what came before, a compilation or a drawn grid, out of the rate."""
+        """Leave what came before, such as a compilation, out of the rate."""
         self._clock, self._images = time.monotonic(), 0
+
+    @contextmanager
+    def clock_stopped(self) -> Iterator[None]:
+        """Leave what happens in here, such as the drawing of a grid, out of the rate."""
+        self._read()
+        start = time.monotonic()
+        yield
+        self._clock += time.monotonic() - start
 
     def add_image(self, name: str, image: Any, step: int) -> None:
         """Put a picture (uint8 [H, W] or [H, W, C]) into TensorBoard."""
         pixels = np.asarray(image)
-        self._writer.add_image(name, pixels, step, dataformats="HW" if pixels.ndim == 2 else "HWC")
+        if self._writer is not None:
+            self._writer.add_image(name, pixels, step, dataformats="HW" if pixels.ndim == 2 else "HWC")
 
     def close(self) -> None:
         """Write out what is buffered."""
-        self._writer.close()
+        if self._writer is not None:
+            self._writer.close()
+
+
+def _means(updates: list[Metrics]) -> dict[str, Any]:
+    """Means over the updates that were made; None where there is nothing to take the mean of."""
+    made = [u for u in updates if not u.skipped]
+    mean = lambda values: math.fsum(values) / len(values) if values else None
+    total = lambda bins: [math.fsum(bin) for bin in zip(*bins, [0.0] * BINS)]
+    sums, counts = total([u.binned_loss for u in made]), total([u.binned_count for u in made])
+    return {
+        "loss": mean([u.loss for u in made]),
+        "loss_by_t": [s / n if n else None for s, n in zip(sums, counts)],
+        "gradient_norm": mean([u.gradient_norm for u in made]),
+        "parameter_norm": updates[-1].parameter_norm,
+        "learning_rate": updates[-1].learning_rate,
+        "skipped": round(sum(u.skipped for u in updates)),
+    }
 
 
 def _truncate(path: pathlib.Path, step: int) -> None:

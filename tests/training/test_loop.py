@@ -17,7 +17,8 @@ from score_sde import modes
 from score_sde.checkpoint import Checkpoints
 from score_sde.experiment import build
 from score_sde.parallel import Pmap
-from score_sde.training.loop import NonFiniteLoss, train
+from score_sde.training.health import NonFiniteLoss
+from score_sde.training.loop import train
 from score_sde.workdir import Workdir
 from tests.tiny import tiny_config
 
@@ -147,7 +148,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
     """The first update breaks the parameters, the second loss shows it: neither is logged nor kept."""
     experiment = build(tiny_config(optimizer__learning_rate=1e30, optimizer__warmup=0, checkpoint__every=2))
     experiment = dataclasses.replace(experiment, strategy=Pmap(jax.local_devices()[:1]))
-    with pytest.raises(NonFiniteLoss, match=r"step 2: lower optimizer\.learning_rate"):
+    with pytest.raises(NonFiniteLoss, match=r"at step 2, on examples 16 to 31 .* lower optimizer\.learning_rate"):
         train(experiment, Workdir(tmp_path), show=False)
     assert not (tmp_path / "checkpoints").exists()
     assert read_metrics(tmp_path) == []
@@ -155,7 +156,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
 
 def test_exit_code_3_of_a_loss_that_is_not_finite(tmp_path, monkeypatch, capsys):
     def broken(*args, **options):
-        raise NonFiniteLoss(7, float("nan"), 1.0)
+        raise NonFiniteLoss("the loss is nan at step 7")
 
     monkeypatch.setattr(modes, "train_loop", broken)
     assert modes.train(tiny_config(), Workdir(tmp_path)) == 3

@@ -10,8 +10,17 @@ from score_sde.training.step import Metrics
 
 
 def call(*losses: float) -> Metrics:
+    """Updates of two examples each, both in bin 3, or in bin 4 where the update was skipped (its loss is NaN)."""
     values = np.asarray(losses, np.float32)
-    return Metrics(values, 2 * values, np.full_like(values, 1e-3))
+    skipped = np.isnan(values).astype(np.float32)
+    counts = 2 * np.eye(10, dtype=np.float32)[3 + skipped.astype(int)]
+    rate = np.full_like(values, 1e-3)
+    return Metrics(values, 2 * values, 3 * np.nan_to_num(values), rate, skipped, counts * values[:, None], counts)
+
+
+def pending(loss: float) -> list:
+    """One update as a checkpoint's JSON gives it back."""
+    return json.loads(json.dumps([np.asarray(m[0]).tolist() for m in call(loss)]))
 
 
 def events(folder) -> list[event_pb2.Event]:
@@ -32,6 +41,8 @@ def test_a_line_is_the_mean_over_its_window(tmp_path):
     line = log.flush(3)
     log.close()
     assert (line["step"], line["loss"], line["gradient_norm"]) == (3, 3.0, 6.0)
+    assert line["parameter_norm"] == 18.0  # of the last update
+    assert line["loss_by_t"] == [None] * 3 + [3.0] + [None] * 6
     assert json.loads((tmp_path / "m.jsonl").read_text()) == line
 
 
@@ -45,7 +56,7 @@ def test_resumption_truncates_the_file_and_purges_tensorboard(tmp_path):
     log.close()
     with path.open("a") as file:
         file.write('3\n{"step": 8, "lo')
-    resumed = MetricsLog(path, tmp_path / "tb", 5, [(10.0, 20.0, 1e-3)])
+    resumed = MetricsLog(path, tmp_path / "tb", 5, [pending(10.0)])
     resumed.add(call(30.0), 1)
     resumed.flush(6)
     resumed.close()
@@ -58,7 +69,29 @@ def test_resumption_truncates_the_file_and_purges_tensorboard(tmp_path):
 def test_pending_is_what_the_next_line_is_made_of(tmp_path):
     log = MetricsLog(tmp_path / "m.jsonl", tmp_path / "tb", 0, [])
     log.add(call(0.1), 1)
-    loss, norm, rate = log.pending[0]
+    (row,) = log.pending
     log.close()
-    assert (np.float32(loss), np.float32(norm), np.float32(rate)) == tuple(m[0] for m in call(0.1))
-    assert json.loads(json.dumps(loss)) == loss
+    for ours, given in zip(row, call(0.1)):
+        np.testing.assert_array_equal(np.asarray(ours, np.float32), given[0])
+    assert json.loads(json.dumps(list(row))) == list(row)
+
+
+def test_skipped_updates_are_counted_and_left_out_of_the_means(tmp_path):
+    log = MetricsLog(tmp_path / "m.jsonl", tmp_path / "tb", 0, [])
+    log.add(call(1.0, float("nan"), 2.0), 12)
+    line = log.flush(3)
+    assert (line["loss"], line["gradient_norm"], line["skipped"]) == (1.5, 3.0, 1)
+    assert line["loss_by_t"][3:5] == [1.5, None]
+    log.add(call(float("nan")), 4)
+    line = log.flush(4)
+    log.close()
+    assert (line["loss"], line["skipped"], line["loss_by_t"]) == (None, 1, [None] * 10)
+    assert [json.loads(text)["loss"] for text in (tmp_path / "m.jsonl").read_text().splitlines()] == [1.5, None]
+
+
+def test_only_the_process_that_writes_makes_files(tmp_path):
+    log = MetricsLog(tmp_path / "m.jsonl", tmp_path / "tb", 0, [], write=False)
+    log.add(call(1.0), 4)
+    assert log.flush(1)["loss"] == 1.0
+    log.close()
+    assert not list(tmp_path.iterdir())

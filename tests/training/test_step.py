@@ -1,21 +1,35 @@
 """The training step: the same numbers over devices and calls, and only those that it should depend on."""
 
+import math
+import pathlib
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from score_sde.config import load
 from score_sde.data.stream import Batch
 from score_sde.experiment import build
-from score_sde.parallel import AXIS, Pmap
-from score_sde.training.step import gradients, make_train_step
+from score_sde.parallel import Pmap, Sharded
+from score_sde.rng import positions
+from score_sde.training.ema import Constant
+from score_sde.training.optimizer import Optimizer
+from score_sde.training.step import BINS, Losses, gradients, initial_state, make_train_step
 from tests.golden_files import relative_error
 from tests.tiny import tiny_config
+
+ROOT = pathlib.Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
 def experiment():
     return build(tiny_config())
+
+
+@pytest.fixture(scope="module")
+def cifar10():
+    return build(load(str(ROOT / "configs/vp/cifar10_ncsnpp_continuous.py")))
 
 
 @pytest.fixture(scope="module")
@@ -32,26 +46,82 @@ def batch_of(experiment, first: int, steps: int) -> Batch:
     return experiment.stream.batches(first, 16, steps)
 
 
-def test_raw_gradients_agree_on_1_2_and_8_devices(experiment, state):
-    """Before clipping and Adam, which would hide a gradient N times too large."""
-    batch = batch_of(experiment, 0, 1)
-    results = []
-    for n in (1, 2, 8):
-        strategy = Pmap(jax.local_devices()[:n])
-        # A leading axis of one step, as the strategy splits it.
-        run = jax.pmap(
-            lambda params, b: gradients(experiment.loss, params, jax.tree.map(lambda x: x[0], b), AXIS),
-            axis_name=AXIS,
-            devices=strategy.devices,
-        )
-        loss, grads = strategy.fetch_state(run(strategy.place_state(state.params), strategy.place_batches(batch)))
-        results.append((np.asarray(loss), jax.tree.map(np.asarray, grads)))
-    (loss, reference), *others = results
-    assert np.abs(np.concatenate([np.ravel(g) for g in jax.tree.leaves(reference)])).max() > 0.01
-    for other_loss, other in others:
-        np.testing.assert_allclose(other_loss, loss, rtol=1e-6)
-        flat = [np.concatenate([np.ravel(g) for g in jax.tree.leaves(tree)]) for tree in (other, reference)]
-        assert relative_error(*flat) < 1e-5
+WAYS = {
+    "pmap on 1 device": (lambda d: Pmap(d[:1]), 1),
+    "pmap on 2": (lambda d: Pmap(d[:2]), 1),
+    "pmap on 4, two microbatches": (lambda d: Pmap(d[:4]), 2),
+    "pmap on 8": (lambda d: Pmap(d), 1),
+    "sharded on 1, four microbatches": (lambda d: Sharded(1, d[:1]), 4),
+    "sharded on 8": (lambda d: Sharded(1, d), 1),
+    "sharded on 4, all of them fsdp": (lambda d: Sharded(0, d[:4]), 1),
+    "sharded on 8, 4 of them fsdp, two microbatches": (lambda d: Sharded(4, d), 2),
+}
+
+
+def flat(tree) -> np.ndarray:
+    return np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(tree)])
+
+
+def raw_gradients(experiment, strategy, microbatches: int, params, batch) -> tuple[Losses, np.ndarray]:
+    """What the step makes of a batch before clipping and Adam, which would hide a gradient N times too large."""
+
+    def step(params, batches):
+        one = jax.tree.map(lambda x: x[0], batches)
+        losses, grads = gradients(strategy.wrap(experiment.loss), params, one, strategy.axis_name, microbatches)
+        return grads, jax.tree.map(lambda x: x[None], losses)
+
+    call = strategy.compile(step, params)
+    grads, losses = call(strategy.place_state(params), strategy.place_batches(batch))
+    return jax.tree.map(lambda x: np.asarray(x)[0], losses), flat(strategy.fetch_state(grads))
+
+
+@pytest.fixture(scope="module")
+def alone(experiment, state):
+    batch = jax.tree.map(lambda x: x[0], batch_of(experiment, 0, 1))
+    losses, grads = jax.jit(lambda p: gradients(experiment.loss, p, batch))(state.params)
+    assert np.abs(flat(grads)).max() > 0.01
+    return losses, flat(grads)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_raw_gradients_agree_on_all_devices_and_strategies(experiment, state, alone, way):
+    make, microbatches = WAYS[way]
+    strategy = make(jax.devices())
+    losses, grads = raw_gradients(experiment, strategy, microbatches, state.params, batch_of(experiment, 0, 1))
+    np.testing.assert_allclose(losses.mean, alone[0].mean, rtol=1e-6)
+    np.testing.assert_allclose(losses.binned, alone[0].binned, rtol=1e-5)
+    np.testing.assert_array_equal(losses.counts, alone[0].counts)
+    assert relative_error(grads, alone[1]) < 1e-5
+
+
+def test_bins_are_means_over_a_tenth_of_the_law_of_t(experiment, state, alone):
+    """Recomputed from the losses and quantiles of the examples."""
+    batch = jax.tree.map(lambda x: x[0], batch_of(experiment, 0, 1))
+    loss, u = jax.jit(experiment.loss)(state.params, batch)
+    bins = np.floor(np.asarray(u) * 10).astype(int)
+    expected = [np.asarray(loss)[bins == i].sum() for i in range(10)]
+    np.testing.assert_allclose(alone[0].binned, expected, rtol=1e-5)
+    np.testing.assert_array_equal(alone[0].counts, np.bincount(bins, minlength=10))
+
+
+def test_fsdp_takes_an_eighth_of_the_memory_of_the_published_network(cifar10):
+    """Parameters, averages and optimizer state of NCSN++ by their shapes: what one of 8 devices holds of them."""
+    state = cifar10.abstract_state()
+    held = lambda tree: sum(math.prod(x.sharding.shard_shape(x.shape)) for x in jax.tree.leaves(tree))
+    whole = held(Pmap().abstract(state))
+    assert whole == sum(math.prod(x.shape) for x in jax.tree.leaves(state)) > 4 * 60e6
+    assert held(Sharded(fsdp=0).abstract(state)) < 0.13 * whole
+    assert held(Sharded(fsdp=2).abstract(state)) < 0.51 * whole
+
+
+def test_placing_a_state_and_fetching_it_is_lossless(state):
+    for strategy in (Pmap(), Sharded(fsdp=0), Sharded(fsdp=2)):
+        placed = strategy.place_state(state)
+        fetched = strategy.fetch_state(placed)
+        again = strategy.fetch_state(strategy.place_state(fetched))
+        for a, b, c in zip(*map(jax.tree.leaves, (fetched, again, state))):
+            np.testing.assert_array_equal(a, c)
+            np.testing.assert_array_equal(b, c)
 
 
 @pytest.fixture(scope="module")
@@ -67,11 +137,10 @@ def test_ten_calls_or_one_call_of_ten_agree(experiment, state, step):
         many, one = step(many, batch_of(experiment, 16 * i, 1))
         losses.append(float(one.loss[0]))
     np.testing.assert_allclose(metrics.loss, losses, rtol=1e-5)
-    assert metrics.loss.shape == metrics.gradient_norm.shape == metrics.learning_rate.shape == (10,)
+    assert {m.shape for m in metrics} == {(10,), (10, BINS)}
     assert int(once.step) == int(many.step) == 10
     for a, b in ((once.params, many.params), (once.averages, many.averages)):
-        flat = [np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(tree)]) for tree in (a, b)]
-        assert relative_error(*flat) < 1e-6
+        assert relative_error(flat(a), flat(b)) < 1e-6
 
 
 def test_a_step_compiles_once(experiment, state, step):
@@ -83,7 +152,7 @@ def test_a_step_compiles_once(experiment, state, step):
 
 def test_an_examples_loss_depends_on_its_position_alone(experiment, state):
     """Flip, dequantisation, t, z and dropout included: whatever the batch around it, in whatever order."""
-    loss = jax.jit(experiment.loss)
+    loss = jax.jit(lambda params, batch: experiment.loss(params, batch)[0])
     batch = jax.tree.map(lambda x: x[0], batch_of(experiment, 48, 1))
     order = np.random.RandomState(0).permutation(16)
     whole = np.asarray(loss(state.params, batch))
@@ -97,7 +166,7 @@ def test_the_metric_is_the_mean_loss_and_the_norm_of_the_raw_gradient(experiment
     batch = jax.tree.map(lambda x: x[0], batch_of(experiment, 0, 1))
     value, grads = jax.jit(lambda p: gradients(experiment.loss, p, batch))(state.params)
     _, metrics = step(state, batch_of(experiment, 0, 1))
-    np.testing.assert_allclose(metrics.loss[0], value, rtol=1e-5)
+    np.testing.assert_allclose(metrics.loss[0], value.mean, rtol=1e-5)
     norm = np.sqrt(sum(np.sum(np.square(g, dtype=np.float64)) for g in jax.tree.leaves(grads)))
     np.testing.assert_allclose(metrics.gradient_norm[0], norm, rtol=1e-4)
 
@@ -127,6 +196,29 @@ def test_bfloat16_computes_nearly_the_same_loss_from_float32_parameters(experime
     batch = jax.tree.map(lambda x: x[0], batch_of(experiment, 0, 1))
     value, _ = jax.jit(lambda p: gradients(experiment.loss, p, batch))(state.params)
     other, grads = jax.jit(lambda p: gradients(half.loss, p, batch))(state.params)
-    np.testing.assert_allclose(other, value, rtol=0.02)
-    assert float(other) != float(value)
+    np.testing.assert_allclose(other.mean, value.mean, rtol=0.02)
+    assert float(other.mean) != float(value.mean)
     assert {g.dtype for g in jax.tree.leaves(grads)} == {np.dtype("float32")}
+
+
+def test_an_update_that_is_not_finite_is_skipped_alone():
+    """A batch with a broken example changes nothing but the count; the next one does what it would have done."""
+
+    def loss(params, batch):
+        x = batch.image[:, 0, 0, 0]
+        broken = jnp.where(batch.position[:, 1] == 5, jnp.nan, 1.0)
+        return broken * (params["w"].sum() - x) ** 2, x
+
+    parts = Optimizer(learning_rate=0.1, warmup=0), {"constant": Constant(0.9)}
+    state = initial_state({"w": jnp.arange(3.0)}, *parts)
+    step = jax.jit(make_train_step(loss, *parts, skip_nonfinite=True))
+    batches = Batch(np.linspace(0, 0.9, 8, dtype=np.float32).reshape(2, 4, 1, 1, 1), positions(4, 8).reshape(2, 4, 2))
+    after, metrics = step(state, batches)
+    assert metrics.skipped.tolist() == [1, 0]
+    assert np.isfinite(metrics.loss).tolist() == [False, True]
+    expected, _ = step(state._replace(step=state.step + 1), jax.tree.map(lambda x: x[1:], batches))
+    for a, b in zip(jax.tree.leaves(after), jax.tree.leaves(expected)):
+        np.testing.assert_array_equal(a, b)
+    assert not np.array_equal(after.params["w"], state.params["w"])
+    stopped, _ = jax.jit(make_train_step(loss, *parts))(state, batches)
+    assert np.isnan(stopped.params["w"]).all()

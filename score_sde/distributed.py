@@ -1,0 +1,97 @@
+"""A run of several processes: how they find one another, and what happens when one of them is lost."""
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+
+from score_sde.errors import UsageError
+
+LOST_AFTER = 30.0
+"""Seconds without a sign of life after which a process counts as lost."""
+
+EXIT_LOST = 4
+
+
+class Processes(NamedTuple):
+    """Where process `index` of `count` finds process 0, "host:port"; all None where the cluster tells."""
+
+    coordinator: str | None = None
+    count: int | None = None
+    index: int | None = None
+
+
+def start(processes: Processes) -> None:
+    """Join the other processes, and watch over them from now on; UsageError where they cannot be found.
+
+    Call it before anything else of jax. A process that shows no sign of life for LOST_AFTER seconds ends this one with
+    EXIT_LOST: every collective operation would wait for it in vain.
+    """
+    try:
+        jax.distributed.initialize(*processes)
+    except (ValueError, RuntimeError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise UsageError(
+            f"the {processes.count or ''} processes did not find one another ({reason}): start one on each host with"
+            " the same --coordinator host:port and --num_processes, and --process_id 0, 1, ..."
+        ) from None
+    client = _client()
+    if jax.process_count() > 1 and client is not None:
+        threading.Thread(target=_watch, args=(client, lost), name="watch", daemon=True).start()
+
+
+def lost(index: int) -> None:
+    """End this process at once, without waiting for the lost one as an orderly end would."""
+    print(
+        f"score-sde: process {index} of {jax.process_count()} is lost (no sign of life for {LOST_AFTER:.0f} s), so"
+        f" process {jax.process_index()} ends too; the same commands resume from the last checkpoint",
+        file=sys.stderr,
+        flush=True,
+    )
+    os._exit(EXIT_LOST)
+
+
+class Pulse:
+    """When each process was last heard of: a counter that each keeps raising in the coordinator's store."""
+
+    def __init__(self, count: int, now: float) -> None:
+        self._seen = dict.fromkeys(range(count), ("", now))
+
+    def silent(self, counters: Mapping[int, str], now: float) -> int | None:
+        """The first process whose counter has stood still for LOST_AFTER seconds, given all counters of now."""
+        for index, (value, since) in self._seen.items():
+            found = counters.get(index, value)
+            if found != value:
+                self._seen[index] = (found, now)
+            elif now - since > LOST_AFTER:
+                return index
+        return None
+
+
+def _watch(client: Any, lost: Callable[[int], None], interval: float = 2.0) -> None:
+    """Raise our own counter and look at the others', until one stands still."""
+    folder, own, beats = "score_sde/pulse", jax.process_index(), 0
+    pulse = Pulse(jax.process_count(), time.monotonic())
+    while True:
+        beats += 1
+        counters = {own: str(beats)}
+        try:
+            client.key_value_set(f"{folder}/{own}", str(beats), allow_overwrite=True)
+            counters |= {int(key.rsplit("/", 1)[-1]): value for key, value in client.key_value_dir_get(folder)}
+        except jax.errors.JaxRuntimeError:
+            pass  # process 0, which keeps the store, does not answer: then nobody but this process is heard of
+        silent = pulse.silent(counters, time.monotonic())
+        if silent is not None:
+            return lost(silent)
+        time.sleep(interval)
+
+
+def _client() -> Any:
+    """The connection to process 0's key-value store; jax has no public name for it."""
+    from jax._src.distributed import global_state
+
+    return global_state.client
