@@ -63,6 +63,10 @@ def default() -> Config:
                 "name": "digits",
                 "path": "",
                 "category": "",
+                "held_out": 0,
+                "workers": 0,
+                "cache": "",
+                "cache_limit": 8.0,
                 "image_size": 8,
                 "num_channels": 1,
                 "centered": True,
@@ -146,6 +150,7 @@ FREE_ON_RESUME = (
     "training.num_steps", "training.batch_size", "training.steps_per_call", "training.microbatches",
     "training.nonfinite", "training.max_skipped", "parallel.", "sampling.", "likelihood.",
     "evaluation.", "checkpoint.", "logging.", "ema.snapshot_every",
+    "data.workers", "data.cache", "data.cache_limit",
 )  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from score_sde import losses, objects, parametrization, sde, solvers, variationa
 from score_sde.averages import RAW, canonical
 from score_sde.config import Config, nearest
 from score_sde.data import augment, nonleaking
-from score_sde.data.sources import Images
+from score_sde.data.sources import Images, hold_out
 from score_sde.data.stream import Batch, Stream
 from score_sde.errors import require
 from score_sde.parallel import Strategy
@@ -243,12 +243,7 @@ def load_images(config: Config) -> Images:
     """The config's images; UsageError where they are missing, malformed or of another size."""
     size = config.data.image_size
     expected = (size, size, config.data.num_channels)
-    require(
-        config.data.path or config.data.name == "digits",
-        f"data.path is empty, and data.name={config.data.name!r} is read from there: name an .npy or .npz file of uint8"
-        f" images [N, {size}, {size}, {config.data.num_channels}]",
-    )
-    images = objects.IMAGES[config.data.name](config.data)
+    images = hold_out(objects.IMAGES[config.data.name](config.data), config.data.held_out)
     found = images.train.shape[1:]
     require(
         found == expected,

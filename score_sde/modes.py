@@ -13,6 +13,7 @@ import numpy as np
 from score_sde.averages import canonical, width
 from score_sde.checkpoint import Checkpoints
 from score_sde.config import Config
+from score_sde.data.sources import some
 from score_sde.errors import require
 from score_sde.evaluation.two_sample import two_sample
 from score_sde.experiment import Experiment, build
@@ -26,6 +27,9 @@ from score_sde.training.loop import train as train_loop
 from score_sde.training.snapshots import reconstruct
 from score_sde.training.step import TrainState
 from score_sde.workdir import Workdir, write_json
+
+COMPARED = 10_000
+"""Images of the data, at most, that samples are compared with."""
 
 
 def start_jax() -> None:
@@ -70,7 +74,8 @@ def finish(experiment: Experiment, generator: Generator, state: TrainState, work
     save_grid(picture, generated.images[:GRID])
     print(f"samples of {generated.evaluations:.0f} network evaluations each in {picture}")
     if wanted:
-        figures = two_sample(generated.images[:wanted], experiment.images.train, experiment.images.held_out)
+        parts = (experiment.images.train, experiment.images.held_out)
+        figures = two_sample(generated.images[:wanted], *(some(part, COMPARED) for part in parts))
         write_json(report, {"step": step, "evaluations": generated.evaluations, **figures.__dict__})
         print(figures)
 

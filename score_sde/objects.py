@@ -12,6 +12,9 @@ from score_sde.architecture import NETWORK_FIELDS
 from score_sde.averages import power_name, stored_names
 from score_sde.config import Config
 from score_sde.data import nonleaking
+from score_sde.data.cache import Cache
+from score_sde.data.pictures import Format
+from score_sde.data.resolve import CROPS, resolve
 from score_sde.data.sources import Images, array_file, digits
 from score_sde.networks.ddpm import ddpm
 from score_sde.networks.ncsnpp import NCSNpp
@@ -49,6 +52,12 @@ def _network_fields(config: Config) -> dict[str, Any]:
     """The arguments that every network takes, and those of its own."""
     own = {field: config.network[field] for field in NETWORK_FIELDS[config.network.name]}
     return {**own, "centered": config.data.centered, "dtype": jnp.dtype(config.training.compute_dtype)}
+
+
+def _resolved(data: Config) -> Images:
+    """The images of a `data` section that may lie in a folder, a zip file or a TFDS directory."""
+    form = Format(data.image_size, data.num_channels, CROPS.get(data.name, 0))
+    return resolve(data.name, data.path, data.category, form, Cache(data.cache, data.cache_limit))
 
 
 def _out_channels(config: Config) -> int | None:
@@ -167,5 +176,5 @@ REFERENCE_CORRECTORS: dict[str, Callable[[Config], reference.Corrector | None]] 
 IMAGES: dict[str, Callable[[Config], Images]] = {
     "digits": lambda c: digits(),
     "array": lambda c: array_file(c.path),
-    **{name: lambda c: array_file(c.path) for name in ("cifar10", "celeba", "lsun", "ffhq", "celebahq")},
+    **dict.fromkeys(("folder", "tfds", "cifar10", "svhn", "celeba", "lsun", "ffhq", "celebahq"), _resolved),
 }

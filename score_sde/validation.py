@@ -22,7 +22,7 @@ CHOICES = {
     "network.interpolation": ("bilinear", "nearest_neighbor"),
     "parametrization.prediction": ("noise", "score", "denoiser", "velocity", "posterior_mean", "edm"),
     "parametrization.label": ("time", "sigma", "level", "log_sigma", "root_sigma"),
-    "data.name": ("digits", "array", "cifar10", "celeba", "lsun", "ffhq", "celebahq"),
+    "data.name": ("digits", "array", "folder", "tfds", "cifar10", "svhn", "celeba", "lsun", "ffhq", "celebahq"),
     "training.compute_dtype": ("float32", "bfloat16"),
     "training.objective": (
         "denoising",
@@ -58,7 +58,15 @@ NOT_NEGATIVE = (
     "seed", "sampling.seed", "optimizer.weight_decay", "optimizer.warmup", "sampling.churn",
     "evaluation.final_samples", "evaluation.every", "evaluation.num_images", "logging.samples_every",
     "ema.snapshot_every", "checkpoint.keep_every", "parallel.fsdp", "training.max_skipped",
+    "data.held_out", "data.workers", "data.cache_limit",
 )  # fmt: skip
+
+PATHS = {
+    "array": "an .npy or .npz file of uint8 images [N, H, W, C]",
+    "folder": "a directory or a zip file of pictures",
+    "tfds": "a builder of tensorflow_datasets, such as cifar10, or a directory that it prepared",
+}
+"""What data.path must name for a data.name."""
 
 FRACTIONS = ("network.dropout", "optimizer.beta1", "optimizer.beta2", "ema.decay")
 
@@ -98,8 +106,8 @@ def validate(config: Config) -> None:
         f"training.microbatches={config.training.microbatches} does not divide training.batch_size="
         f"{config.training.batch_size}: choose a divisor of it",
     )
-    if config.data.name == "array":
-        require(config.data.path, "data.path is empty: name an .npy or .npz file of uint8 images [N, H, W, C]")
+    if config.data.name in PATHS:
+        require(config.data.path, f"data.path is empty: name {PATHS[config.data.name]}")
     require(
         config.optimizer.grad_clip != 0,
         "optimizer.grad_clip=0.0 would make every gradient zero: give it a norm above 0, or a negative number for none",

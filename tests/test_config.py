@@ -136,6 +136,9 @@ def test_free_on_resume_is_what_the_contract_says():
         "training.max_skipped",
         "training.steps_per_call",
         "ema.snapshot_every",
+        "data.workers",
+        "data.cache",
+        "data.cache_limit",
     }
 
 

@@ -1,10 +1,13 @@
-"""Where images come from: uint8 arrays [N, H, W, C], some to train on and some held out. No jax in here."""
+"""Where images come from: sources of uint8 [N, H, W, C], some to train on and some held out. No jax in here."""
 
+import dataclasses
 import importlib.resources
+import os
 import pathlib
 import zipfile
 import zlib
-from typing import NamedTuple
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -13,11 +16,94 @@ from score_sde.errors import UsageError, require
 DIGITS_TRAIN = 1500
 
 
-class Images(NamedTuple):
-    """Images to train on and held-out ones (perhaps none), uint8 [N, H, W, C]."""
+class Source(Protocol):
+    """Images by number; numpy arrays, memory-mapped ones too, are such. Others are picklable and thread-safe."""
 
-    train: np.ndarray
-    held_out: np.ndarray
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """[N, H, W, C] of all images."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, indices: np.ndarray, /) -> np.ndarray:
+        """uint8 [n, H, W, C] of the images with these numbers, integers [n]."""
+        ...
+
+
+class Images(NamedTuple):
+    """Images to train on and held-out ones (perhaps none), with int32 labels [N] and class names where known."""
+
+    train: Source
+    held_out: Source
+    labels: np.ndarray | None = None
+    held_out_labels: np.ndarray | None = None
+    classes: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Subset:
+    """Some images of a source, in an order of its own."""
+
+    source: Source
+    chosen: np.ndarray
+    """Their numbers in the source, integers [N]."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """[N, H, W, C] of all images."""
+        return (len(self.chosen), *self.source.shape[1:])
+
+    def __len__(self) -> int:
+        return len(self.chosen)
+
+    def __getitem__(self, indices: np.ndarray) -> np.ndarray:
+        return self.source[self.chosen[indices]]
+
+
+def is_array(source: Source) -> bool:
+    """Whether images are merely copied, from memory or a mapped file, and not decoded."""
+    return is_array(source.source) if isinstance(source, Subset) else isinstance(source, np.ndarray)
+
+
+def gather(source: Source, indices: np.ndarray, threads: int | None = None) -> np.ndarray:
+    """source[indices]; what has to be decoded by `threads` threads (None: one per core). Pillow lets go of the GIL."""
+    if is_array(source):
+        return source[indices]
+    threads = min(threads or cores(), max(len(indices), 1))
+    if threads == 1:
+        return source[indices]
+    with ThreadPoolExecutor(threads) as pool:
+        return np.concatenate(list(pool.map(source.__getitem__, np.array_split(indices, threads))))
+
+
+def cores() -> int:
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def some(source: Source, count: int) -> np.ndarray:
+    """All images of a source, or where it has more than `count` a fixed choice of so many, as an array."""
+    indices = np.arange(len(source))
+    if len(indices) > count:
+        indices = np.sort(np.random.RandomState(0).permutation(len(indices))[:count])
+    return gather(source, indices)
+
+
+def hold_out(images: Images, count: int) -> Images:
+    """Images whose first `count` of a fixed permutation are held out; UsageError where there is a test split already.
+
+    The permutation is RandomState(0)'s, whose stream is frozen, so the choice never changes.
+    """
+    total, split = len(images.train), len(images.held_out)
+    if count == 0:
+        return images
+    require(split == 0, f"data.held_out={count}, but {split} images are held out by the data themselves: set it to 0")
+    require(count < total, f"data.held_out={count} leaves none of {total} images to train on: hold out fewer")
+    order = np.random.RandomState(0).permutation(total)
+    held, kept = np.sort(order[:count]), np.sort(order[count:])
+    labels = (None, None) if images.labels is None else (images.labels[kept], images.labels[held])
+    return Images(Subset(images.train, kept), Subset(images.train, held), *labels, images.classes)
 
 
 def digits() -> Images:
@@ -37,8 +123,8 @@ def digits() -> Images:
 def array_file(path: str) -> Images:
     """Images of an .npy file, or of an .npz file's `train` (or `images`) and, where there is one, `test` array.
 
-    Arrays are uint8 [N, H, W, C]; .npy files are memory-mapped. Raises UsageError for a missing or unreadable file,
-    another rank or another dtype.
+    Arrays are uint8 [N, H, W, C]; .npy files are memory-mapped. An .npz file may have integer `labels` and
+    `test_labels` [N]. Raises UsageError for a missing or unreadable file, another rank or another dtype.
     """
     file = pathlib.Path(path).expanduser()
     require(file.is_file(), f"data.path={path} is not a file: name an .npy or .npz file of uint8 images")
@@ -51,7 +137,20 @@ def array_file(path: str) -> Images:
     require(names, f"data.path={path} holds {sorted(arrays)}: name its image array `train` or `images`")
     train = _checked(arrays[names[0]], f"{path}:{names[0]}".removesuffix(":"))
     test = arrays.get("test", np.zeros((0, *train.shape[1:]), np.uint8))
-    return Images(train, _checked(test, f"{path}:test", like=train))
+    test = _checked(test, f"{path}:test", like=train)
+    return Images(train, test, _labels(path, arrays, "labels", train), _labels(path, arrays, "test_labels", test))
+
+
+def _labels(path: str, arrays: dict[str, np.ndarray], name: str, images: np.ndarray) -> np.ndarray | None:
+    if name not in arrays:
+        return None
+    labels = arrays[name]
+    require(
+        labels.shape in ((len(images),), (len(images), 1)) and labels.dtype.kind in "iu",
+        f"{path}:{name} has shape {labels.shape} and dtype {labels.dtype}: give one integer to each of the"
+        f" {len(images)} images, or leave it out",
+    )
+    return labels.reshape(-1).astype(np.int32)
 
 
 def _read(file: pathlib.Path) -> dict[str, np.ndarray]:
@@ -61,7 +160,7 @@ def _read(file: pathlib.Path) -> dict[str, np.ndarray]:
             return {"": np.load(file, mmap_mode="r")}
         opened.seek(0)
         with np.load(opened) as loaded:
-            wanted = ("train", "images", "test")
+            wanted = ("train", "images", "test", "labels", "test_labels")
             return {name: loaded[name] if name in wanted else np.zeros(0) for name in loaded}
 
 

@@ -1,12 +1,18 @@
 """The training stream: example p of the run is a function of (seed, p) alone, so it needs no saved iterator."""
 
-import functools
+from collections.abc import Iterable, Iterator
+from contextlib import closing
 from typing import NamedTuple
 
 import jax
 import numpy as np
 
+from score_sde.data.sources import Source, gather, is_array
+from score_sde.data.workers import Order, gathered
 from score_sde.rng import positions
+
+Call = tuple[int, int, int]
+"""A call's first position, its batch size and its number of steps."""
 
 
 class Batch(NamedTuple):
@@ -17,34 +23,45 @@ class Batch(NamedTuple):
 
 
 class Stream:
-    """Endless epochs over an array of images, each in an order of its own."""
+    """Endless epochs over a source of images, each in an order of its own."""
 
-    def __init__(self, images: np.ndarray, seed: int) -> None:
+    def __init__(self, images: Source, seed: int) -> None:
         self.images = images
         self.seed = seed
-        self._order = functools.lru_cache(maxsize=2)(self._permutation)
-
-    def _permutation(self, epoch: int) -> np.ndarray:
-        seeds = np.random.SeedSequence([self.seed, epoch])
-        return np.random.RandomState(np.random.MT19937(seeds)).permutation(len(self.images))
+        self._order = Order(len(images), seed)
 
     def indices(self, first: int, count: int) -> np.ndarray:
         """Which images stand at positions first .. first + count - 1."""
-        found = []
-        while count > 0:
-            epoch, offset = divmod(first, len(self.images))
-            part = self._order(epoch)[offset : offset + count]
-            found.append(part)
-            first, count = first + len(part), count - len(part)
-        return np.concatenate(found)
+        return self._order(first, count)
 
     def batches(self, first: int, size: int, steps: int, rows: slice | None = None) -> Batch:
-        """`steps` batches of `size` examples from position `first` on: leading axes [steps, size]."""
-        rows = slice(None) if rows is None else rows
-        indices = self.indices(first, steps * size).reshape(steps, size)[:, rows]
-        position = positions(first, steps * size).reshape(steps, size, 2)[:, rows]
-        return Batch(self.images[indices], position)
+        """`steps` batches of `size` examples from position `first` on: leading axes [steps, size].
 
-    def calls(self, schedule, rows=None, workers=0):
-        for first, size, steps in schedule:
-            yield self.batches(first, size, steps, rows)
+        Of every batch only the given rows, one process's part: leading axes [steps, number of rows].
+        """
+        chosen = self.indices(first, steps * size).reshape(steps, size)[:, rows or slice(None)]
+        image = gather(self.images, chosen.reshape(-1))
+        return Batch(image.reshape(chosen.shape + image.shape[1:]), _positions(first, size, steps, rows))
+
+    def calls(self, schedule: Iterable[Call], rows: slice | None = None, workers: int = 0) -> Iterator[Batch]:
+        """The batches of every (first, size, steps) of the schedule in turn, the same bits whatever the workers.
+
+        Without workers an image is read when its call is asked for, decoded by threads. Worker processes read ahead;
+        the schedule is then read to its end at once. Arrays need no decoding, so they get no workers. Close the
+        iterator where it is not read to its end.
+        """
+        if workers == 0 or is_array(self.images):
+            yield from (self.batches(*call, rows) for call in schedule)
+            return
+        todo = list(schedule)
+        if not todo:
+            return
+        steps = [(first + i * size, size) for first, size, count in todo for i in range(count)]
+        part = rows or slice(None)
+        with closing(gathered(self.images, self._order, np.array(steps, np.int64), part, workers)) as images:
+            for first, size, count in todo:
+                yield Batch(np.stack([next(images) for _ in range(count)]), _positions(first, size, count, rows))
+
+
+def _positions(first: int, size: int, steps: int, rows: slice | None) -> np.ndarray:
+    return positions(first, steps * size).reshape(steps, size, 2)[:, rows or slice(None)]

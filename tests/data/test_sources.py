@@ -18,7 +18,7 @@ def test_digits_are_fixed():
     assert images.train.shape == (1500, 8, 8, 1)
     assert images.held_out.shape == (297, 8, 8, 1)
     assert images.train.dtype == images.held_out.dtype == np.uint8
-    assert [hashlib.sha256(part.tobytes()).hexdigest() for part in images] == [
+    assert [hashlib.sha256(part.tobytes()).hexdigest() for part in images[:2]] == [
         "5519180adb089858f91a3555ab851188faefe15fdcdc867ca40ec881e62ffe32",
         "17ba8f91a92f083deb0a906ab942657ef5b3d794e8131f401ed0071638db9141",
     ]
@@ -26,18 +26,18 @@ def test_digits_are_fixed():
 
 def test_digits_are_disjoint():
     """No two of the 1,797 are equal, so none is in both parts."""
-    assert len(np.unique(rows(np.concatenate(digits())), axis=0)) == 1797
+    assert len(np.unique(rows(np.concatenate(digits()[:2])), axis=0)) == 1797
 
 
 def test_digits_have_17_grey_levels():
-    np.testing.assert_array_equal(np.unique(np.concatenate(digits())), [round(255 * k / 16) for k in range(17)])
+    np.testing.assert_array_equal(np.unique(np.concatenate(digits()[:2])), [round(255 * k / 16) for k in range(17)])
 
 
 def test_digits_are_those_of_scikit_learn():
     datasets = pytest.importorskip("sklearn.datasets")
     counts = datasets.load_digits().images.reshape(1797, 64)
     theirs = np.array([[round(255 * k / 16) for k in image] for image in counts.astype(int).tolist()])
-    ours = rows(np.concatenate(digits()))
+    ours = rows(np.concatenate(digits()[:2]))
     np.testing.assert_array_equal(np.unique(ours, axis=0), np.unique(theirs, axis=0))
 
 

@@ -1,0 +1,141 @@
+"""Pictures decoded once: a memory-mapped array on disk, written by whoever comes first and believed only if whole."""
+
+import hashlib
+import json
+import os
+import pathlib
+import sys
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import NamedTuple, TextIO
+
+import numpy as np
+
+from score_sde.data.pictures import Pictures
+from score_sde.data.sources import Source, gather
+from score_sde.errors import UsageError
+from score_sde.files import whole
+from score_sde.progress import Progress
+
+VERSION = 1
+"""Of the decoding's arithmetic: raised when the same files would become other pixels."""
+
+CHUNK = 1024
+"""Images decoded between two writes."""
+
+
+class Cache(NamedTuple):
+    """Where decoded sets are kept ("": the user's cache directory) and how large they may be in GiB."""
+
+    directory: str = ""
+    limit: float = 8.0
+
+    @property
+    def path(self) -> pathlib.Path:
+        """The directory."""
+        home = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "score_sde" / "data"
+        return pathlib.Path(self.directory or home).expanduser()
+
+
+def decoded(pictures: Pictures, cache: Cache) -> Source:
+    """The pictures as a memory-mapped array where they fit into the cache's limit, themselves where they do not."""
+    if len(pictures) == 0:
+        return np.zeros(pictures.shape, np.uint8)
+    if np.prod(pictures.shape, dtype=float) > cache.limit * 2**30:
+        return pictures
+    form = pictures.format
+    name = fingerprint(pictures.files.stamp(), [form.size, form.channels, form.crop])
+    return stored(cache, name, pictures.shape, np.dtype(np.uint8), lambda: _decode(pictures))
+
+
+def _decode(pictures: Pictures) -> Iterator[np.ndarray]:
+    with Progress("decoding", len(pictures), "images") as progress:
+        for first in range(0, len(pictures), CHUNK):
+            images = gather(pictures, np.arange(first, min(first + CHUNK, len(pictures))))
+            yield images
+            progress.update(len(images))
+
+
+def fingerprint(*facts: object) -> str:
+    """A name for what the JSON-able facts describe."""
+    return hashlib.sha256(json.dumps([VERSION, *facts]).encode()).hexdigest()[:32]
+
+
+def stored(
+    cache: Cache, name: str, shape: tuple[int, ...], dtype: np.dtype, parts: Callable[[], Iterator[np.ndarray]]
+) -> np.ndarray:
+    """The array of that name, memory-mapped; where there is none that is whole, of the parts, once for all processes.
+
+    Raises UsageError, naming data.cache, where it cannot be written.
+    """
+    path = cache.path / f"{name}.npy"
+    if (array := _whole_array(path, shape, dtype)) is not None:
+        return array
+    with _writable(cache):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path.with_suffix(".lock"), os.O_WRONLY | os.O_CREAT, 0o666)
+    with os.fdopen(descriptor, "w") as lock:
+        _wait(lock, path)
+        if (array := _whole_array(path, shape, dtype)) is None:  # nobody made it while we waited
+            _write(cache, path, shape, dtype, parts())
+            array = _whole_array(path, shape, dtype)
+    assert array is not None
+    return array
+
+
+def _wait(lock: TextIO, path: pathlib.Path) -> None:
+    """Take the lock; closing the file gives it back, and so does the end of the process, whatever that is."""
+    import fcntl  # there is none on Windows
+
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        print(f"waiting for another process, which is writing {path}", file=sys.stderr, flush=True)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+
+
+def _write(
+    cache: Cache, path: pathlib.Path, shape: tuple[int, ...], dtype: np.dtype, parts: Iterator[np.ndarray]
+) -> None:
+    """An .npy file with the checksum of its array behind it, where np.load does not look.
+
+    Written part by part: in a mapped file a full disk would be a bus error.
+    """
+    checksum = 0
+    header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+    with _writable(cache), whole(path) as unfinished, unfinished.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        for part in parts:
+            data = np.ascontiguousarray(part, dtype).data
+            checksum = zlib.crc32(data, checksum)
+            file.write(data)
+        file.write(checksum.to_bytes(4, "little"))
+        file.flush()
+        os.fsync(file.fileno())  # else a power cut may leave a file of the right size without its content
+
+
+def _whole_array(path: pathlib.Path, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray | None:
+    """The mapped array of a file that is just as it was written, else None. Reads it once (about 1 s per GB)."""
+    try:
+        array = np.load(path, mmap_mode="r")
+        end = array.offset + array.nbytes
+        with path.open("rb") as file:
+            file.seek(end)
+            checksum = file.read()
+    except (OSError, ValueError, EOFError):
+        return None
+    if (array.shape, array.dtype, len(checksum)) != (shape, dtype, 4):
+        return None
+    return array if zlib.crc32(array.data) == int.from_bytes(checksum, "little") else None
+
+
+@contextmanager
+def _writable(cache: Cache) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UsageError(
+            f"data.cache={str(cache.path)!r} cannot be written ({error.strerror}): name another directory, or set"
+            " data.cache_limit=0.0 to decode whenever an image is needed"
+        ) from None

@@ -1,0 +1,145 @@
+"""Encoded pictures (PNG, JPEG, ...) as a source of uint8 images: decoded when they are asked for, by Pillow."""
+
+import dataclasses
+import io
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+import numpy as np
+
+from score_sde.errors import UsageError, require
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".ppm", ".pgm", ".gif", ".tif", ".tiff")
+MODES = {1: "L", 3: "RGB"}
+
+
+class Files(Protocol):
+    """Encoded pictures by number; picklable, and safe to read from several threads."""
+
+    def __len__(self) -> int: ...
+
+    def name(self, index: int) -> str:
+        """What to call the picture in an error."""
+        ...
+
+    def read(self, index: int) -> bytes | np.ndarray:
+        """The bytes of its file, or uint8 [H, W, C] where it was stored as an array."""
+        ...
+
+    def stamp(self) -> list:
+        """JSON-able facts that change when the pictures do: paths, sizes, times of modification."""
+        ...
+
+
+class Encoded(NamedTuple):
+    """Pictures to train on and held-out ones (perhaps none), with int32 labels [N] and class names where known."""
+
+    train: Files
+    held_out: Files
+    labels: np.ndarray | None = None
+    held_out_labels: np.ndarray | None = None
+    classes: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Format:
+    """What every picture becomes: uint8 [size, size, channels], the centre square of at most `crop` pixels (0: any)."""
+
+    size: int
+    channels: int
+    crop: int = 0
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """[H, W, C] of one image."""
+        return (self.size, self.size, self.channels)
+
+    def check(self) -> None:
+        """UsageError for a number of channels that pictures do not have."""
+        require(
+            self.channels in MODES,
+            f"data.num_channels={self.channels}: pictures are read as 1 (grey) or 3 (RGB), so choose one of these",
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Pictures:
+    """Encoded pictures as a source of images: `pictures[indices]` is uint8 [n, size, size, channels]."""
+
+    files: Files
+    format: Format
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """[N, H, W, C] of all images."""
+        return (len(self.files), *self.format.shape)
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, indices: np.ndarray) -> np.ndarray:
+        images = np.empty((len(indices), *self.format.shape), np.uint8)
+        for image, index in zip(images, indices.tolist()):
+            image[:] = decode(self.files.read(index), self.format, self.files.name(index))
+        return images
+
+
+def decode(encoded: bytes | np.ndarray, form: Format, name: str) -> np.ndarray:
+    """uint8 [size, size, channels] of an encoded picture, the right way up (EXIF), of an animation its first frame.
+
+    Raises UsageError, naming the picture, where it cannot be decoded.
+    """
+    from PIL import Image, ImageOps
+
+    try:
+        image = _from_array(encoded) if isinstance(encoded, np.ndarray) else Image.open(io.BytesIO(encoded))
+        with image:
+            image.load()
+            if image.info:  # where EXIF is, if there is any: looking costs as much as decoding a small picture
+                ImageOps.exif_transpose(image, in_place=True)
+            image = center_crop_resize(convert(image, form.channels), form.size, form.crop)
+            return np.asarray(image).reshape(form.shape)
+    except Exception as error:  # a decoder raises whatever it likes over a broken file
+        reason = str(error).split("\n")[0] or type(error).__name__
+        raise UsageError(f"{name} cannot be decoded ({reason}): mend it or take it away") from None
+
+
+def _from_array(array: np.ndarray) -> "Image":
+    from PIL import Image
+
+    return Image.fromarray(array[..., 0] if array.shape[-1] == 1 else array)
+
+
+def convert(image: "Image", channels: int) -> "Image":
+    """The picture in grey ("L", Rec. 601 luma) or RGB; what is transparent lies over white, 16 bits become 8.
+
+    Sixteen-bit grey is divided by 257 and rounded (Pillow's own conversion would clip at 255).
+    """
+    from PIL import Image
+
+    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    elif image.mode.startswith("I"):
+        image = Image.fromarray(np.round(np.asarray(image).clip(0, 65535) / 257).astype(np.uint8))
+    elif image.mode == "F":
+        raise ValueError("its pixels are floating-point numbers of unknown range")
+    return image if image.mode == MODES[channels] else image.convert(MODES[channels])
+
+
+def center_crop_resize(image: "Image", size: int, crop: int = 0) -> "Image":
+    """The centre square of a picture, its side at most `crop` (0: as large as it goes), resized to size x size.
+
+    Bicubic (a = -1/2) with the kernel widened by the scale, so that shrinking does not alias, rounded and clipped to
+    0..255: the arithmetic published for LSUN, which rings less than Lanczos and keeps more than a box. A picture of
+    the right size is not touched.
+    """
+    from PIL import Image
+
+    side = min(*image.size, crop or max(image.size))
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    if (side, side) != image.size:
+        image = image.crop((left, top, left + side, top + side))
+    return image if side == size else image.resize((size, size), Image.Resampling.BICUBIC)

@@ -1,0 +1,222 @@
+"""TFDS without TensorFlow: builders run here and read back, the real ones of CIFAR-10 and SVHN on files made here."""
+
+import io
+import json
+import pathlib
+import pickle
+import shutil
+import sys
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+from PIL import Image
+from tensorflow_datasets.core.features import image_feature
+
+from score_sde.data.cache import Cache
+from score_sde.data.pictures import Format, Pictures
+from score_sde.data.records import named, prepared, without_tensorflow
+from score_sde.errors import UsageError
+from tests.data import builders
+from tests.data.builders import IMAGES, LABELS
+from tests.data.making import random_images
+
+
+def prepare(builder_class: type, place: pathlib.Path) -> str:
+    builder = builder_class(data_dir=str(place))
+    with without_tensorflow(builder):
+        builder.download_and_prepare(file_format="array_record")
+    return str(builder.data_dir)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    return tmp_path_factory.mktemp("tfds")
+
+
+@pytest.fixture(scope="module")
+def given(place):
+    return prepare(builders.Given, place)
+
+
+@pytest.fixture
+def cache(tmp_path):
+    return Cache(str(tmp_path / "cache"))
+
+
+def images(files, channels: int = 3) -> np.ndarray:
+    return Pictures(files, Format(8, channels))[np.arange(len(files))]
+
+
+def numbers(found: np.ndarray, originals: np.ndarray) -> list[int]:
+    """Which of the originals the images are, to the bit."""
+    known = {image.tobytes(): i for i, image in enumerate(originals)}
+    return [known[image.tobytes()] for image in found]
+
+
+def assert_is_the_set(found):
+    train, held_out = numbers(images(found.train), IMAGES), numbers(images(found.held_out), IMAGES)
+    assert (sorted(train), sorted(held_out)) == (list(range(20)), list(range(20, 30)))
+    np.testing.assert_array_equal(found.labels, LABELS[train])
+    np.testing.assert_array_equal(found.held_out_labels, LABELS[held_out])
+    assert found.labels.dtype == np.int32
+    assert found.classes == ("cat", "dog", "eel")
+
+
+def test_arrays_come_back(given, cache):
+    assert_is_the_set(prepared(given, cache))
+    assert "tensorflow" not in sys.modules
+
+
+@pytest.mark.parametrize("kind", [builders.Encoded, builders.Numbers])
+def test_files_and_tensors_come_back(place, cache, kind):
+    assert_is_the_set(prepared(prepare(kind, place), cache))
+
+
+def test_one_split_and_no_labels(place, cache):
+    found = prepared(prepare(builders.Grey, place), cache)
+    assert sorted(numbers(images(found.train, 1), IMAGES[..., :1])) == list(range(20))
+    assert (len(found.held_out), found.labels, found.held_out_labels, found.classes) == (0, None, None, ())
+
+
+def test_a_copy_reads_for_itself(given, cache):
+    found = prepared(given, cache).train
+    images(found)
+    np.testing.assert_array_equal(images(pickle.loads(pickle.dumps(found))), images(found))
+
+
+def test_labels_are_read_once(given, cache, monkeypatch):
+    first = prepared(given, cache).labels
+    monkeypatch.setattr("score_sde.data.records.Records.field", lambda *args: pytest.fail("read again"))
+    np.testing.assert_array_equal(prepared(given, cache).labels, first)
+
+
+def test_the_patches_are_taken_back(place):
+    before = image_feature._ImageEncoder._encode_image
+    with pytest.raises(RuntimeError), without_tensorflow(builders.Given(data_dir=str(place))):
+        assert image_feature._ImageEncoder._encode_image is not before
+        raise RuntimeError
+    assert image_feature._ImageEncoder._encode_image is before
+    assert builders.tf is None
+
+
+@pytest.mark.parametrize(
+    ("image", "options"),
+    [
+        (random_images(1)[0], {"shape": (8, 8, 3)}),
+        (random_images(1, channels=1)[0], {"shape": (8, 8, 1)}),
+        (random_images(1, channels=4)[0], {"shape": (8, 8, 4)}),
+        (random_images(1, channels=1)[0].astype(np.uint16) * 257, {"shape": (8, 8, 1), "dtype": np.uint16}),
+    ],
+)
+def test_the_encoder_loses_nothing(place, image, options):
+    with without_tensorflow(builders.Given(data_dir=str(place))):
+        encoded = tfds.features.Image(**options).encode_example(image)
+    assert encoded[:4] == b"\x89PNG"
+    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(encoded))).reshape(image.shape), image)
+
+
+def test_a_name_is_prepared_and_then_found(tmp_path, cache, monkeypatch, capsys):
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    assert_is_the_set(named("given", cache))
+    assert f"given: downloading and preparing into {tmp_path}/given/1.0.0" in capsys.readouterr().err
+    assert_is_the_set(named("given:1.0.0", cache))
+    assert f"given:1.0.0: prepared in {tmp_path}/given/1.0.0" in capsys.readouterr().err
+
+
+def test_the_real_cifar10_builder(tmp_path, cache, monkeypatch):
+    """On files of its format, 8 images each: a label byte and 3 x 32 x 32 bytes."""
+    some, labels = random_images(48, 32), np.arange(48) % 10
+    rows = np.concatenate([labels[:, None].astype(np.uint8), some.transpose(0, 3, 1, 2).reshape(48, -1)], 1)
+    files = tmp_path / "files" / "cifar-10-batches-bin"
+    files.mkdir(parents=True)
+    for i, name in enumerate([*(f"data_batch_{k}.bin" for k in range(1, 6)), "test_batch.bin"]):
+        (files / name).write_bytes(rows[8 * i : 8 * i + 8].tobytes())
+    (files / "batches.meta.txt").write_text("\n".join("abcdefghij"))
+    monkeypatch.setattr(tfds.download.DownloadManager, "download_and_extract", lambda self, url: str(files.parent))
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "data"))
+    found = named("cifar10", cache)
+    train, held_out = (
+        numbers(Pictures(part, Format(32, 3))[np.arange(len(part))], some) for part in (found.train, found.held_out)
+    )
+    assert (sorted(train), sorted(held_out)) == (list(range(40)), list(range(40, 48)))
+    np.testing.assert_array_equal(found.labels, labels[train])
+    np.testing.assert_array_equal(found.held_out_labels, labels[held_out])
+    assert found.classes == tuple("abcdefghij")
+
+
+def test_the_real_svhn_builder(tmp_path, cache, monkeypatch):
+    """It reads MATLAB files through TensorFlow's file system; zeros are written as 10."""
+    scipy_io = pytest.importorskip("scipy.io")
+    some, labels = random_images(12, 32), np.arange(12) % 10
+    paths = {}
+    for i, name in enumerate(("train", "test", "extra")):
+        paths[name] = str(tmp_path / f"{name}.mat")
+        part, digits = some[4 * i : 4 * i + 4], labels[4 * i : 4 * i + 4]
+        scipy_io.savemat(
+            paths[name], {"X": part.transpose(1, 2, 3, 0), "y": np.where(digits == 0, 10, digits)[:, None]}
+        )
+    monkeypatch.setattr(tfds.download.DownloadManager, "download", lambda self, urls: paths)
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "data"))
+    found = named("svhn_cropped", cache)
+    train = numbers(Pictures(found.train, Format(32, 3))[np.arange(4)], some)
+    assert sorted(train) == [0, 1, 2, 3]
+    np.testing.assert_array_equal(found.labels, labels[train])
+    assert len(found.held_out) == 4
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("nosuchset", r"'nosuchset' is no builder of tensorflow_datasets \(Dataset nosuchset not found\)"),
+        ("cifar10:1.0.0", r"'cifar10:1\.0\.0' is no builder .*only: 3\.0\.2\)"),
+        ("lsun/nothing", r"'lsun/nothing' is no builder .*BuilderConfig nothing not found"),
+        ("lsun/bedroom", r"lsun/bedroom is not in .*without TensorFlow: prepare it elsewhere"),
+    ],
+)
+def test_names_that_cannot_be_had(tmp_path, cache, monkeypatch, name, message):
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    with pytest.raises(UsageError, match=message):
+        named(name, cache)
+
+
+def test_a_failed_preparation_is_one_sentence(tmp_path, cache, monkeypatch):
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+
+    def fail(*args):
+        raise ConnectionError("Failed to resolve 'www.cs.toronto.edu'\nand more")
+
+    monkeypatch.setattr(tfds.download.DownloadManager, "download_and_extract", fail)
+    message = r"cifar10 cannot be prepared in .* \(ConnectionError: Failed to resolve .*edu'\): prepare it elsewhere"
+    with pytest.raises(UsageError, match=message) as error:
+        named("cifar10", cache)
+    assert "\n" not in str(error.value)
+
+
+def test_directories_that_cannot_be_used(tmp_path, given, cache):
+    with pytest.raises(UsageError, match=r"holds no dataset_info\.json: name the directory of a version"):
+        prepared(str(pathlib.Path(given).parent), cache)
+
+    def changed(name: str, **changes) -> str:
+        shutil.copytree(given, tmp_path / name)
+        info = tmp_path / name / "dataset_info.json"
+        info.write_text(json.dumps(json.loads(info.read_text()) | changes))
+        return str(tmp_path / name)
+
+    remedy = (
+        r"is stored as tfrecord, which has no random access: prepare the set anew with download_and_prepare\(file_f"
+    )
+    with pytest.raises(UsageError, match=remedy):
+        prepared(changed("tfrecord", fileFormat="tfrecord"), cache)
+    splits = json.loads((pathlib.Path(given) / "dataset_info.json").read_text())["splits"]
+    with pytest.raises(UsageError, match=r"has the splits \['test'\] and no train"):
+        prepared(changed("test_only", splits=[split for split in splits if split["name"] == "test"]), cache)
+    broken = changed("broken")
+    (pathlib.Path(broken) / "dataset_info.json").write_text("{")
+    with pytest.raises(UsageError, match=r"broken cannot be used \(.+\): prepare it anew"):
+        prepared(broken, cache)
+    truncated = changed("truncated")
+    for file in pathlib.Path(truncated).glob("*train*"):
+        file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(UsageError, match=r"truncated:train\[0\] cannot be read"):
+        prepared(truncated, cache)

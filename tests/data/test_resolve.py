@@ -1,0 +1,176 @@
+"""One way from data.name and data.path to images, whatever lies there."""
+
+import shutil
+
+import numpy as np
+import pytest
+
+from score_sde.config import default
+from score_sde.data.cache import Cache
+from score_sde.data.pictures import Format
+from score_sde.data.resolve import resolve
+from score_sde.data.sources import Images, Subset, gather, hold_out, is_array, some
+from score_sde.errors import UsageError
+from score_sde.experiment import load_images
+from score_sde.validation import validate
+from tests.data import builders
+from tests.data.making import Shades, random_images, write, zipped
+from tests.data.test_records import prepare
+
+SOME = random_images(6)
+
+
+@pytest.fixture
+def found(tmp_path):
+    """(name, path, size, channels) -> its images, cached below the test's directory."""
+
+    def images(name: str, path: object, size: int = 8, channels: int = 3, limit: float = 8.0) -> Images:
+        config = default()
+        config.data.update(name=name, path=str(path), image_size=size, num_channels=channels, cache_limit=limit)
+        config.data.cache = str(tmp_path / "cache")
+        config.network.update(ch_mult=(1,), attn_resolutions=())
+        validate(config)
+        return load_images(config)
+
+    return images
+
+
+def everything(tmp_path) -> dict[str, object]:
+    """The same images in every shape."""
+    folder = write(tmp_path / "folder", SOME)
+    np.save(tmp_path / "a.npy", SOME)
+    np.savez(tmp_path / "a.npz", train=SOME)
+    shutil.copy(tmp_path / "a.npz", tmp_path / "arrays.zip")
+    zipped(folder, tmp_path / "a.zip")
+    zipped(folder, tmp_path / "nameless")
+    names = ("a.npy", "a.npz", "arrays.zip", "a.zip", "nameless")
+    return {"folder": folder, **{name: tmp_path / name for name in names}}
+
+
+@pytest.mark.parametrize("name", ["cifar10", "svhn", "celeba", "lsun", "ffhq", "celebahq"])
+def test_a_published_set_may_lie_there_in_any_shape(tmp_path, found, name):
+    for kind, path in everything(tmp_path).items():
+        np.testing.assert_array_equal(gather(found(name, path).train, np.arange(6)), SOME, err_msg=kind)
+
+
+def test_folders_and_zip_files_by_their_own_name(tmp_path, found):
+    places = everything(tmp_path)
+    for kind in ("folder", "a.zip", "nameless"):
+        images = found("folder", places[kind])
+        np.testing.assert_array_equal(images.train, SOME)
+        assert isinstance(images.train, np.memmap)
+        lazily = found("folder", places[kind], limit=0.0)
+        assert not is_array(lazily.train)
+        np.testing.assert_array_equal(gather(lazily.train, np.arange(6), 3), SOME)
+    for kind in ("a.npy", "a.npz"):
+        with pytest.raises(UsageError, match=r"is neither a directory nor a zip file: name a directory or zip file of"):
+            found("folder", places[kind])
+
+
+def test_a_prepared_directory(tmp_path, found, monkeypatch):
+    directory = prepare(builders.Given, tmp_path / "tfds")
+    for name in ("tfds", "cifar10"):
+        images = found(name, directory)
+        assert (images.train.shape, images.held_out.shape) == ((20, 8, 8, 3), (10, 8, 8, 3))
+        assert images.classes == ("cat", "dog", "eel")
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "tfds"))
+    np.testing.assert_array_equal(found("tfds", "given").train, images.train)
+    with pytest.raises(UsageError, match="name the directory of a version"):
+        found("cifar10", tmp_path / "tfds" / "given")
+
+
+@pytest.mark.parametrize(("name", "category", "builder"), [
+    ("cifar10", "", "cifar10"),
+    ("svhn", "", "svhn_cropped"),
+    ("celeba", "", "celeb_a"),
+    ("lsun", "bedroom", "lsun/bedroom"),
+])  # fmt: skip
+def test_without_a_path_the_builder_is_asked(monkeypatch, name, category, builder):
+    class Asked(Exception):
+        pass
+
+    def named(name, cache):
+        raise Asked(name)
+
+    monkeypatch.setattr("score_sde.data.records.named", named)
+    with pytest.raises(Asked, match=builder):
+        resolve(name, "", category, Format(32, 3), Cache())
+
+
+def test_celeba_is_cropped_as_published(tmp_path, found):
+    faces = np.random.default_rng(0).integers(0, 256, (2, 218, 178, 3), np.uint8)
+    write(tmp_path / "faces", faces)
+    np.testing.assert_array_equal(found("celeba", tmp_path / "faces", 140).train, faces[:, 39:179, 19:159])
+    np.testing.assert_array_equal(found("folder", tmp_path / "faces", 178).train, faces[:, 20:198])
+
+
+@pytest.mark.parametrize(("name", "path", "channels", "message"), [
+    ("folder", "", 3, r"data\.path is empty: name a directory or a zip file of pictures"),
+    ("tfds", "", 3, r"data\.path is empty: name a builder of tensorflow_datasets, such as cifar10, or a directory"),
+    ("array", "", 3, r"data\.path is empty: name an \.npy or \.npz file"),
+    ("ffhq", "", 3, r"nothing downloads data\.name='ffhq': name FFHQ's images1024x1024 .* or an \.npy or \.npz file"),
+    ("celebahq", "", 3, r"nothing downloads data\.name='celebahq': name the 30,000 images of CelebA-HQ, as a folder"),
+    ("folder", "/nowhere", 3, r"data\.path=/nowhere does not exist: name a directory or zip file of pictures$"),
+    ("cifar10", "/nowhere", 3, r"data\.path=/nowhere does not exist: name .*, or a prepared TFDS directory$"),
+    ("tfds", "./nowhere", 3, r"data\.path=\./nowhere is not a directory: name a prepared one, or a builder"),
+    ("folder", "/nowhere", 2, r"data\.num_channels=2: pictures are read as 1 \(grey\) or 3 \(RGB\)"),
+])  # fmt: skip
+def test_what_is_missing_is_said(found, name, path, channels, message):
+    with pytest.raises(UsageError, match=message):
+        found(name, path, channels=channels)
+
+
+@pytest.mark.parametrize("field", ["held_out", "workers", "cache_limit"])
+def test_negative_numbers_are_refused(field):
+    config = default()
+    config.data[field] = -1
+    with pytest.raises(UsageError, match=rf"data\.{field}=-1(\.0)? must be 0 or more"):
+        validate(config)
+
+
+def test_held_out_images_are_a_fixed_choice():
+    """RandomState(0)'s permutation of 8 is 6 2 1 7 3 0 5 4: written down, because runs are resumed years later."""
+    images = Images(Shades(8), np.zeros((0, 2, 2, 1), np.uint8), np.arange(8, dtype=np.int32), None, ("a",))
+    split = hold_out(images, 3)
+    held, kept = (part[np.arange(len(part))][:, 0, 0, 0] for part in (split.held_out, split.train))
+    np.testing.assert_array_equal(held, [1, 2, 6])
+    np.testing.assert_array_equal(kept, [0, 3, 4, 5, 7])
+    np.testing.assert_array_equal(split.labels, kept)
+    np.testing.assert_array_equal(split.held_out_labels, held)
+    assert (split.train.shape, split.held_out.shape, split.classes) == ((5, 2, 2, 1), (3, 2, 2, 1), ("a",))
+    assert hold_out(images, 0) is images
+    assert hold_out(images._replace(labels=None), 3).labels is None
+
+
+def test_what_cannot_be_held_out(tmp_path, found):
+    images = Images(Shades(8), Shades(2))
+    with pytest.raises(UsageError, match=r"data\.held_out=1, but 2 images are held out by the data themselves: set it"):
+        hold_out(images, 1)
+    with pytest.raises(UsageError, match=r"data\.held_out=8 leaves none of 8 images to train on: hold out fewer"):
+        hold_out(Images(Shades(8), Shades(0)), 8)
+
+
+def test_held_out_by_the_config(tmp_path):
+    np.save(tmp_path / "a.npy", SOME)
+    config = default()
+    config.data.update(name="array", path=str(tmp_path / "a.npy"), num_channels=3, held_out=2)
+    images = load_images(config)
+    assert (len(images.train), len(images.held_out)) == (4, 2)
+    both = np.concatenate([some(images.train, 10), some(images.held_out, 10)])
+    assert sorted(image.tobytes() for image in both) == sorted(image.tobytes() for image in SOME)
+
+
+def test_some_of_many():
+    np.testing.assert_array_equal(some(Shades(20), 20)[:, 0, 0, 0], np.arange(20))
+    few = some(Shades(20), 5)[:, 0, 0, 0]
+    np.testing.assert_array_equal(few, np.sort(np.random.RandomState(0).permutation(20)[:5]))
+    np.testing.assert_array_equal(some(np.arange(20)[:, None, None, None], 5)[:, 0, 0, 0], few)
+
+
+@pytest.mark.parametrize("threads", [None, 1, 2, 7, 100])
+def test_threads_change_nothing(threads):
+    indices = np.array([3, 1, 4, 1, 5])
+    np.testing.assert_array_equal(gather(Shades(9), indices, threads)[:, 0, 0, 0], indices)
+    subset = Subset(Shades(9), np.array([8, 7, 6]))
+    np.testing.assert_array_equal(gather(subset, np.array([2, 0]), threads)[:, 0, 0, 0], [6, 8])
+    assert len(gather(Shades(9), indices[:0], threads)) == 0
