@@ -1,4 +1,4 @@
-"""NCSN++ on the embedded 8x8 handwritten digits as EDM trains it: preconditioned, log-normal levels, augmentation.
+"""NCSN++ on the embedded 8x8 handwritten digits as EDM trains it: preconditioned, noise levels log-normal.
 
 python launch.py --config configs/digits_edm.py
 
@@ -10,11 +10,10 @@ from score_sde.config import Config
 
 
 def get_config() -> Config:
-    """The VP run under EDM's SDE; half of the images are mirrored and the network is told so: no sample may be."""
+    """The VP run under EDM's SDE, without augmentation, whose labels take more than 1,000 steps to learn."""
     config = digits()
     config.sde.update(name="edm", sigma_min=0.002, sigma_max=80.0)
     config.parametrization.update(prediction="edm", label="log_sigma", sigma_data=0.75)
-    config.data.augmentation = 0.12
     config.training.update(weighting="edm", times="log_normal")
     config.sampling.t_min = 0.002
     return config

@@ -24,13 +24,20 @@ from jax.experimental import multihost_utils
 from score_sde import manifest
 from score_sde.errors import CheckpointError, UsageError, require
 
-# Whatever Orbax has to tell it also raises.
-logging.getLogger("absl").addFilter(lambda record: "orbax" not in record.pathname)
+
+def _quiet() -> None:
+    """Whatever Orbax has to tell it also raises, and TensorStore's other writes fail after the first unheard."""
+    logging.getLogger("absl").addFilter(lambda record: "orbax" not in record.pathname)
+    show = sys.unraisablehook
+    sys.unraisablehook = lambda raised: None if str(raised.exc_value) == "Event loop is closed" else show(raised)
+
+
+_quiet()
 
 SIZE = 8192
 """Bytes that each of several processes tells the others."""
-WAIT = 6 * 3600 * 1000
-"""Milliseconds that the others wait for a process that writes or reads a checkpoint."""
+WAIT = 6 * 3600
+"""Seconds for writing, and that processes wait for a slower one to write or read; a dead one ends them all."""
 
 
 class Checkpoints:
@@ -61,7 +68,7 @@ class Checkpoints:
             return
         # Barriers of Orbax are known by the step's name alone: two directories' would be taken for one another.
         processes = ocp.options.MultiprocessingOptions(barrier_sync_key_prefix=unique)
-        writer = ocp.AsyncCheckpointer(_handler(), multiprocessing_options=processes)
+        writer = ocp.AsyncCheckpointer(_handler(), WAIT, multiprocessing_options=processes)
         items = ocp.args.Composite(state=ocp.args.PyTreeSave(state), meta=ocp.args.JsonSave(meta))
         try:
             writer.save(self._path(step).absolute(), args=items)
@@ -140,7 +147,7 @@ class Checkpoints:
         try:
             if jax.process_index() == 0:
                 self._remove_old(step)
-        except OSError as error:
+        except (OSError, UsageError) as error:
             raise CheckpointError(
                 f"old checkpoints in {self.directory} cannot be removed ({_reason(error)}): checkpoint {step} is"
                 " intact; give this program leave to remove them, and start again"
@@ -285,7 +292,7 @@ def _together(act: Callable[[], Any]) -> Any:
     except (UsageError, CheckpointError) as error:
         outcome[type(error).__name__], raised = str(error)[: SIZE // 8], error
     # The collective has timeouts of its own, too short for a process that waits while process 0 reads a checkpoint.
-    ocp.multihost.get_barrier_sync_fn()(key=f"score_sde-{next(_meetings)}", timeout_ms=WAIT)
+    ocp.multihost.get_barrier_sync_fn()(key=f"score_sde-{next(_meetings)}", timeout_ms=1000 * WAIT)
     mine = np.frombuffer(json.dumps(outcome).encode().ljust(SIZE), np.uint8)
     outcomes = [json.loads(row.tobytes()) for row in multihost_utils.process_allgather(mine)]
     if raised is not None:

@@ -53,13 +53,13 @@ def verify(directory: pathlib.Path, step: int) -> None:
 def steps(directory: pathlib.Path) -> dict[int, bool]:
     """Every checkpoint in a directory of them, oldest first, and whether it is finished; UsageError if unreadable."""
     try:
-        names = [path.name for path in directory.iterdir() if path.is_dir()]
+        paths = {path.name: path for path in directory.iterdir() if path.is_dir()}
+        numbers = sorted(int(name) for name in paths if name.isdecimal() and str(int(name)) == name)
+        return {step: is_finished(paths[str(step)]) for step in numbers}
     except FileNotFoundError:
         return {}
     except OSError as error:
         raise UsageError(f"{directory} cannot be read ({error.strerror}): choose another --workdir") from None
-    numbers = sorted(int(name) for name in names if name.isdecimal() and str(int(name)) == name)
-    return {step: is_finished(directory / str(step)) for step in numbers}
 
 
 def is_finished(directory: pathlib.Path) -> bool:
@@ -89,17 +89,19 @@ def _encode(content: dict[str, Any]) -> bytes:
 
 
 def _read(directory: pathlib.Path, step: int) -> dict[str, list]:
+    """Sizes and digests by file; Unsound unless the manifest is whole and of this step."""
     encoded = (directory / NAME).read_bytes()
     try:
         content = json.loads(encoded)
         del content["digest"]
-        sound = _encode(content) == encoded
+        same = _encode(content) == encoded
+        kind, number, files = content["format"], content["step"], content["files"]
     except (ValueError, KeyError, TypeError, RecursionError):
-        sound = False
-    _require(sound, f"{NAME} is damaged")
-    _require(content["format"] == FORMAT, f"{NAME} is of format {content['format']}, and this program knows {FORMAT}")
-    _require(content["step"] == step, f"{NAME} belongs to step {content['step']}")
-    return content["files"]
+        raise Unsound(f"{NAME} is damaged") from None
+    _require(same, f"{NAME} is damaged")
+    _require(kind == FORMAT, f"{NAME} is of format {kind}, and this program knows {FORMAT}")
+    _require(number == step, f"{NAME} belongs to step {number}")
+    return files
 
 
 def _files(directory: pathlib.Path) -> dict[str, pathlib.Path]:

@@ -373,7 +373,7 @@ import jax
 from score_sde.checkpoint import Checkpoints
 from score_sde.errors import CheckpointError
 
-states = [{"w": jax.random.normal(jax.random.key(i), (1000, 500))} for i in range(3)]
+states = [{f"w{j}": jax.random.normal(jax.random.key(i + j), (1000, 500)) for j in range(4)} for i in range(3)]
 checkpoints = Checkpoints(pathlib.Path(sys.argv[1]))
 checkpoints.save(1, states[1], {})
 checkpoints.close()
@@ -389,7 +389,7 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM
 checkpoints.save(4, states[2], {})
 checkpoints.close()
 state, _ = checkpoints.restore(states[0])
-assert (state["w"] == states[2]["w"]).all()
+assert all((state[name] == states[2][name]).all() for name in state)
 """
 
 
@@ -400,6 +400,7 @@ def test_a_full_disk_is_told_and_hurts_no_earlier_checkpoint(limit, tmp_path):
         [sys.executable, "-c", FULL, str(tmp_path), str(limit)], env=ENVIRONMENT, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
     assert done.stdout == (
         f"checkpoint {tmp_path}/2 cannot be written (File too large): the last good checkpoint 1 is intact; free some"
         " space or mend the disk, and start again\n"

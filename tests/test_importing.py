@@ -1,5 +1,6 @@
 """Foreign checkpoints become runs of ours: imported whole, sampled from, trained on; what does not fit is refused."""
 
+import errno
 import json
 import pathlib
 import re
@@ -17,6 +18,7 @@ import optax
 import pytest
 from flax import serialization
 
+from score_sde import manifest
 from score_sde.checkpoint import Checkpoints
 from score_sde.errors import UsageError
 from score_sde.experiment import Experiment, build
@@ -293,12 +295,12 @@ def test_a_failed_write_leaves_no_config(tmp_path: pathlib.Path, monkeypatch: py
     """So that training does not begin at step 0 there, unnoticed."""
 
     def fail(*arguments: Any) -> None:
-        raise OSError("no space left on device")
+        raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(Checkpoints, "save", fail)
+    monkeypatch.setattr(manifest, "write", fail)
     run = Workdir(tmp_path / "run")
     with pytest.raises(
-        UsageError, match=r"no space left on device\): free some space, remove the directory and import"
+        UsageError, match=r"No space left on device\): .*: free some space, remove the directory and import"
     ):
         import_checkpoint(experiment_of(NAME), JAX_FILE, run)
     assert not run.config.exists()

@@ -103,9 +103,10 @@ def inverse(geometry: Geometry, height: int, width: int) -> tuple[Array, Array]:
     s = SCALE**-geometry.scale
     turn, axis = _rotation(geometry.angle), _rotation(geometry.axis)
     stretch = jnp.stack([STRETCH**-geometry.stretch, STRETCH**geometry.stretch], axis=-1)
-    matrix = s[:, None, None] * (turn @ ((axis * stretch[:, None, :]) @ jnp.swapaxes(axis, 1, 2)))
-    # A product with its transpose is the identity to rounding alone, and a lookup between two pixels blurs.
-    matrix = jnp.where((geometry.stretch == 0)[:, None, None], s[:, None, None] * turn, matrix)
+    # In full precision, which accelerators do not give a product unasked; without a stretch the axis's rotation times its
+    # transpose would be the identity to rounding alone.
+    stretched = jnp.einsum("bij,bjk,bk,blk->bil", turn, axis, stretch, axis, precision="highest")
+    matrix = s[:, None, None] * jnp.where((geometry.stretch == 0)[:, None, None], turn, stretched)
     return matrix, SHIFT * jnp.stack([width * geometry.shift_x, height * geometry.shift_y], axis=-1)
 
 
