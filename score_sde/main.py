@@ -38,7 +38,7 @@ several processes, one command on each host; Slurm's srun, TPU pods and Kubernet
   --distributed  ask the cluster although nothing in the environment tells of one (--nodistributed: never ask)
 
 exit codes: 0 done, 2 bad usage or config, 3 training stopped on a loss that is not finite,
-            4 another process of the run was lost,
+            4 another process of the run was lost, 5 a checkpoint or a file of the run could not be written,
             130 or 143 stopped by SIGINT or SIGTERM after a checkpoint was written
 
 fields and their defaults:

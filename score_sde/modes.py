@@ -14,7 +14,7 @@ from score_sde.averages import canonical, width
 from score_sde.checkpoint import Checkpoints
 from score_sde.config import Config
 from score_sde.data.sources import some
-from score_sde.errors import require
+from score_sde.errors import CheckpointError, require
 from score_sde.evaluation.two_sample import two_sample
 from score_sde.experiment import Experiment, build
 from score_sde.files import whole
@@ -57,6 +57,12 @@ def train(config: Config, workdir: Workdir) -> int:
     except NonFiniteLoss as error:
         say(f"score-sde: {error}", file=sys.stderr)
         return 3
+    except CheckpointError as error:
+        print(f"score-sde: {error}", file=sys.stderr)
+        return 5
+    except OSError as error:
+        print(f"score-sde: {error}: mend it and start again to go on from the last checkpoint", file=sys.stderr)
+        return 5
     finish(experiment, generator, state, workdir)
     return 0
 
