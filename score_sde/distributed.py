@@ -5,7 +5,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 
@@ -17,26 +17,20 @@ LOST_AFTER = 30.0
 EXIT_LOST = 4
 
 
-class Processes(NamedTuple):
-    """Where process `index` of `count` finds process 0, "host:port"; all None where the cluster tells."""
+def start(coordinator: str | None = None, count: int | None = None, index: int | None = None) -> None:
+    """Join `count` processes as number `index`, and watch over them from now on; UsageError where they cannot be found.
 
-    coordinator: str | None = None
-    count: int | None = None
-    index: int | None = None
-
-
-def start(processes: Processes) -> None:
-    """Join the other processes, and watch over them from now on; UsageError where they cannot be found.
+    coordinator: host:port of process 0. All None where the cluster tells (TPU pods, Slurm, Kubernetes).
 
     Call it before anything else of jax. A process that shows no sign of life for LOST_AFTER seconds ends this one with
     EXIT_LOST: every collective operation would wait for it in vain.
     """
     try:
-        jax.distributed.initialize(*processes)
+        jax.distributed.initialize(coordinator, count, index)
     except (ValueError, RuntimeError) as error:
         reason = str(error).strip().split("\n")[0]
         raise UsageError(
-            f"the {processes.count or ''} processes did not find one another ({reason}): start one on each host with"
+            f"the {count or ''} processes did not find one another ({reason}): start one on each host with"
             " the same --coordinator host:port and --num_processes, and --process_id 0, 1, ..."
         ) from None
     client = _client()
@@ -59,7 +53,7 @@ class Pulse:
     """When each process was last heard of: a counter that each keeps raising in the coordinator's store."""
 
     def __init__(self, count: int, now: float) -> None:
-        self._seen = dict.fromkeys(range(count), ("", now))
+        self._seen: dict[int, tuple[str, float]] = dict.fromkeys(range(count), ("", now))
 
     def silent(self, counters: Mapping[int, str], now: float) -> int | None:
         """The first process whose counter has stood still for LOST_AFTER seconds, given all counters of now."""

@@ -127,7 +127,7 @@ def parse(argv: Sequence[str]) -> Arguments:
 def _processes(given: dict[str, Any], mode: str) -> tuple[str | None, int | None, int | None] | None:
     """What start() is to be told of the processes, None for a single one; UsageError for half of an answer."""
     address, count, index = (given[name] for name in PROCESS_FLAGS)
-    said = {f"--{name}": given[name] for name in PROCESS_FLAGS if given[name] is not None}
+    said = [f"--{name}={given[name]}" for name in PROCESS_FLAGS if given[name] is not None]
     if not said:
         found = cluster() if given["distributed"] is None else given["distributed"]
         return (None, None, None) if found and mode != "import" else None
@@ -213,7 +213,7 @@ def _run(arguments: Arguments) -> int:
     if arguments.processes is not None:
         from score_sde import distributed
 
-        distributed.start(distributed.Processes(*arguments.processes))
+        distributed.start(*arguments.processes)
     if arguments.mode == "train":
         from score_sde.parallel import check_batch_size  # jax and the devices, but not yet the slow rest
 

@@ -1,0 +1,68 @@
+"""Real processes of one run on this machine: started, watched, killed."""
+
+import json
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+
+def environment(cache: pathlib.Path, devices: int = 1) -> dict[str, str]:
+    """So many virtual devices, and a compilation cache that all runs share: the second start compiles nothing."""
+    flags = f"--xla_force_host_platform_device_count={devices}"
+    ours = {"XLA_FLAGS": flags, "JAX_COMPILATION_CACHE_DIR": str(cache), "JAX_PLATFORMS": "cpu"}
+    return os.environ | ours | {"PYTHONPATH": str(ROOT), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+
+
+def start(workdir: pathlib.Path, env: dict[str, str], *arguments: str) -> subprocess.Popen:
+    """The tiny experiment in a process of its own."""
+    line = [sys.executable, "launch.py", "--config", "tests/tiny.py", "--workdir", str(workdir), *arguments]
+    return subprocess.Popen(line, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def together(workdir: pathlib.Path, env: dict[str, str], *arguments: str, count: int = 2) -> list[subprocess.Popen]:
+    """The same as `count` processes of one run."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    flags = ["--coordinator", address, "--num_processes", str(count)]
+    return [start(workdir, env, *flags, "--process_id", str(i), *arguments) for i in range(count)]
+
+
+def end(process: subprocess.Popen, timeout: float = 240) -> tuple[int, str]:
+    """Its exit code and what it said on stderr."""
+    try:
+        _, said = process.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise
+    return process.returncode, said
+
+
+def lines(workdir: pathlib.Path) -> list[dict]:
+    """What metrics.jsonl holds, a line cut off by a kill left out."""
+    log = workdir / "metrics.jsonl"
+    whole = log.read_text().split("\n")[:-1] if log.exists() else []
+    return [json.loads(line) for line in whole]
+
+
+def wait_for(condition, processes: list[subprocess.Popen], timeout: float = 240) -> None:
+    """Until the condition holds; fails where a process ends before."""
+    until = time.monotonic() + timeout
+    while not condition():
+        for process in processes:
+            assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < until, "waited in vain"
+        time.sleep(0.002)
+
+
+def kill(processes: list[subprocess.Popen], signum: int = signal.SIGKILL) -> None:
+    """Send the signal to those that still run."""
+    for process in processes:
+        if process.poll() is None:
+            process.send_signal(signum)
