@@ -113,7 +113,8 @@ class Experiment:
         self, params: Any, dropout_keys: Keys | None = None, loop_safe: bool = False, labels: Array | None = None
     ) -> Network:
         network = self.network.clone(loop_safe=loop_safe)
-        options: dict[str, Any] = {} if labels is None else {"augment": labels}  # validation sees to it that the network takes them
+        # Validation sees to it that a network that is given labels takes them.
+        options: dict[str, Any] = {} if labels is None else {"augment": labels}
 
         def apply(x: Array, label: Array, sigma: Array) -> Array:
             return network.apply({"params": params}, x, label, sigma, dropout_keys, **options)  # pyright: ignore[reportReturnType]

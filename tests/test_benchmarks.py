@@ -49,6 +49,15 @@ def test_smoke_sampling(tmp_path):
     assert_positive(row, "evaluation_ms_median", "network_ms_median", "host_peak_mb")
 
 
+def test_smoke_data(tmp_path):
+    rows = measured("data", tmp_path / "out.json", "--images", "40", "--pictures", "20", "--workers", "1")
+    assert [row["source"] for row in rows] == ["memory", "cache", "folder", "workers 1"]
+    for row in rows:
+        assert_positive(row, "images_per_s")
+    for row in rows[2:]:
+        assert_positive(row, "decoding_per_s", "of_decoding")
+
+
 @pytest.mark.parametrize(
     ("flags", "said"),
     [

@@ -103,8 +103,8 @@ def inverse(geometry: Geometry, height: int, width: int) -> tuple[Array, Array]:
     s = SCALE**-geometry.scale
     turn, axis = _rotation(geometry.angle), _rotation(geometry.axis)
     stretch = jnp.stack([STRETCH**-geometry.stretch, STRETCH**geometry.stretch], axis=-1)
-    # In full precision, which accelerators do not give a product unasked; without a stretch the axis's rotation times its
-    # transpose would be the identity to rounding alone.
+    # Accelerators round the factors of a product unless asked not to. Without a stretch, the axis's rotation and its
+    # transpose would make the identity to rounding alone.
     stretched = jnp.einsum("bij,bjk,bk,blk->bil", turn, axis, stretch, axis, precision="highest")
     matrix = s[:, None, None] * jnp.where((geometry.stretch == 0)[:, None, None], turn, stretched)
     return matrix, SHIFT * jnp.stack([width * geometry.shift_x, height * geometry.shift_y], axis=-1)

@@ -62,7 +62,7 @@ class Records:
     def _reader(self) -> Any:
         import tensorflow_datasets as tfds
 
-        builder = tfds.builder_from_directory(self.directory)
+        builder: Any = tfds.builder_from_directory(self.directory)
         skip = {} if _is_array(builder.info.features[self.image]) else {self.image: tfds.decode.SkipDecoding()}
         return builder.as_data_source(self.split, decoders=skip or None)
 
@@ -207,7 +207,8 @@ def without_tensorflow(builder: Any) -> Iterator[None]:
     """
     from tensorflow_datasets.core.features import image_feature
 
-    encoder, module = image_feature._ImageEncoder, sys.modules[type(builder).__module__]
+    encoder: Any = image_feature._ImageEncoder
+    module = sys.modules[type(builder).__module__]
     was_encoding, had_tf = encoder._encode_image, getattr(module, "tf", None)
     sys.modules.setdefault("importlib_resources", importlib.resources)
     encoder._encode_image = _encode

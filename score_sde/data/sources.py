@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib.resources
+import math
 import os
 import pathlib
 import zipfile
@@ -66,11 +67,17 @@ def is_array(source: Source) -> bool:
     return is_array(source.source) if isinstance(source, Subset) else isinstance(source, np.ndarray)
 
 
+THREADED = 64 * 64
+"""Pixels from which threads pay: below, Pillow holds on to the GIL for most of the time, and they hinder each other."""
+
+
 def gather(source: Source, indices: np.ndarray, threads: int | None = None) -> np.ndarray:
-    """source[indices]; what has to be decoded by `threads` threads (None: one per core). Pillow lets go of the GIL."""
+    """source[indices]; what has to be decoded by so many threads (None: one per core, for small images one)."""
     if is_array(source):
         return source[indices]
-    threads = min(threads or cores(), max(len(indices), 1))
+    if threads is None:
+        threads = cores() if math.prod(source.shape[1:3]) >= THREADED else 1
+    threads = min(threads, max(len(indices), 1))
     if threads == 1:
         return source[indices]
     with ThreadPoolExecutor(threads) as pool:

@@ -1,6 +1,6 @@
 """The training stream: example p of the run is a function of (seed, p) alone, so it needs no saved iterator."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from contextlib import closing
 from typing import NamedTuple
 
@@ -43,24 +43,31 @@ class Stream:
         image = gather(self.images, chosen.reshape(-1))
         return Batch(image.reshape(chosen.shape + image.shape[1:]), _positions(first, size, steps, rows))
 
-    def calls(self, schedule: Iterable[Call], rows: slice | None = None, workers: int = 0) -> Iterator[Batch]:
+    def calls(self, schedule: Iterable[Call], rows: slice | None = None, workers: int = 0) -> Generator[Batch]:
         """The batches of every (first, size, steps) of the schedule in turn, the same bits whatever the workers.
 
-        Without workers an image is read when its call is asked for, decoded by threads. Worker processes read ahead;
-        the schedule is then read to its end at once. Arrays need no decoding, so they get no workers. Close the
-        iterator where it is not read to its end.
+        Without workers an image is read when its call is asked for, a large one decoded by threads. Workers read
+        ahead; the schedule is then read to its end at once. Arrays need no decoding, so they get no workers. Close
+        the iterator where it is not read to its end.
         """
         if workers == 0 or is_array(self.images):
             yield from (self.batches(*call, rows) for call in schedule)
             return
-        todo = list(schedule)
-        if not todo:
+        todo = np.fromiter(schedule, np.dtype((np.int64, 3)))
+        if not len(todo):
             return
-        steps = [(first + i * size, size) for first, size, count in todo for i in range(count)]
-        part = rows or slice(None)
-        with closing(gathered(self.images, self._order, np.array(steps, np.int64), part, workers)) as images:
-            for first, size, count in todo:
+        with closing(gathered(self.images, self._order, _steps(todo), rows or slice(None), workers)) as images:
+            for call in todo:
+                first, size, count = call.tolist()
                 yield Batch(np.stack([next(images) for _ in range(count)]), _positions(first, size, count, rows))
+
+
+def _steps(calls: np.ndarray) -> np.ndarray:
+    """First position and size of every step [steps, 2] of calls [calls, 3]."""
+    first, size, count = calls.T
+    within = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
+    size = np.repeat(size, count)
+    return np.stack([np.repeat(first, count) + within * size, size], axis=-1)
 
 
 def _positions(first: int, size: int, steps: int, rows: slice | None) -> np.ndarray:

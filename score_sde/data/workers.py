@@ -10,7 +10,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 
 import numpy as np
 
@@ -54,7 +54,7 @@ class _Steps:
         return self.source[self.order(first, size)[self.rows]]
 
 
-def gathered(source: Source, order: Order, steps: np.ndarray, rows: slice, workers: int) -> Iterator[np.ndarray]:
+def gathered(source: Source, order: Order, steps: np.ndarray, rows: slice, workers: int) -> Generator[np.ndarray]:
     """The images uint8 [rows, H, W, C] of every step in turn; int64 [steps, 2] holds their first positions and sizes.
 
     Worker w of W gathers the steps w, w + W, ..., two ahead of where they are asked for. The workers end with the
