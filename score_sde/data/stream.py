@@ -11,9 +11,6 @@ from score_sde.data.sources import Source, gather, is_array
 from score_sde.data.workers import Order, gathered
 from score_sde.rng import positions
 
-Call = tuple[int, int, int]
-"""A call's first position, its batch size and its number of steps."""
-
 
 class Batch(NamedTuple):
     """Images uint8 [..., B, H, W, C] and their global positions as two words, uint32 [..., B, 2]."""
@@ -43,7 +40,9 @@ class Stream:
         image = gather(self.images, chosen.reshape(-1))
         return Batch(image.reshape(chosen.shape + image.shape[1:]), _positions(first, size, steps, rows))
 
-    def calls(self, schedule: Iterable[Call], rows: slice | None = None, workers: int = 0) -> Generator[Batch]:
+    def calls(
+        self, schedule: Iterable[tuple[int, int, int]], rows: slice | None = None, workers: int = 0
+    ) -> Generator[Batch]:
         """The batches of every (first, size, steps) of the schedule in turn, the same bits whatever the workers.
 
         Without workers an image is read when its call is asked for, a large one decoded by threads. Workers read
