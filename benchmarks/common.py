@@ -189,8 +189,13 @@ def peak_memory() -> Row:
     }
 
 
-def report(title: str, script: str, argv: Sequence[str], config: Config, rows: list[Row], json: Any) -> None:
-    """Print the table and, where `json` names a file, write everything needed to read it later; no path, no host."""
+def report(
+    title: str, script: str, argv: Sequence[str], config: Config, rows: list[Row], json: Any, **more: list[Row]
+) -> None:
+    """Print the table and, where `json` names a file, write everything needed to read it later; no path, no host.
+
+    more: further tables by their names.
+    """
     record = {
         "benchmark": title,
         "command": shlex.join(["python", f"benchmarks/{pathlib.Path(script).name}", *map(_without_path, argv)]),
@@ -199,9 +204,11 @@ def report(title: str, script: str, argv: Sequence[str], config: Config, rows: l
         "versions": versions(),
         "config": config.to_dict(),
         "rows": rows,
+        **more,
     }
     print(f"{title} on {', '.join(str(v) for v in record['machine'].values())}")
-    print(_table(rows))
+    for table in (rows, *more.values()):
+        print(_table(table))
     if json is not None:
         write_json(json, record)
 

@@ -80,6 +80,7 @@ def default() -> Config:
                 "steps_per_call": 1,
                 "microbatches": 1,
                 "compute_dtype": "float32",
+                "remat": "none",
                 "objective": "denoising",
                 "projections": 1,
                 "bound_weight": 1e-3,
@@ -148,7 +149,7 @@ ELEMENTS = {int: "integers", float: "finite numbers", str: "strings"}
 
 FREE_ON_RESUME = (
     "training.num_steps", "training.batch_size", "training.steps_per_call", "training.microbatches",
-    "training.nonfinite", "training.max_skipped", "parallel.", "sampling.", "likelihood.",
+    "training.remat", "training.nonfinite", "training.max_skipped", "parallel.", "sampling.", "likelihood.",
     "evaluation.", "checkpoint.", "logging.", "ema.snapshot_every",
     "data.workers", "data.cache", "data.cache_limit",
 )  # fmt: skip

@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from score_sde import losses, objects, parametrization, sde, solvers, variational
+from score_sde import losses, memory, objects, parametrization, sde, solvers, variational
 from score_sde.averages import RAW, canonical
 from score_sde.config import Config, nearest
 from score_sde.data import augment, nonleaking
@@ -59,7 +59,9 @@ class Experiment:
         key = jax.random.fold_in(root_key(self.config.seed), Purpose.INITIALIZATION)
         # Initialising runs once: compiling it with care costs more than it could ever save.
         options = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
-        return jax.jit(self._init, compiler_options=options)(key)
+        params = jax.block_until_ready(jax.jit(self._init, compiler_options=options)(key))
+        memory.release()
+        return params
 
     def _init(self, key: Array) -> Any:
         ones = jnp.ones((1,))
@@ -89,30 +91,30 @@ class Experiment:
         return self.score_of(self.weights(state, average))
 
     def score_of(
-        self, params: Any, dropout_keys: Keys | None = None, loop_safe: bool = False, labels: Array | None = None
+        self, params: Any, dropout_keys: Keys | None = None, labels: Array | None = None, **execution: Any
     ) -> ScoreFn:
         """The score function of given parameters.
 
-        loop_safe chooses convolutions whose gradients are fast inside a loop on CPU (and have no forward mode). labels
-        [B, 9] say how the images were augmented (data/nonleaking.py), None that they were not.
+        labels [B, 9] say how the images were augmented (data/nonleaking.py), None that they were not. execution: the
+        network's fields of how it is computed, which change no value: loop_safe, fused_attention, remat.
         """
-        model = self.model(params, dropout_keys, loop_safe, labels)
+        model = self.model(params, dropout_keys, labels, **execution)
         return lambda x, t: model(x, t)[0]
 
     def model(
-        self, params: Any, dropout_keys: Keys | None = None, loop_safe: bool = False, labels: Array | None = None
+        self, params: Any, dropout_keys: Keys | None = None, labels: Array | None = None, **execution: Any
     ) -> variational.Model:
         """The score and, where the network learns variances, their fraction (posterior.Learned): one evaluation."""
-        apply = self._apply(params, dropout_keys, loop_safe, labels)
+        apply = self._apply(params, dropout_keys, labels, **execution)
         if self.config.parametrization.learned_variance:
             return self.parametrization.with_variance(apply, self.sde)
         score = self.parametrization(apply, self.sde)
         return lambda x, t: (score(x, t), None)
 
     def _apply(
-        self, params: Any, dropout_keys: Keys | None = None, loop_safe: bool = False, labels: Array | None = None
+        self, params: Any, dropout_keys: Keys | None = None, labels: Array | None = None, **execution: Any
     ) -> Network:
-        network = self.network.clone(loop_safe=loop_safe)
+        network = self.network.clone(**execution)
         # Validation sees to it that a network that is given labels takes them.
         options: dict[str, Any] = {} if labels is None else {"augment": labels}
 
@@ -150,11 +152,13 @@ class Experiment:
         """The config's objective on clean images x0 [B, H, W, C] at quantiles u [B]: [B]."""
         config = self.config
         on_cpu, objective = jax.default_backend() == "cpu", config.training.objective
+        # The other objectives than these differentiate the score forwards.
+        backwards = objective == "denoising" or objective in objects.BOUNDS
+        execution = {"loop_safe": on_cpu and backwards, "fused_attention": backwards, "remat": config.training.remat}
         if objective in objects.BOUNDS:
-            model = self.model(params, dropout_keys, on_cpu, labels)
+            model = self.model(params, dropout_keys, labels, **execution)
             return objects.BOUNDS[objective](config)(keys, model, self.sde, x0, u)
-        # The other objectives than the denoising one differentiate the score forwards.
-        score = self.score_of(params, dropout_keys, on_cpu and objective == "denoising", labels)
+        score = self.score_of(params, dropout_keys, labels, **execution)
         return losses.denoising_loss(
             keys,
             score,

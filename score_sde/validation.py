@@ -24,6 +24,7 @@ CHOICES = {
     "parametrization.label": ("time", "sigma", "level", "log_sigma", "root_sigma"),
     "data.name": ("digits", "array", "folder", "tfds", "cifar10", "svhn", "celeba", "lsun", "ffhq", "celebahq"),
     "training.compute_dtype": ("float32", "bfloat16"),
+    "training.remat": ("none", "dots", "blocks"),
     "training.objective": (
         "denoising",
         "implicit",

@@ -23,7 +23,7 @@ def measured(script, path, *flags):
     text = path.read_text()
     assert str(path.parent) not in text and str(ROOT) not in text
     record = json.loads(text)
-    assert record.keys() == {"benchmark", "command", "date", "machine", "versions", "config", "rows"}
+    assert record.keys() - {"operations"} == {"benchmark", "command", "date", "machine", "versions", "config", "rows"}
     assert record["machine"].keys() == {"cpu", "cores", "backend", "device"}
     assert record["config"]["network"]["nf"] == 8
     assert record["command"].startswith(f"python benchmarks/{script}.py --set network.nf=8")
@@ -40,6 +40,20 @@ def test_smoke_train_step(tmp_path):
     assert row["steps_per_call"] == 2
     assert_positive(row, "trace_s", "compile_s", "step_ms_min", "step_ms_median", "images_per_s", "gflop")
     assert_positive(row, "matmul_gflops", "efficiency", "host_peak_mb")
+
+
+def test_smoke_train_step_grid_and_profile(tmp_path):
+    """A cell of the grid is the row of a process of its own; the profile has operations of both passes."""
+    flags = ("--steps-per-call", "1", "--remat", "blocks")
+    (cell,) = measured("train_step", tmp_path / "grid.json", *flags, "--dtype", "bfloat16", "--grid")
+    assert (cell["dtype"], cell["steps_per_call"], cell["remat"]) == ("bfloat16", 1, "blocks")
+    assert_positive(cell, "step_ms_min", "temp_mb", "host_peak_mb")
+    (row,) = measured("train_step", tmp_path / "profile.json", *flags, "--profile")
+    operations = json.loads((tmp_path / "profile.json").read_text())["operations"]
+    assert (row["remat"], len(operations)) == ("blocks", 10)
+    assert all(operation["ms"] > 0 and 0 < operation["share"] < 1 for operation in operations)
+    assert [operation["ms"] for operation in operations] == sorted((o["ms"] for o in operations), reverse=True)
+    assert any("rematted_computation" in o["origin"] or "ResnetBlock" in o["origin"] for o in operations)
 
 
 def test_smoke_sampling(tmp_path):

@@ -29,6 +29,8 @@ class Exact(nn.Module):
     sde: str
     discrete: bool
     loop_safe: bool = False
+    fused_attention: bool = False
+    remat: str = "none"
 
     def __call__(self, x, label, sigma, dropout_keys=None):
         if self.sde == "edm":

@@ -14,7 +14,7 @@ from score_sde.networks.layers import (
     Dtype,
     GroupNorm,
     activation,
-    channel_vector,
+    add_channels,
     ddpm_init,
 )
 from score_sde.networks.resampling import downsample_2d, naive_downsample_2d, naive_upsample_2d, upsample_2d
@@ -46,7 +46,7 @@ def _branch(
     h = resample(act(GroupNorm(block.groups, name="GroupNorm_0")(x)))
     h = Conv(features, **common, name="Conv_0")(h)
     if temb is not None:
-        h = h + channel_vector(Dense(features, dtype=block.dtype, name="Dense_0")(act(temb)))
+        h = add_channels(h, Dense(features, dtype=block.dtype, name="Dense_0")(act(temb)))
     h = act(GroupNorm(block.groups, name="GroupNorm_1")(h))
     h = Dropout(block.dropout, name="Dropout_0")(h, keys)
     return Conv(features, kernel_init=ddpm_init(block.init_scale), **common, name="Conv_1")(h)

@@ -22,6 +22,8 @@ def ddpm(
     out_channels: int | None = None,
     dtype: Dtype = jnp.float32,
     loop_safe: bool = False,
+    fused_attention: bool = False,
+    remat: str = "none",
 ) -> NCSNpp:
     """DDPM, as the special case of NCSN++ that it is; the arguments are NCSN++'s, the defaults those for CIFAR-10.
 
@@ -44,6 +46,8 @@ def ddpm(
         out_channels=out_channels,
         dtype=dtype,
         loop_safe=loop_safe,
+        fused_attention=fused_attention,
+        remat=remat,
         resblock_type="ddpm",
         family="ddpm",
         groups=32,

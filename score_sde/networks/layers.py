@@ -11,6 +11,7 @@ from jax import lax
 from jax.nn import initializers
 
 from score_sde.networks.conv import conv2d
+from score_sde.networks.remat import product
 from score_sde.networks.resampling import conv_downsample_2d, upsample_conv_2d
 from score_sde.typing import Array, Keys
 
@@ -80,6 +81,16 @@ def channel_vector(v: Array) -> Array:
     return v.reshape(-1, 1, 1, v.shape[-1])
 
 
+def add_channels(x: Array, v: Array) -> Array:
+    """x [B, ..., C] + v [C] or [B, C] at every pixel, in the dtype of x.
+
+    Added as float32: the gradient of v is a sum over all pixels, which bfloat16 would lose.
+    """
+    wide = jnp.promote_types(x.dtype, jnp.float32)
+    v = v.reshape(-1, *(1,) * (x.ndim - 2), v.shape[-1])
+    return (x.astype(wide) + v.astype(wide)).astype(x.dtype)
+
+
 def group_count(channels: int, groups: int | None = None) -> int:
     """The groups of a GroupNorm: those given, or by the NCSN++ rule min(C // 4, 32)."""
     return min(channels // 4, 32) if groups is None else groups
@@ -139,9 +150,9 @@ class Conv(nn.Module):
         x = x.astype(self.dtype)
         y = conv2d(x, kernel, stride=self.stride, dilation=self.dilation, loop_safe=self.loop_safe)
         if not self.use_bias:
-            return y
+            return product(y)
         bias = self.param("bias", self.bias_init, shape)
-        return y + channel_vector(bias).astype(self.dtype)
+        return product(add_channels(y, bias))
 
 
 class Conv2d(nn.Module):
@@ -165,7 +176,7 @@ class Conv2d(nn.Module):
             y = conv_downsample_2d(x, weight, self.fir_kernel, loop_safe=self.loop_safe)
         else:
             y = conv2d(x, weight, loop_safe=self.loop_safe)
-        return y + channel_vector(bias).astype(self.dtype)
+        return product(add_channels(y, bias))
 
 
 class Dense(nn.Module):
@@ -181,9 +192,9 @@ class Dense(nn.Module):
         kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.features), jnp.float32)
         y = x.astype(self.dtype) @ kernel.astype(self.dtype)
         if not self.use_bias:
-            return y
+            return product(y)
         bias = self.param("bias", initializers.zeros, (self.features,), jnp.float32)
-        return y + bias[None].astype(self.dtype)
+        return product(add_channels(y, bias))
 
 
 class NIN(nn.Module):
@@ -198,7 +209,7 @@ class NIN(nn.Module):
         weight = self.param("W", ddpm_init(self.init_scale), (x.shape[-1], self.features), jnp.float32)
         bias = self.param("b", initializers.zeros, (self.features,), jnp.float32)
         y = lax.dot_general(x.astype(self.dtype), weight.astype(self.dtype), (((x.ndim - 1,), (0,)), ((), ())))
-        return y + bias.astype(self.dtype).reshape((1,) * (x.ndim - 1) + (-1,))
+        return product(add_channels(y, bias))
 
 
 class Dropout(nn.Module):

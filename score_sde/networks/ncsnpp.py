@@ -23,6 +23,7 @@ from score_sde.networks.layers import (
     fold_in,
     positional_embedding,
 )
+from score_sde.networks.remat import REMAT, remat
 from score_sde.typing import Array, Keys
 
 CHOICES = {
@@ -33,6 +34,7 @@ CHOICES = {
     "embedding_type": ("fourier", "positional"),
     "up_attention": ("level", "block"),
     "family": ("ncsnpp", "ddpm"),
+    "remat": REMAT,
 }
 
 
@@ -62,7 +64,8 @@ class NCSNpp(nn.Module):
     augment_dim: how many numbers per example, `augment` [B, augment_dim], say how the images were augmented (Karras et
     al. 2022, appendix F.2); None at a call stands for zeros, for not at all. 0: the network has no such input.
     `dtype` is that of convolutions and matrix products; parameters, statistics, softmax and embeddings are float32.
-    `loop_safe` keeps gradients fast inside a loop on CPU, at the price of forward mode (see conv.py).
+    `loop_safe` keeps gradients fast inside a loop on CPU and `fused_attention` on GPU, at the price of forward mode
+    (see conv.py, attention.py); `remat` is what the gradient keeps of every block (see remat.py). None changes a value.
     ValueError: an unknown option, a size that cannot be halved often enough, a missing sigma.
     Source: Song et al. 2021, appendix H; Ho et al. 2020 for DDPM.
     """
@@ -94,6 +97,8 @@ class NCSNpp(nn.Module):
     augment_dim: int = 0
     dtype: Dtype = jnp.float32
     loop_safe: bool = False
+    fused_attention: bool = False
+    remat: str = "none"  # none | dots | blocks
 
     def __post_init__(self) -> None:
         for name, choices in CHOICES.items():
@@ -209,10 +214,11 @@ class NCSNpp(nn.Module):
             "loop_safe": self.loop_safe,
         }
         if self.resblock_type == "ddpm":
-            block = ResnetBlockDDPMpp(features, **common, name=state.names("ResnetBlockDDPM" + self._suffix))
+            name = state.names("ResnetBlockDDPM" + self._suffix)
+            block = remat(ResnetBlockDDPMpp, self.remat)(features, **common, name=name)
         else:
             name = state.names("ResnetBlockBigGAN" + self._suffix)
-            block = ResnetBlockBigGANpp(features, resample, self._fir, **common, name=name)
+            block = remat(ResnetBlockBigGANpp, self.remat)(features, resample, self._fir, **common, name=name)
         return block(h, state.temb, state.next_keys())
 
     def _resample(self, state: _Pass, h: Array, direction: str) -> Array:
@@ -234,7 +240,9 @@ class NCSNpp(nn.Module):
 
     def _attention(self, state: _Pass, h: Array) -> Array:
         name = state.names("AttnBlock" + self._suffix)
-        return AttnBlockpp(self.skip_rescale, self.init_scale, self.groups, self.dtype, name=name)(h)
+        common = {"groups": self.groups, "dtype": self.dtype, "fused": self.fused_attention}
+        block = remat(AttnBlockpp, self.remat)
+        return block(self.skip_rescale, self.init_scale, **common, name=name)(h)
 
     def _normalise(self, state: _Pass, h: Array) -> Array:
         return activation(self.nonlinearity)(GroupNorm(self.groups, name=state.names("GroupNorm"))(h))

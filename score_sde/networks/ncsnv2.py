@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from score_sde.networks.contract import centre, check_halvings, check_sigma, finish
 from score_sde.networks.layers import Dtype, Names, activation
 from score_sde.networks.refinenet import INTERPOLATIONS, Options, RefineBlock, ResidualBlock
+from score_sde.networks.remat import REMAT, remat
 from score_sde.typing import Array, Keys
 
 
@@ -42,7 +43,8 @@ class NCSNv2(nn.Module):
     clipped to 0 .. num_classes - 1, chooses the parameters of every norm. Otherwise (None) the network never sees it.
     sigma: what the output is divided by if `scale_by_sigma`. There is no dropout: the keys are ignored. `centered`
     False: x lies in [0, 1] and is mapped to [-1, 1] first. `dtype` is that of the convolutions; parameters and
-    statistics are float32. `loop_safe` keeps gradients fast inside a loop on CPU, without forward mode (see conv.py).
+    statistics are float32. `loop_safe` keeps gradients fast inside a loop on CPU, without forward mode (see conv.py);
+    `remat` is what the gradient keeps of every block (see remat.py). There is no attention to fuse either.
     ValueError: an unknown option, a size that cannot be halved often enough, a missing sigma.
     """
 
@@ -55,9 +57,11 @@ class NCSNv2(nn.Module):
     centered: bool = False
     dtype: Dtype = jnp.float32
     loop_safe: bool = False
+    fused_attention: bool = False
+    remat: str = "none"  # none | dots | blocks
 
     def __post_init__(self) -> None:
-        for name, choices in (("layout", LAYOUTS), ("interpolation", INTERPOLATIONS)):
+        for name, choices in (("layout", LAYOUTS), ("interpolation", INTERPOLATIONS), ("remat", REMAT)):
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name} is {getattr(self, name)!r}: choose one of {', '.join(map(str, choices))}")
         if self.num_classes is not None and self.num_classes < 1:
@@ -83,7 +87,8 @@ class NCSNv2(nn.Module):
         for stage, (width, dilation) in enumerate(LAYOUTS[self.layout].stages):
             for down in (stage > 0, False):
                 name = names(options.kind("ResidualBlock"))
-                h = ResidualBlock(width * self.nf, down, dilation, options, name=name)(h, classes)
+                block = remat(ResidualBlock, self.remat)
+                h = block(width * self.nf, down, dilation, options, name=name)(h, classes)
             levels.append(h)
         return levels
 
@@ -103,4 +108,5 @@ class NCSNv2(nn.Module):
 
     @property
     def _options(self) -> Options:
-        return Options(self.nonlinearity, self.interpolation, self.num_classes, self.dtype, self.loop_safe)
+        fields = (self.nonlinearity, self.interpolation, self.num_classes, self.dtype, self.loop_safe, self.remat)
+        return Options(*fields)

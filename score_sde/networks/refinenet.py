@@ -15,6 +15,7 @@ from jax.nn import initializers
 from score_sde.networks.instance_norm import ConditionalInstanceNorm2dPlus, InstanceNorm2dPlus
 from score_sde.networks.layers import Conv, Dtype, Names, activation, ncsn_bias, ncsn_init
 from score_sde.networks.pooling import max_pool, mean_pool
+from score_sde.networks.remat import remat
 from score_sde.networks.resampling import naive_downsample_2d
 from score_sde.typing import Array
 
@@ -31,6 +32,7 @@ class Options:
     num_classes: int | None = None
     dtype: Dtype = jnp.float32
     loop_safe: bool = False
+    remat: str = "none"  # of residual blocks and of the parts of refine blocks, see remat.py
 
     @property
     def conditional(self) -> bool:
@@ -181,9 +183,9 @@ class RefineBlock(nn.Module):
     @nn.compact
     def __call__(self, xs: Sequence[Array], label: Array | None = None) -> Array:
         options, names = self.options, Names()
-        name = lambda block: names(options.kind(block))
-        rcu = lambda features, blocks: RCUBlock(features, blocks, options=options, name=name("RCUBlock"))
+        name, kept = lambda block: names(options.kind(block)), lambda block: remat(block, options.remat)
+        rcu = lambda features, blocks: kept(RCUBlock)(features, blocks, options=options, name=name("RCUBlock"))
         hs = [rcu(x.shape[-1], 2)(x, label) for x in xs]
-        h = hs[0] if len(hs) == 1 else MSFBlock(self.features, options, name=name("MSFBlock"))(hs, label)
-        h = CRPBlock(self.features, options=options, name=name("CRPBlock"))(h, label)
+        h = hs[0] if len(hs) == 1 else kept(MSFBlock)(self.features, options, name=name("MSFBlock"))(hs, label)
+        h = kept(CRPBlock)(self.features, options=options, name=name("CRPBlock"))(h, label)
         return rcu(self.features, 3 if self.end else 1)(h, label)

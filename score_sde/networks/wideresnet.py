@@ -14,6 +14,7 @@ from score_sde.networks.layers import (
     GaussianFourierProjection,
     GroupNorm,
     Init,
+    add_channels,
     channel_vector,
 )
 from score_sde.networks.resampling import naive_downsample_2d
@@ -62,7 +63,7 @@ class WideResnetBlock(nn.Module):
         h = nn.relu(GroupNorm(eps=GROUP_NORM_EPS, name="init_bn")(x))
         shortcut = self._shortcut(h if self.activate_before_residual else x)
         h = Conv(self.features, stride=self.stride, **common, name="conv1")(h)
-        h = h + channel_vector(embed(nn.swish(temb)))
+        h = add_channels(h, embed(nn.swish(temb)))
         h = nn.relu(GroupNorm(eps=GROUP_NORM_EPS, name="bn_2")(h))
         return shortcut + Conv(self.features, **common, name="conv2")(h)
 
