@@ -19,7 +19,7 @@ from score_sde.config import (
     nearest,
 )
 from score_sde.errors import UsageError
-from score_sde.networks import layers, ncsnpp, ncsnv2, refinenet
+from score_sde.networks import layers, ncsnpp, ncsnv2, refinenet, remat
 from score_sde.validation import CHOICES, validate
 from score_sde.workdir import Workdir
 
@@ -60,6 +60,7 @@ TABLES = {
     "training.objective": objects.OBJECTIVES | objects.BOUNDS,
     "training.weighting": objects.WEIGHTINGS,
     "training.times": objects.TIMES,
+    "training.remat": remat.REMAT,
     "training.nonfinite": objects.SKIPPING,
     "parallel.strategy": objects.STRATEGIES,
     "sampling.solver": objects.SOLVERS,
@@ -132,6 +133,7 @@ def test_free_on_resume_is_what_the_contract_says():
         "training.num_steps",
         "training.batch_size",
         "training.microbatches",
+        "training.remat",
         "training.nonfinite",
         "training.max_skipped",
         "training.steps_per_call",

@@ -144,6 +144,7 @@ EDM = {  # Karras et al. 2022, tables 1 and 7 and appendix F, written down by ha
     "training.weighting": "edm", "training.times": "log_normal", "training.batch_size": 512,
     "training.num_steps": 200_000_000 // 512, "training.steps_per_call": 5,
     "optimizer.learning_rate": 1e-3, "optimizer.warmup": 10_000_000 // 512, "optimizer.grad_clip": -1.0,
+    "ema.averages": ("half_life",), "ema.half_life": 500_000, "ema.rampup": 0.05,
     "sampling.solver": "euler", "sampling.times": "log_snr", "sampling.num_steps": 100, "sampling.t_min": 0.002,
     "logging.samples_every": 50_000,
 }  # fmt: skip
