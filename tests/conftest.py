@@ -1,19 +1,23 @@
 """Eight virtual CPU devices and strict rank promotion for every test; no program is compiled twice in one session."""
 
 import os
+import shutil
 import tempfile
 
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
-
-# Workers inherit the folder from the process that starts them.
-CACHE = None if "JAX_COMPILATION_CACHE_DIR" in os.environ else tempfile.TemporaryDirectory(prefix="score-sde-tests-")
-if CACHE is not None:
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = CACHE.name
+# Test workers inherit the folder from the process that starts them.
+os.environ["JAX_COMPILATION_CACHE_DIR"] = os.environ.get("SCORE_SDE_TEST_CACHE") or tempfile.mkdtemp()
+os.environ["SCORE_SDE_TEST_CACHE"] = os.environ["JAX_COMPILATION_CACHE_DIR"]
 
 import jax
 import pytest
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):
+        shutil.rmtree(os.environ["SCORE_SDE_TEST_CACHE"], ignore_errors=True)
 
 
 @pytest.fixture
