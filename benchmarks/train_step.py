@@ -97,9 +97,11 @@ def measure(
 
     import jax
 
+    from score_sde.networks.remat import compiler_options
     from score_sde.training.step import make_train_step
 
-    step = jax.jit(make_train_step(experiment.loss, experiment.optimizer, experiment.averages), donate_argnums=0)
+    update = make_train_step(experiment.loss, experiment.optimizer, experiment.averages)
+    step = jax.jit(update, donate_argnums=0, compiler_options=compiler_options())
     size, dtype = config.training.batch_size, config.training.compute_dtype
     state, rows, tables = None, [], {}
     for k in steps:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -15,6 +16,7 @@ from score_sde.data import augment, nonleaking
 from score_sde.data.sources import Images, hold_out
 from score_sde.data.stream import Batch, Stream
 from score_sde.errors import require
+from score_sde.networks.remat import compiler_options
 from score_sde.parallel import Strategy
 from score_sde.rng import Purpose, child, example_keys, low_discrepancy, normal, root_key, uniform
 from score_sde.sampling import Samples, sample
@@ -187,6 +189,10 @@ class Experiment:
             microbatches=c.microbatches,
             skip_nonfinite=objects.SKIPPING[c.nonfinite],
         )
+
+    def compiled_step(self) -> Callable:
+        """The training step over the strategy's devices: (placed state, placed batches) -> (placed state, metrics)."""
+        return self.strategy.compile(self.train_step(), self.abstract_state(), compiler_options())
 
     def draw(self, params: Any, keys: Keys) -> Samples:
         """Samples [B, H, W, C] in the network's range as the config's `sampling` section says; pure, to be jitted."""

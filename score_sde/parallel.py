@@ -17,6 +17,7 @@ from flax import jax_utils
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from score_sde import memory
 from score_sde.errors import require
 
 AXIS = "batch"
@@ -33,16 +34,41 @@ class Strategy(abc.ABC):
     axis_name: str | None
     """What the step averages over, None where the compiler inserts the collectives."""
 
+    ahead: bool = True
+    """Whether the mapped step can be compiled before it is called, as the compiler's options need it."""
+
     @abc.abstractmethod
     def wrap(self, loss: Loss) -> Loss:
         """The loss (params, batch) as the step wants it: parameters gathered where they are sharded."""
 
     @abc.abstractmethod
-    def compile(self, step: Callable, state: Any) -> Callable:
-        """A compiled (placed state, placed batches) -> (placed state, metrics [K]); the state given is consumed.
+    def map(self, step: Callable, state: Any) -> Any:
+        """The step over devices, to be lowered and compiled; its metrics are global or have an axis of devices.
 
-        state: the (abstract) state that it will be called with.
+        state: the (abstract) state that it will be called with, which it consumes.
         """
+
+    def compile(self, step: Callable, state: Any, options: dict[str, str] | None = None) -> Callable:
+        """(placed state, placed batches) -> (placed state, metrics [K]), compiled once for each number K of updates.
+
+        The state given is consumed. options: the compiler's. What compiling leaves of memory is handed back before the
+        program runs.
+        """
+        mapped, programs = self.map(step, state), {}
+
+        def call(state: Any, batches: Any) -> tuple[Any, Any]:
+            shape = jax.tree.leaves(batches)[0].shape
+            if shape not in programs:
+                programs[shape] = mapped.lower(state, batches).compile(options) if self.ahead else mapped
+                memory.release()
+            state, metrics = programs[shape](state, batches)
+            return state, self.first(metrics)
+
+        return call
+
+    @abc.abstractmethod
+    def first(self, metrics: Any) -> Any:
+        """The metrics of the mapped step without an axis of devices, on this process."""
 
     @abc.abstractmethod
     def abstract(self, state: Any) -> Any:
@@ -68,19 +94,17 @@ class Pmap(Strategy):
 
     def __init__(self, devices: Sequence[Any] | None = None) -> None:
         self.devices = list(jax.local_devices() if devices is None else devices)
+        self.ahead = jax.process_count() == 1  # of several, a program of pmap's compiled ahead wants global arrays
 
     def wrap(self, loss: Loss) -> Loss:
         return loss
 
-    def compile(self, step: Callable, state: Any) -> Callable:
+    def map(self, step: Callable, state: Any) -> Any:
         devices = self.devices if jax.process_count() == 1 else None
-        mapped = jax.pmap(step, axis_name=AXIS, donate_argnums=(0,), devices=devices)
+        return jax.pmap(step, axis_name=AXIS, donate_argnums=(0,), devices=devices)
 
-        def call(state: Any, batches: Any) -> tuple[Any, Any]:
-            state, metrics = mapped(state, batches)
-            return state, jax.tree.map(lambda m: m.addressable_shards[0].data[0], metrics)
-
-        return call
+    def first(self, metrics: Any) -> Any:
+        return jax.tree.map(lambda m: m.addressable_shards[0].data[0], metrics)
 
     def abstract(self, state: Any) -> Any:
         sharding = NamedSharding(_mesh(), PartitionSpec())
@@ -168,8 +192,11 @@ class Sharded(Strategy):
         gather.defvjp(lambda p: (gather(p), None), backward)
         return gather(params)
 
-    def compile(self, step: Callable, state: Any) -> Callable:
+    def map(self, step: Callable, state: Any) -> Any:
         return jax.jit(step, donate_argnums=(0,), out_shardings=(self.shardings(state), self._sharding()))
+
+    def first(self, metrics: Any) -> Any:
+        return metrics
 
     def abstract(self, state: Any) -> Any:
         make = lambda a, sharding: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding)

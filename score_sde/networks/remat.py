@@ -31,12 +31,22 @@ def remat(block: type[nn.Module], choice: str) -> Any:
     """The block's class, whose gradient keeps what `choice` says: no value, no gradient and no parameter changes.
 
     "none" keeps all that the gradient reads; "dots" the block's input and its products (see `product`), so that
-    norms, activations, dropout and softmax are computed again; "blocks" the input alone. ValueError for another.
+    norms, activations, dropout and softmax are computed again; "blocks" the input alone. Compile with
+    `compiler_options`, or nothing is gained on CPU. ValueError for another choice.
     Source: Chen et al. 2016.
     """
     if choice == "none":
         return block
     if choice not in POLICIES:
         raise ValueError(f"remat is {choice!r}: choose one of {', '.join(REMAT)}")
-    # Forward and backward pass lie in one body of the scan over updates, so common subexpressions must be kept apart.
+    # Both passes lie in one body of the scan over updates: their common subexpressions must be kept apart.
     return nn.remat(block, policy=POLICIES[choice], prevent_cse=True)
+
+
+def compiler_options() -> dict[str, str] | None:
+    """What a program with rematerialisation is to be compiled with (jax.jit's argument) on the default backend.
+
+    XLA's CPU compiler drops the barriers between the two passes before it eliminates common subexpressions, which
+    undoes rematerialisation; without that pass of it the barriers stand. Programs without barriers are not changed.
+    """
+    return {"xla_disable_hlo_passes": "cse_barrier_expander"} if jax.default_backend() == "cpu" else None

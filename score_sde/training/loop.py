@@ -123,7 +123,7 @@ class _Run:
     def to_the_end(self) -> TrainState:
         """Every remaining call; the last state is always checkpointed."""
         config, strategy, total = self.config, self.experiment.strategy, self.config.training.num_steps
-        call = strategy.compile(self.experiment.train_step(), self.experiment.abstract_state())
+        call = self.experiment.compiled_step()
         planned = lambda: schedule(config, self.step, self.position)
         rows = process_rows(config.training.batch_size)
         batches = self.stream.calls(planned(), rows, config.data.workers)

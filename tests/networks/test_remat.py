@@ -12,7 +12,7 @@ import pytest
 from score_sde.networks import NCSNpp, NCSNv2, ddpm
 from score_sde.networks.blocks import ResnetBlockBigGANpp
 from score_sde.networks.refinenet import CRPBlock, MSFBlock, Options, RCUBlock, ResidualBlock
-from score_sde.networks.remat import REMAT, remat
+from score_sde.networks.remat import REMAT, compiler_options, remat
 from tests.golden_files import quick_jit, relative_error
 from tests.networks.drawing import drawn_params, leaf_shapes
 from tests.networks.jaxprs import equations
@@ -27,8 +27,8 @@ NETWORKS: dict[str, Any] = {
     "ncsnv2": NCSNv2(nf=4),
     "ncsn": NCSNv2(nf=4, num_classes=5),
 }
-BLOCKS = {"ncsnpp": 8, "ddpm": 8, "ncsnv2": 27, "ncsn": 27}
-"""Residual blocks and attention; of RefineNets, eight residual blocks and all parts of the refine blocks."""
+BLOCKS = {"ncsnpp": 8, "ddpm": 8, "ncsnv2": 26, "ncsn": 26}
+"""Residual blocks and attention; of RefineNets, eight residual blocks, and the eleven RCU, three MSF and four CRP."""
 CHOICES = [choice for choice in REMAT if choice != "none"]
 
 
@@ -107,14 +107,15 @@ class Chain(nn.Module):
 
 
 def test_memory_falls_with_less_kept() -> None:
-    """Kept per block, at least: three activations, two products and the sum, the sum."""
+    """By three arrays a block and more without all of it, by a product in most of the blocks without products."""
     x, sizes = jnp.zeros((2, 64, 64, 8)), []
     params = jax.eval_shape(Chain("none").init, jax.random.key(0), x, KEYS)
+    options = {"xla_backend_optimization_level": 0, **(compiler_options() or {})}
     for choice in REMAT:
-        run = quick_jit(gradient_in_a_loop(Chain(choice).apply, x, KEYS))
+        run = jax.jit(gradient_in_a_loop(Chain(choice).apply, x, KEYS), compiler_options=options)
         sizes.append(run.lower(params).compile().memory_analysis().temp_size_in_bytes / x.nbytes)
     none, dots, blocks = sizes
-    assert none > dots + 6 and dots > blocks + 6, sizes
+    assert none > dots + 3 * 6 and dots > blocks + 3, sizes
 
 
 @pytest.mark.parametrize("name", ["ncsnpp", "ncsnv2"])
