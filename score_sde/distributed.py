@@ -1,6 +1,7 @@
 """A run of several processes: how they find one another, and what happens when one of them is lost."""
 
 import os
+import re
 import sys
 import threading
 import time
@@ -33,9 +34,21 @@ def start(coordinator: str | None = None, count: int | None = None, index: int |
             f"the {count or ''} processes did not find one another ({reason}): start one on each host with"
             " the same --coordinator host:port and --num_processes, and --process_id 0, 1, ..."
         ) from None
+    if owns_what_it_sees() and "JAX_LOCAL_DEVICE_IDS" not in os.environ:
+        for name in ("jax_cuda_visible_devices", "jax_rocm_visible_devices"):
+            jax.config.update(name, "all")
     client = _client()
     if jax.process_count() > 1 and client is not None:
         threading.Thread(target=_watch, args=(client, lost), name="watch", daemon=True).start()
+
+
+def owns_what_it_sees(environment: Mapping[str, str] = os.environ) -> bool:
+    """Whether Slurm gave this process its GPUs alone: it is the only one on its node, or sees a single GPU.
+
+    Under Slurm jax takes the one GPU that has the process's number on its node, and would leave the others idle.
+    """
+    alone = re.fullmatch(r"1(\(x\d+\))?", environment.get("SLURM_STEP_TASKS_PER_NODE", ""))
+    return alone is not None or re.fullmatch(r"[^,]+", environment.get("CUDA_VISIBLE_DEVICES", "")) is not None
 
 
 def lost(index: int) -> None:

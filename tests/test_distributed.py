@@ -1,12 +1,15 @@
 """Several processes of one run: how they are started, that they are one run, and the end of one of them."""
 
+import os
 import signal
+import subprocess
+import sys
 import time
 
 import numpy as np
 import pytest
 
-from score_sde.distributed import LOST_AFTER, Pulse
+from score_sde.distributed import LOST_AFTER, Pulse, owns_what_it_sees
 from score_sde.errors import UsageError
 from score_sde.main import cluster, parse
 from tests.processes import ROOT, end, environment, kill, lines, start, together, wait_for
@@ -53,6 +56,34 @@ def test_flags_that_do_not_fit_are_refused(given, said):
 )
 def test_clusters_are_known_by_their_environment(variables, name):
     assert cluster(variables) == name
+
+
+@pytest.mark.parametrize(
+    ("variables", "owns"),
+    [
+        ({}, False),
+        ({"SLURM_STEP_TASKS_PER_NODE": "1(x2)"}, True),  # a process for each node
+        ({"SLURM_STEP_TASKS_PER_NODE": "1"}, True),
+        ({"SLURM_STEP_TASKS_PER_NODE": "8(x2)", "CUDA_VISIBLE_DEVICES": "0,1,2,3,4,5,6,7"}, False),  # one for each GPU
+        ({"SLURM_STEP_TASKS_PER_NODE": "8(x2)", "CUDA_VISIBLE_DEVICES": "0"}, True),  # the same, bound to it
+        ({"SLURM_STEP_TASKS_PER_NODE": "1,8"}, False),
+    ],
+)
+def test_under_slurm_a_process_uses_the_gpus_that_are_its_alone(variables, owns):
+    assert owns_what_it_sees(variables) == owns
+
+
+@pytest.mark.parametrize(("tasks", "gpus"), [("1(x2)", "all"), ("8(x2)", "0")])
+def test_jax_is_told_of_the_gpus_before_it_looks_for_them(tasks, gpus):
+    """A step of one process, as Slurm would describe it."""
+    slurm = {"JOB_ID": "1", "STEP_NODELIST": "localhost", "NTASKS": "1", "PROCID": "0", "LOCALID": "0"}
+    slurm |= {"STEP_TASKS_PER_NODE": tasks}
+    env = {k: v for k, v in os.environ.items() if k != "CUDA_VISIBLE_DEVICES"}
+    env |= {f"SLURM_{name}": value for name, value in slurm.items()} | {"JAX_PLATFORMS": "cpu"}
+    imports = "from jax._src.xla_bridge import CUDA_VISIBLE_DEVICES as visible; from score_sde.distributed import start"
+    line = [sys.executable, "-c", f"{imports}; start(); print(visible.value)"]
+    done = subprocess.run(line, cwd=ROOT, env=env, capture_output=True, text=True)
+    assert done.stdout.split() == [gpus], done.stderr
 
 
 def test_a_process_whose_counter_stands_still_is_lost():

@@ -286,13 +286,13 @@ def test_a_field_on_the_command_line_changes_it_alone(arguments, field, value):
 
 def test_flags_and_their_defaults():
     arguments = parse(["launch.py", "-config", DIGITS])
-    assert arguments[1:-1] == (pathlib.Path("runs/digits"), "train", False, "")
+    assert arguments[1:5] == (pathlib.Path("runs/digits"), "train", False, "")
     assert arguments.command == f"python launch.py --config {DIGITS} --workdir runs/digits"
     arguments = parse(["launch.py", f"--config={DIGITS}", "--mode", "sample", "--workdir", "x", "--overwrite"])
-    assert arguments[1:-1] == (pathlib.Path("x"), "sample", True, "")
+    assert arguments[1:5] == (pathlib.Path("x"), "sample", True, "")
     flags = ["--mode=import", f"--checkpoint={ROOT}", "--config.seed", "3", "--workdir=a b"]
     arguments = parse(["launch.py", f"--config={DIGITS}", *flags])
-    assert arguments[1:-1] == (pathlib.Path("a b"), "import", False, str(ROOT))
+    assert arguments[1:5] == (pathlib.Path("a b"), "import", False, str(ROOT))
     assert arguments.command == f"python launch.py --config {DIGITS} --workdir 'a b' --config.seed 3"
 
 

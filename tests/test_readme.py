@@ -14,7 +14,7 @@ from score_sde.main import parse
 from score_sde.rng import example_keys, normal, positions, root_key
 from score_sde.sde import reverse
 from score_sde.validation import validate
-from tests.golden_files import load, relative_error
+from tests.golden_files import relative_error
 
 ROOT = pathlib.Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -37,21 +37,24 @@ def test_the_example_recovers_the_covariance(namespace):
     assert int(namespace["draws"].evaluations) == 81
 
 
-def test_the_examples_sde_is_karras(float64, namespace):
-    """Against the closed-form goldens of sigma = t, and against itself by autodiff."""
-    golden, sde = load("closed_form", "solvers"), namespace["Karras"]()
-    at = lambda key: golden[f"gauss__edm__{key}"]
-    t, x = jnp.asarray(at("t")), jnp.asarray(at("xt"))
-    data = gaussian(jnp.asarray(golden["gauss__mu"][0]), jnp.eye(6) * golden["gauss__s"][0] ** 2)
-    assert relative_error(sde.sigma(t), at("std")) < 1e-12
-    assert relative_error(sde.diffusion(t) ** 2, at("g2")) < 1e-12
-    assert relative_error(data.score(sde)(x, t), at("score")) < 1e-9
-    assert relative_error(reverse(sde, data.score(sde), churn=0.0).drift(x, t), at("pf_drift")) < 1e-9
+def test_the_examples_sde_is_the_one_of_its_marginal(float64, namespace):
+    """f = alpha'/alpha and g^2 = (sigma^2)' - 2 f sigma^2 by autodiff; the flow is rectified flow's velocity."""
+    sde, t = namespace["Straight"](), jnp.linspace(0.01, 0.99, 50)
+    slope = lambda f: jax.vmap(jax.grad(f))(t)
+    rate = slope(lambda t: jnp.log(sde.alpha(t)))
+    x, mean, std = normal(example_keys(root_key(0), positions(0, 50)), (6,)), 0.4, 0.7
+    assert relative_error(sde.drift(x, t), rate[:, None] * x) < 1e-12
+    assert relative_error(sde.diffusion(t) ** 2, slope(lambda t: sde.sigma(t) ** 2) - 2 * rate * t**2) < 1e-12
     np.testing.assert_allclose(sde.time(sde.log_snr(t)), t, rtol=1e-12)
+    np.testing.assert_allclose(sde.log_snr(t), 2 * jnp.log(sde.alpha(t) / sde.sigma(t)), rtol=1e-12, atol=1e-12)
+    score = gaussian(jnp.full(6, mean), jnp.eye(6) * std**2).score(sde)
+    s = t[:, None]
+    velocity = (s - (1 - s) * std**2) / ((1 - s) ** 2 * std**2 + s**2) * (x - (1 - s) * mean) - mean  # E[eps - x_0 | x]
+    assert relative_error(reverse(sde, score, churn=0.0).drift(x, t), velocity) < 1e-9
 
 
 def test_the_examples_solver_has_order_two(float64, namespace):
-    sde, solver = namespace["Karras"](), namespace["Heun"]()
+    sde, solver = namespace["Straight"](), namespace["Heun"]()
     data = gaussian(jnp.ones(2), jnp.eye(2) * 0.25)
     x = normal(example_keys(root_key(0), positions(0, 4)), (2,)) * sde.T
     exact = data.flow(sde)(x, sde.T, 0.5)

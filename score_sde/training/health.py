@@ -43,7 +43,8 @@ class Health:
             return
         found = f"the loss is {loss} and its gradient's norm {norm} at step {step}, on examples {first} to"
         many = f", number {self.in_a_row} in a row" if self.skipping else ""
+        other = f"a training.max_skipped above {self.max_skipped}" if self.skipping else "training.nonfinite='skip'"
         raise NonFiniteLoss(
             f"{found} {first + size - 1} of the stream{many}: lower optimizer.learning_rate or optimizer.grad_clip in a"
-            " new --workdir, or resume from the last checkpoint with training.nonfinite='skip'"
+            f" new --workdir, or resume from the last checkpoint with {other}"
         )

@@ -14,7 +14,7 @@ def updates(*losses: float) -> list[Metrics]:
 
 def test_stop_names_the_step_and_the_batch():
     """Three updates of 16 examples end at step 12, position 192: the second is step 11, examples 160 to 175."""
-    with pytest.raises(NonFiniteLoss, match=r"loss is nan .* at step 11, on examples 160 to 175 .*learning_rate"):
+    with pytest.raises(NonFiniteLoss, match=r"loss is nan .* at step 11, on examples 160 to 175 .*_rate.*'skip'"):
         Health(False, 10).check(updates(1, NAN, NAN), 12, 192, 16)
 
 
@@ -27,7 +27,7 @@ def test_an_infinite_gradient_of_a_finite_loss_stops_too():
 def test_skipping_bears_max_skipped_in_a_row():
     health = Health(True, 2)
     health.check(updates(NAN, NAN, 1, NAN, NAN), 5, 80, 16)
-    with pytest.raises(NonFiniteLoss, match="step 6, on examples 80 to 95 of the stream, number 3 in a row"):
+    with pytest.raises(NonFiniteLoss, match=r"step 6, on examples 80 to 95 of the stream, number 3 in a row.*above 2"):
         health.check(updates(NAN, NAN, 1, NAN, NAN, NAN), 6, 96, 16)
 
 
