@@ -13,7 +13,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import jax_utils
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
@@ -132,15 +131,16 @@ class Pmap(Strategy):
         return jax.tree.map(split, batches)
 
     def fetch_state(self, state: Any) -> Any:
-        if jax.process_count() == 1:
-            return jax_utils.unreplicate(state)
+        # One copy is enough for one process; of several each gives its devices' copies to the global arrays.
+        several = jax.process_count() > 1
+        leaves, tree = jax.tree.flatten(state)
+        per_device = zip(*([s.data for s in x.addressable_shards[: None if several else 1]] for x in leaves))
+        copies = list(zip(*(_unstacked(list(shards)) for shards in per_device)))
+        if not several:
+            return jax.tree.unflatten(tree, [shards[0] for shards in copies])
         sharding = NamedSharding(_mesh(), PartitionSpec())
-
-        def whole(x: jax.Array) -> jax.Array:
-            shards = [s.data.reshape(x.shape[1:]) for s in x.addressable_shards]
-            return jax.make_array_from_single_device_arrays(x.shape[1:], sharding, shards)
-
-        return jax.tree.map(whole, state)
+        whole = [jax.make_array_from_single_device_arrays(s[0].shape, sharding, list(s)) for s in copies]
+        return jax.tree.unflatten(tree, whole)
 
 
 class Sharded(Strategy):
@@ -217,6 +217,12 @@ class Sharded(Strategy):
 
     def fetch_state(self, state: Any) -> Any:
         return state
+
+
+@jax.jit
+def _unstacked(arrays: list[jax.Array]) -> list[jax.Array]:
+    """Arrays [1, ...] of one device without that axis: one program, not one for each array."""
+    return [a[0] for a in arrays]
 
 
 def _put(x: Any, sharding: NamedSharding) -> jax.Array:

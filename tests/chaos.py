@@ -20,7 +20,7 @@ from score_sde.experiment import build
 from tests.processes import end, environment, lines, start, wait_for
 from tests.tiny import tiny_config
 
-STEPS = 400
+STEPS = 240
 RUN = (
     f"--config.training.num_steps={STEPS}",
     "--config.training.steps_per_call=5",

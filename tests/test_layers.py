@@ -93,7 +93,7 @@ ALLOWED = {  # package -> the layers that may import it
     "tensorflow_datasets": {"data"},
     "grain": {"data"},
     "PIL": {"images", "data"},
-    "flax": {"networks", "parallel", "objects", "experiment", "adapters"},
+    "flax": {"networks", "objects", "experiment", "adapters"},
     "msgpack": {"adapters"},
     "safetensors": {"adapters"},
     "tqdm": {"progress"},
