@@ -5,7 +5,7 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -39,7 +39,9 @@ def start(coordinator: str | None = None, count: int | None = None, index: int |
             jax.config.update(name, "all")
     client = _client()
     if jax.process_count() > 1 and client is not None:
-        threading.Thread(target=_watch, args=(client, lost), name="watch", daemon=True).start()
+        own, all_of_them = jax.process_index(), jax.process_count()
+        watch = lambda: lost(_watch(client, own, all_of_them), own, all_of_them)
+        threading.Thread(target=watch, name="watch", daemon=True).start()
 
 
 def owns_what_it_sees(environment: Mapping[str, str] = os.environ) -> bool:
@@ -51,11 +53,14 @@ def owns_what_it_sees(environment: Mapping[str, str] = os.environ) -> bool:
     return alone is not None or re.fullmatch(r"[^,]+", environment.get("CUDA_VISIBLE_DEVICES", "")) is not None
 
 
-def lost(index: int) -> None:
-    """End this process at once, without waiting for the lost one as an orderly end would."""
+def lost(index: int, own: int, count: int) -> None:
+    """End this process at once, without waiting for the lost one as an orderly end would.
+
+    It asks jax nothing, which may be at its own end by now.
+    """
     print(
-        f"score-sde: process {index} of {jax.process_count()} is lost (no sign of life for {LOST_AFTER:.0f} s), so"
-        f" process {jax.process_index()} ends too; the same commands resume from the last checkpoint",
+        f"score-sde: process {index} of {count} is lost (no sign of life for {LOST_AFTER:.0f} s), so"
+        f" process {own} ends too; the same commands resume from the last checkpoint",
         file=sys.stderr,
         flush=True,
     )
@@ -79,21 +84,21 @@ class Pulse:
         return None
 
 
-def _watch(client: Any, lost: Callable[[int], None], interval: float = 2.0) -> None:
-    """Raise our own counter and look at the others', until one stands still."""
-    folder, own, beats = "score_sde/pulse", jax.process_index(), 0
-    pulse = Pulse(jax.process_count(), time.monotonic())
+def _watch(client: Any, own: int, count: int, interval: float = 2.0) -> int:
+    """Raise our own counter and look at the others', until one stands still: its process."""
+    folder, beats = "score_sde/pulse", 0
+    pulse = Pulse(count, time.monotonic())
     while True:
         beats += 1
         counters = {own: str(beats)}
         try:
             client.key_value_set(f"{folder}/{own}", str(beats), allow_overwrite=True)
             counters |= {int(key.rsplit("/", 1)[-1]): value for key, value in client.key_value_dir_get(folder)}
-        except jax.errors.JaxRuntimeError:
+        except Exception:  # of jax's kinds, and others while a process ends
             pass  # process 0, which keeps the store, does not answer: then nobody but this process is heard of
         silent = pulse.silent(counters, time.monotonic())
         if silent is not None:
-            return lost(silent)
+            return silent
         time.sleep(interval)
 
 

@@ -25,12 +25,16 @@ def start(workdir: pathlib.Path, env: dict[str, str], *arguments: str) -> subpro
     return subprocess.Popen(line, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def together(workdir: pathlib.Path, env: dict[str, str], *arguments: str, count: int = 2) -> list[subprocess.Popen]:
-    """The same as `count` processes of one run."""
+def free_address() -> str:
+    """host:port of this machine on which nobody listens."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
-    flags = ["--coordinator", address, "--num_processes", str(count)]
+        return f"127.0.0.1:{free.getsockname()[1]}"
+
+
+def together(workdir: pathlib.Path, env: dict[str, str], *arguments: str, count: int = 2) -> list[subprocess.Popen]:
+    """The same as `count` processes of one run."""
+    flags = ["--coordinator", free_address(), "--num_processes", str(count)]
     return [start(workdir, env, *flags, "--process_id", str(i), *arguments) for i in range(count)]
 
 

@@ -14,12 +14,13 @@ class Health:
     """Looks at every update before a line or a checkpoint is written of it.
 
     Without skipping the first update that is not finite raises NonFiniteLoss. With skipping (the step has left it out)
-    more than max_skipped in a row do. `in_a_row` belongs into the checkpoint.
+    more than max_skipped in a row do. `in_a_row` belongs into the checkpoint; `checked` is how many of the updates that
+    are restored with it were looked at before.
     """
 
-    def __init__(self, skipping: bool, max_skipped: int, in_a_row: int = 0) -> None:
+    def __init__(self, skipping: bool, max_skipped: int, in_a_row: int = 0, checked: int = 0) -> None:
         self.skipping, self.max_skipped, self.in_a_row = skipping, max_skipped, in_a_row
-        self._checked = 0
+        self._checked = checked
 
     def check(self, updates: Sequence[Metrics], step: int, position: int, size: int) -> None:
         """Look at those of the updates since the last line that are new.

@@ -105,7 +105,7 @@ class _Run:
         if self.first:
             discard_after(workdir.averages, self.step)
         c = self.config.training
-        self.health = Health(SKIPPING[c.nonfinite], c.max_skipped, in_a_row)
+        self.health = Health(SKIPPING[c.nonfinite], c.max_skipped, in_a_row, checked=len(pending))
         self.log = MetricsLog(workdir.metrics, workdir.tensorboard, self.step, pending, write=self.first)
         self.agreed = Agreement()
 

@@ -112,11 +112,16 @@ def toy_batches(steps: int, first: int = 0) -> Batch:
     return Batch(images, positions(first, 4 * steps).reshape(steps, 4, 2))
 
 
+def toy_loss(params, batch) -> tuple[jax.Array, jax.Array]:
+    """Regression on the first pixel, at no time in particular."""
+    x = batch.image[:, 0, 0, 0] / 255.0
+    return (params["w"] - x) ** 2, x
+
+
 def toy_train(averages: dict[str, Average]) -> TrainState:
     """30 steps of regression on random targets."""
-    loss = lambda p, batch: (p["w"] - batch.image[:, 0, 0, 0] / 255.0) ** 2
     optimizer = Optimizer(learning_rate=0.1, warmup=0)
-    step = jax.jit(make_train_step(loss, optimizer, averages))
+    step = jax.jit(make_train_step(toy_loss, optimizer, averages))
     return step(initial_state({"w": jnp.float32(2)}, optimizer, averages), toy_batches(30))[0]
 
 
@@ -134,9 +139,8 @@ def test_several_averages_at_once_are_each_alone():
 
 def test_the_steps_averages_are_direct_sums():
     """The parameters of every update, taken one at a time, weighted as each average says."""
-    loss = lambda p, batch: (p["w"] - batch.image[:, 0, 0, 0] / 255.0) ** 2
     optimizer, batches = Optimizer(learning_rate=0.1, warmup=0), toy_batches(30)
-    step = jax.jit(make_train_step(loss, optimizer, {}))
+    step = jax.jit(make_train_step(toy_loss, optimizer, {}))
     state, path = initial_state({"w": jnp.float32(2)}, optimizer, {}), []
     for k in range(30):
         state, _ = step(state, jax.tree.map(lambda x, k=k: x[k : k + 1], batches))

@@ -37,8 +37,12 @@ def test_the_row_goes_on_over_lines_and_resumptions():
     health.line_written()
     health.check(updates(NAN), 2, 32, 16)
     assert health.in_a_row == 2
-    with pytest.raises(NonFiniteLoss):
-        Health(True, 2, in_a_row=2).check(updates(NAN), 3, 48, 16)
+    with pytest.raises(NonFiniteLoss, match=r"at step 3, .* number 3 in a row"):
+        Health(True, 2, in_a_row=2, checked=1).check(updates(NAN, NAN), 3, 48, 16)
+    resumed = Health(True, 2, in_a_row=1, checked=1)
+    resumed.check(updates(NAN, NAN), 3, 48, 16)
+    assert resumed.in_a_row == 2
+    Health(False, 2, in_a_row=2, checked=2).check(updates(NAN, NAN, 1), 3, 48, 16)  # from now on it stops
 
 
 def test_updates_are_counted_once():

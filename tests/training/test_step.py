@@ -1,7 +1,10 @@
 """The training step: the same numbers over devices and calls, and only those that it should depend on."""
 
 import math
+import os
 import pathlib
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -15,8 +18,10 @@ from score_sde.parallel import Pmap, Sharded
 from score_sde.rng import positions
 from score_sde.training.ema import Constant
 from score_sde.training.optimizer import Optimizer
-from score_sde.training.step import BINS, Losses, gradients, initial_state, make_train_step
+from score_sde.training.step import BINS, gradients, initial_state, make_train_step
 from tests.golden_files import relative_error
+from tests.gradients import flat, raw_gradients, shaken_state
+from tests.processes import end, environment, free_address
 from tests.tiny import tiny_config
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -34,12 +39,7 @@ def cifar10():
 
 @pytest.fixture(scope="module")
 def state(experiment):
-    """A state whose zero-initialised layers have been shaken, so that every gradient counts."""
-    state = experiment.initial_state()
-    leaves, tree = jax.tree.flatten(state.params)
-    noise = [np.random.RandomState(i).normal(size=leaf.shape).astype(np.float32) for i, leaf in enumerate(leaves)]
-    params = jax.tree.unflatten(tree, [leaf + 0.05 * n for leaf, n in zip(leaves, noise)])
-    return state._replace(params=params, averages={name: jax.tree.map(jnp.copy, params) for name in state.averages})
+    return shaken_state(experiment)
 
 
 def batch_of(experiment, first: int, steps: int) -> Batch:
@@ -56,23 +56,6 @@ WAYS = {
     "sharded on 4, all of them fsdp": (lambda d: Sharded(0, d[:4]), 1),
     "sharded on 8, 4 of them fsdp, two microbatches": (lambda d: Sharded(4, d), 2),
 }
-
-
-def flat(tree) -> np.ndarray:
-    return np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(tree)])
-
-
-def raw_gradients(experiment, strategy, microbatches: int, params, batch) -> tuple[Losses, np.ndarray]:
-    """What the step makes of a batch before clipping and Adam, which would hide a gradient N times too large."""
-
-    def step(params, batches):
-        one = jax.tree.map(lambda x: x[0], batches)
-        losses, grads = gradients(strategy.wrap(experiment.loss), params, one, strategy.axis_name, microbatches)
-        return grads, jax.tree.map(lambda x: x[None], losses)
-
-    call = strategy.compile(step, params)
-    grads, losses = call(strategy.place_state(params), strategy.place_batches(batch))
-    return jax.tree.map(lambda x: np.asarray(x)[0], losses), flat(strategy.fetch_state(grads))
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +75,25 @@ def test_raw_gradients_agree_on_all_devices_and_strategies(experiment, state, al
     np.testing.assert_allclose(losses.binned, alone[0].binned, rtol=1e-5)
     np.testing.assert_array_equal(losses.counts, alone[0].counts)
     assert relative_error(grads, alone[1]) < 1e-5
+
+
+def test_raw_gradients_agree_between_two_processes_which_read_disjoint_rows(tmp_path, alone, experiment):
+    """Two real processes of two devices each; both see the same gradients, and half of the batch."""
+    env = environment(pathlib.Path(os.environ["JAX_COMPILATION_CACHE_DIR"]), devices=2)
+    address = free_address()
+    command = lambda process: [sys.executable, "-m", "tests.gradients", str(tmp_path), address, str(process)]
+    pair = [subprocess.Popen(command(i), cwd=ROOT, env=env, stderr=subprocess.PIPE, text=True) for i in range(2)]
+    for process in pair:
+        code, said = end(process)
+        assert code == 0, said
+    seen = [np.load(tmp_path / f"{i}.npz") for i in range(2)]
+    for one in seen:
+        for way in ("pmap", "sharded"):
+            np.testing.assert_allclose(one[f"{way}_loss"], alone[0].mean, rtol=1e-6)
+            assert relative_error(one[way], alone[1]) < 1e-5
+    whole = batch_of(experiment, 0, 1)
+    for name in ("position", "image"):
+        np.testing.assert_array_equal(np.concatenate([one[name] for one in seen], 1), getattr(whole, name))
 
 
 def test_bins_are_means_over_a_tenth_of_the_law_of_t(experiment, state, alone):

@@ -1,0 +1,65 @@
+"""Raw gradients of the tiny experiment by any strategy: python -m tests.gradients FOLDER HOST:PORT PROCESS
+
+As a program it is one of two processes of one run, and writes what it saw of the batch and the gradients by each way.
+"""
+
+import pathlib
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from score_sde.experiment import Experiment, build
+from score_sde.parallel import Pmap, Sharded, Strategy, collect, process_rows
+from score_sde.training.step import Losses, TrainState, gradients
+from tests.tiny import tiny_config
+
+BATCH = 16
+WAYS = {"pmap": (Pmap, 2), "sharded": (lambda: Sharded(fsdp=0), 1)}
+"""Of two processes; each with its number of microbatches."""
+
+
+def shaken_state(experiment: Experiment) -> TrainState:
+    """A state whose zero-initialised layers have been shaken, so that every gradient counts."""
+    state = experiment.initial_state()
+    leaves, tree = jax.tree.flatten(state.params)
+    noise = [np.random.RandomState(i).normal(size=leaf.shape).astype(np.float32) for i, leaf in enumerate(leaves)]
+    params = jax.tree.unflatten(tree, [leaf + 0.05 * n for leaf, n in zip(leaves, noise)])
+    return state._replace(params=params, averages={name: jax.tree.map(jnp.copy, params) for name in state.averages})
+
+
+def flat(tree) -> np.ndarray:
+    return np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(tree)])
+
+
+def raw_gradients(
+    experiment: Experiment, strategy: Strategy, microbatches: int, params, batch
+) -> tuple[Losses, np.ndarray]:
+    """What the step makes of a batch before clipping and Adam, which would hide a gradient N times too large."""
+
+    def step(params, batches):
+        one = jax.tree.map(lambda x: x[0], batches)
+        losses, grads = gradients(strategy.wrap(experiment.loss), params, one, strategy.axis_name, microbatches)
+        return grads, jax.tree.map(lambda x: x[None], losses)
+
+    call = strategy.compile(step, params)
+    grads, losses = call(strategy.place_state(params), strategy.place_batches(batch))
+    losses = jax.tree.map(lambda x: np.asarray(x.addressable_data(0))[0], losses)
+    return losses, flat(collect(strategy.fetch_state(grads)))
+
+
+def main(folder: str, address: str, process: str) -> None:
+    jax.distributed.initialize(address, 2, int(process))
+    experiment = build(tiny_config())
+    params = jax.tree.map(np.asarray, shaken_state(experiment).params)
+    batch = experiment.stream.batches(0, BATCH, 1, process_rows(BATCH))
+    found = {"position": batch.position, "image": batch.image}
+    for name, (make, microbatches) in WAYS.items():
+        losses, found[name] = raw_gradients(experiment, make(), microbatches, params, batch)
+        found[f"{name}_loss"] = losses.mean
+    np.savez(pathlib.Path(folder) / f"{process}.npz", **found)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
