@@ -24,8 +24,11 @@ def start(coordinator: str | None = None, count: int | None = None, index: int |
     coordinator: host:port of process 0. All None where the cluster tells (TPU pods, Slurm, Kubernetes).
 
     Call it before anything else of jax. A process that shows no sign of life for LOST_AFTER seconds ends this one with
-    EXIT_LOST: every collective operation would wait for it in vain.
+    EXIT_LOST: every collective operation would wait for it in vain. (The loss of process 0, which keeps the processes'
+    books, jax itself mostly answers first, by an abort.)
     """
+    # jax would take SIGTERM for itself from here on, and leave it unanswered.
+    jax.config.update("jax_enable_preemption_service", False)
     try:
         jax.distributed.initialize(coordinator, count, index)
     except (ValueError, RuntimeError) as error:
@@ -100,6 +103,12 @@ def _watch(client: Any, own: int, count: int, interval: float = 2.0) -> int:
         if silent is not None:
             return silent
         time.sleep(interval)
+
+
+def await_the_watch(error: Exception) -> None:
+    """Where the error may come from another process's end, wait until that one counts as lost, which ends this one."""
+    if any(word in str(error).lower() for word in ("gloo", "nccl", "connection", "unavailable", "heartbeat")):
+        time.sleep(LOST_AFTER + 5)
 
 
 def _client() -> Any:

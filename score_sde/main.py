@@ -33,12 +33,13 @@ usage: python launch.py --config configs/digits.py [--workdir runs/digits] [--mo
   --checkpoint with --mode import: a checkpoint of the official JAX or PyTorch code, a directory of them, or a directory
                of a diffusers UNet2DModel
 
-several processes, one command on each host; Slurm's srun, TPU pods and Kubernetes jobs need none of these flags:
+several processes, one command on each host; Slurm's srun and Kubernetes jobs need none of these flags:
   --coordinator host:port of process 0, --num_processes how many, --process_id 0, 1, ... which one this is
-  --distributed  ask the cluster although nothing in the environment tells of one (--nodistributed: never ask)
+  --distributed  ask the cluster, as on TPU VMs, although the environment tells of none (--nodistributed: never ask)
 
 exit codes: 0 done, 2 bad usage or config, 3 training stopped on a loss that is not finite,
-            4 another process of the run was lost, 5 a checkpoint or a file of the run could not be written,
+            4 another process of the run was lost (134, of jax itself, where it was process 0),
+            5 a checkpoint or a file of the run could not be written,
             130 or 143 stopped by SIGINT or SIGTERM after a checkpoint was written
 
 fields and their defaults:
@@ -80,9 +81,12 @@ def main(argv: Sequence[str]) -> int:
     except UsageError as error:
         print(f"score-sde: {error}", file=sys.stderr)
         code = 2
-    except Exception:
+    except Exception as error:
         if arguments is None or arguments.processes is None:
             raise
+        from score_sde.distributed import await_the_watch
+
+        await_the_watch(error)
         traceback.print_exc()
         code = 1
     return code if arguments is None or arguments.processes is None else _leave(code)

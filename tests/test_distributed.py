@@ -119,6 +119,25 @@ def alone(tmp_path_factory, cache):
     return workdir
 
 
+@pytest.mark.parametrize("victim", [0, 1])
+def test_the_end_of_either_process_ends_the_other_between_saves(tmp_path, cache, victim):
+    """No checkpoint is due: the survivor stands in the step itself."""
+    processes = together(tmp_path, environment(cache, 2), *LONG, "--config.checkpoint.every=1000000")
+    wait_for(lambda: len(lines(tmp_path)) > 1, processes)
+    killed = time.monotonic()
+    kill([processes[victim]])
+    assert end(processes[victim])[0] == -signal.SIGKILL
+    code, said = end(processes[1 - victim], timeout=60)
+    assert time.monotonic() - killed < 60
+    if code == -signal.SIGABRT:
+        assert victim == 0  # which jax notices first
+        assert "another task died" in said
+    else:
+        assert code == 4, said
+        assert f"process {victim}" in said
+        assert "resume from the last checkpoint" in said
+
+
 def test_two_processes_are_one_run_through_loss_stop_and_resumption(tmp_path, cache, alone):
     """One is killed, and the other ends by itself; then one is told to stop, and both do; then on to the end.
 
