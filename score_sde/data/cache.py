@@ -21,8 +21,8 @@ from score_sde.progress import Progress
 VERSION = 1
 """Of the decoding's arithmetic: raised when the same files would become other pixels."""
 
-CHUNK = 1024
-"""Images decoded between two writes."""
+CHUNK = 2**26
+"""Bytes of images decoded between two writes."""
 
 
 class Cache(NamedTuple):
@@ -51,8 +51,9 @@ def decoded(pictures: Pictures, cache: Cache) -> Source:
 
 def _decode(pictures: Pictures) -> Iterator[np.ndarray]:
     with Progress("decoding", len(pictures), "images") as progress:
-        for first in range(0, len(pictures), CHUNK):
-            images = gather(pictures, np.arange(first, min(first + CHUNK, len(pictures))))
+        count = max(1, CHUNK // int(np.prod(pictures.shape[1:])))
+        for first in range(0, len(pictures), count):
+            images = gather(pictures, np.arange(first, min(first + count, len(pictures))))
             yield images
             progress.update(len(images))
 

@@ -109,9 +109,19 @@ def folder(path: str) -> Encoded:
 
 
 def _walk(root: pathlib.Path) -> Iterator[tuple[str, list[str], list[str]]]:
-    """os.walk without hidden folders, links to folders followed."""
-    for place, folders, names in os.walk(root, followlinks=True):
-        folders[:] = [name for name in folders if not name.startswith(".")]
+    """os.walk without hidden folders; links are followed, no folder is entered twice. UsageError for an unreadable one."""
+
+    def unreadable(error: OSError) -> None:
+        raise UsageError(f"{error.filename} cannot be read ({error.strerror}): give yourself leave to, or take it away")
+
+    entered = set()
+    for place, folders, names in os.walk(root, followlinks=True, onerror=unreadable):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        status = os.stat(place)
+        if (status.st_dev, status.st_ino) in entered:
+            folders[:] = []
+            continue
+        entered.add((status.st_dev, status.st_ino))
         yield place, folders, names
 
 

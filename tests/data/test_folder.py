@@ -36,6 +36,19 @@ def test_pictures_come_back_in_the_order_of_their_paths(tmp_path):
         assert (len(found.held_out), found.labels, found.classes) == (0, None, ())
 
 
+def test_links_to_folders_are_followed_and_none_is_entered_twice(tmp_path):
+    """A link elsewhere, a link to a folder above, and a second link to the same place."""
+    some = random_images(3)
+    write(tmp_path / "set", some[:2], ["a/0.png", "a/1.png"])
+    write(tmp_path / "elsewhere", some[2:], ["2.png"])
+    (tmp_path / "set" / "a" / "loop").symlink_to(tmp_path / "set", target_is_directory=True)
+    (tmp_path / "set" / "b").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    (tmp_path / "set" / "c").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    found = folder(str(tmp_path / "set"))
+    np.testing.assert_array_equal(images(found.train), some)
+    np.testing.assert_array_equal(found.labels, [0, 0, 1])
+
+
 @pytest.mark.parametrize("test", ["test", "val", "validation"])
 def test_split_and_labels_of_folders(tmp_path, test):
     some = random_images(5)
