@@ -109,7 +109,7 @@ def folder(path: str) -> Encoded:
 
 
 def _walk(root: pathlib.Path) -> Iterator[tuple[str, list[str], list[str]]]:
-    """os.walk without hidden folders; links are followed, no folder is entered twice. UsageError for an unreadable one."""
+    """os.walk without hidden folders; links are followed, none is entered twice. UsageError for an unreadable one."""
 
     def unreadable(error: OSError) -> None:
         raise UsageError(f"{error.filename} cannot be read ({error.strerror}): give yourself leave to, or take it away")
