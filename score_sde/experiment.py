@@ -77,6 +77,10 @@ class Experiment:
         """Shapes and dtypes of the training state, at no cost."""
         return jax.eval_shape(lambda key: initial_state(self._init(key), self.optimizer, self.averages), root_key(0))
 
+    def restorable_state(self) -> Any:
+        """The abstract state with the strategy's shardings: what a checkpoint is restored as."""
+        return self.strategy.abstract(self.abstract_state())
+
     def weights(self, state: TrainState, average: str = "") -> Any:
         """A trained state's parameters under the average of a name, the main one by default, or themselves ("raw").
 

@@ -3,6 +3,7 @@
 import fcntl
 import os
 import pathlib
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -20,16 +21,23 @@ def whole(path: pathlib.Path) -> Iterator[pathlib.Path]:
 
 
 @contextmanager
-def held(path: pathlib.Path) -> Iterator[int]:
+def held(path: pathlib.Path, waiting: str = "") -> Iterator[int]:
     """A descriptor of the file, made if missing, locked against other processes until the block or this process ends.
 
-    Raises BlockingIOError where another holds it, another OSError where the file system knows no locks. The file stays:
-    removed, it could be locked by one process and made anew and locked by another.
+    Where another holds it: says what is `waiting` for it, on stderr, and waits; raises BlockingIOError if that is
+    empty. Raises another OSError where the file system knows no locks. The file stays: removed, it could be locked by
+    one process and made anew and locked by another.
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     _held.add(descriptor)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if not waiting:
+                raise
+            print(waiting, file=sys.stderr, flush=True)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield descriptor
     finally:
         _held.discard(descriptor)

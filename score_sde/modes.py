@@ -106,7 +106,7 @@ def sample(config: Config, workdir: Workdir, overwrite: bool = False) -> int:
         if _is_done(folder, settings, overwrite):
             say(f"{folder} already holds these samples")
             return 0
-        state, meta = checkpoints.restore(experiment.strategy.abstract(experiment.abstract_state()))
+        state, meta = checkpoints.restore(experiment.restorable_state())
     settings["step"] = meta["step"]  # not the newest, where that is damaged
     generated = Generator(experiment)(weights(experiment, state, meta["position"], workdir), c.num_samples)
     if jax.process_index() == 0:

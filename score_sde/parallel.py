@@ -93,6 +93,7 @@ class Pmap(Strategy):
 
     def __init__(self, devices: Sequence[Any] | None = None) -> None:
         self.devices = list(jax.local_devices() if devices is None else devices)
+        self._sharding = NamedSharding(_line(tuple(self.devices)), PartitionSpec(AXIS))
         self.ahead = jax.process_count() == 1  # of several, a program of pmap's compiled ahead wants global arrays
 
     def wrap(self, loss: Loss) -> Loss:
@@ -103,41 +104,37 @@ class Pmap(Strategy):
         return jax.pmap(step, axis_name=AXIS, donate_argnums=(0,), devices=devices)
 
     def first(self, metrics: Any) -> Any:
-        return jax.tree.map(lambda m: m.addressable_shards[0].data[0], metrics)
+        return _first_copies(metrics)
 
     def abstract(self, state: Any) -> Any:
         sharding = NamedSharding(_mesh(), PartitionSpec())
         return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding), state)
 
     def place_state(self, state: Any) -> Any:
-        # As pmap itself leaves it: under any other sharding the next call would compile the step anew.
-        sharding = NamedSharding(_line(tuple(self.devices)), PartitionSpec(AXIS))
-
         def copies(x: Any) -> jax.Array:
-            one = np.asarray(x)[None]
-            return jax.make_array_from_callback((len(self.devices), *one.shape[1:]), sharding, lambda index: one)
+            one, shape = np.asarray(x)[None], (len(self.devices), *np.shape(x))
+            # As pmap itself leaves it: under any other sharding the next call would compile the step anew.
+            return jax.make_array_from_callback(shape, self._sharding, lambda index: one)
 
         return jax.tree.map(copies, state)
 
     def place_batches(self, batches: Any) -> Any:
         n = len(self.devices)
-        sharding = NamedSharding(_line(tuple(self.devices)), PartitionSpec(AXIS))
 
         def split(x: np.ndarray) -> jax.Array:
             steps, size = x.shape[:2]
             rows = np.moveaxis(x.reshape(steps, n, size // n, *x.shape[2:]), 1, 0)
-            return jax.device_put(rows, sharding)
+            return jax.device_put(rows, self._sharding)
 
         return jax.tree.map(split, batches)
 
     def fetch_state(self, state: Any) -> Any:
-        # One copy is enough for one process; of several each gives its devices' copies to the global arrays.
-        several = jax.process_count() > 1
+        if jax.process_count() == 1:
+            return _first_copies(state)
+        # Each process gives its devices' copies to the global arrays.
         leaves, tree = jax.tree.flatten(state)
-        per_device = zip(*([s.data for s in x.addressable_shards[: None if several else 1]] for x in leaves))
-        copies = list(zip(*(_unstacked(list(shards)) for shards in per_device)))
-        if not several:
-            return jax.tree.unflatten(tree, [shards[0] for shards in copies])
+        per_device = zip(*([s.data for s in x.addressable_shards] for x in leaves))
+        copies = zip(*(_unstacked(list(shards)) for shards in per_device))
         sharding = NamedSharding(_mesh(), PartitionSpec())
         whole = [jax.make_array_from_single_device_arrays(s[0].shape, sharding, list(s)) for s in copies]
         return jax.tree.unflatten(tree, whole)
@@ -225,6 +222,12 @@ def _unstacked(arrays: list[jax.Array]) -> list[jax.Array]:
     return [a[0] for a in arrays]
 
 
+def _first_copies(tree: Any) -> Any:
+    """What the first of this process's devices holds of arrays with an axis of devices, without that axis."""
+    leaves, structure = jax.tree.flatten(tree)
+    return jax.tree.unflatten(structure, _unstacked([x.addressable_shards[0].data for x in leaves]))
+
+
 def _put(x: Any, sharding: NamedSharding) -> jax.Array:
     """An array every process has the same of, laid out; one that lies right already is left alone."""
     if isinstance(x, jax.Array) and x.sharding == sharding:
@@ -265,8 +268,7 @@ def replicate(x: Any) -> Any:
     sharding = NamedSharding(_mesh(), PartitionSpec())
     if jax.process_count() == 1:
         return jax.device_put(x, sharding)
-    keys = lambda a: isinstance(a, jax.Array) and jnp.issubdtype(a.dtype, jax.dtypes.prng_key)
-    return jax.tree.map(lambda a: a if keys(a) else _put(a, sharding), x)
+    return jax.tree.map(lambda a: _put(a, sharding), x)
 
 
 def collect(x: Any) -> Any:

@@ -4,18 +4,17 @@ import hashlib
 import json
 import os
 import pathlib
-import sys
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import NamedTuple, TextIO
+from contextlib import ExitStack, contextmanager
+from typing import NamedTuple
 
 import numpy as np
 
 from score_sde.data.pictures import Pictures
 from score_sde.data.sources import Source, gather
 from score_sde.errors import UsageError
-from score_sde.files import whole
+from score_sde.files import held, whole
 from score_sde.progress import Progress
 
 VERSION = 1
@@ -73,27 +72,16 @@ def stored(
     path = cache.path / f"{name}.npy"
     if (array := _whole_array(path, shape, dtype)) is not None:
         return array
-    with _writable(cache):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path.with_suffix(".lock"), os.O_WRONLY | os.O_CREAT, 0o666)
-    with os.fdopen(descriptor, "w") as lock:
-        _wait(lock, path)
+    with ExitStack() as stack:
+        with _writable(cache):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            waiting = f"waiting for another process, which is writing {path}"
+            stack.enter_context(held(path.with_suffix(".lock"), waiting))
         if (array := _whole_array(path, shape, dtype)) is None:  # nobody made it while we waited
             _write(cache, path, shape, dtype, parts())
             array = _whole_array(path, shape, dtype)
     assert array is not None
     return array
-
-
-def _wait(lock: TextIO, path: pathlib.Path) -> None:
-    """Take the lock; closing the file gives it back, and so does the end of the process, whatever that is."""
-    import fcntl  # there is none on Windows
-
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        print(f"waiting for another process, which is writing {path}", file=sys.stderr, flush=True)
-        fcntl.flock(lock, fcntl.LOCK_EX)
 
 
 def _write(

@@ -70,7 +70,7 @@ def _completed(experiment: Experiment, workdir: Workdir) -> TrainState | None:
         step = checkpoints.latest_step()
         if step is None or step < experiment.config.training.num_steps:
             return None
-        state, meta = checkpoints.restore(experiment.strategy.abstract(experiment.abstract_state()))
+        state, meta = checkpoints.restore(experiment.restorable_state())
         return state if meta["step"] >= experiment.config.training.num_steps else None
 
 
@@ -97,7 +97,7 @@ class _Run:
         if self.checkpoints.latest_step() is None:
             state = experiment.initial_state()
         else:
-            state, meta = self.checkpoints.restore(experiment.strategy.abstract(experiment.abstract_state()))
+            state, meta = self.checkpoints.restore(experiment.restorable_state())
             self.step, self.position, pending = meta["step"], meta["position"], meta["pending"]
             in_a_row = meta.get("skipped_in_a_row", 0)  # an imported run has never skipped
             self._say(f"resuming {workdir.path} after step {self.step}")
