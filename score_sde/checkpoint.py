@@ -4,40 +4,33 @@ A checkpoint <directory>/<step>/ is a state (a pytree of arrays, on one device o
 and a small JSON object. It counts from the moment its manifest stands; docs/checkpoints.md tells what survives what.
 """
 
-import itertools
-import json
 import logging
 import os
 import pathlib
 import re
 import sys
 import time
-from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
-from jax.experimental import multihost_utils
 
 from score_sde import manifest
+from score_sde.distributed import PATIENCE, together
 from score_sde.errors import CheckpointError, UsageError, require
 
 
 def _quiet() -> None:
     """Whatever Orbax has to tell it also raises, and TensorStore's other writes fail after the first unheard."""
     logging.getLogger("absl").addFilter(lambda record: "orbax" not in record.pathname)
+    logging.getLogger("asyncio").addFilter(lambda record: "orbax" not in record.getMessage())
     show = sys.unraisablehook
     sys.unraisablehook = lambda raised: None if str(raised.exc_value) == "Event loop is closed" else show(raised)
 
 
 _quiet()
-
-SIZE = 8192
-"""Bytes that each of several processes tells the others."""
-WAIT = 6 * 3600
-"""Seconds for writing, and that processes wait for a slower one to write or read; a dead one ends them all."""
 
 
 class Checkpoints:
@@ -56,25 +49,32 @@ class Checkpoints:
 
     def latest_step(self) -> int | None:
         """The step of the newest finished checkpoint, None where there is none."""
-        return _together(lambda: max(self._finished(), default=None))
+        return together(lambda: max(self._finished(), default=None))
 
     def save(self, step: int, state: Any, meta: dict[str, Any]) -> None:
         """Save asynchronously; returns when the state is copied. Saving a finished step again does nothing.
 
-        Waits for the save before, and raises CheckpointError where that one failed, or this one at once.
+        Waits for the save before, and raises CheckpointError where that one failed, or this one at once. A process of
+        several raises it alone: the others, which wait for its part, learn of it when it ends.
         """
-        unique = _together(lambda: self._begin(step))
+        self._join()
+        unique = together(lambda: self._begin(step))
         if unique is None:
             return
         # Barriers of Orbax are known by the step's name alone: two directories' would be taken for one another.
         processes = ocp.options.MultiprocessingOptions(barrier_sync_key_prefix=unique)
-        writer = ocp.AsyncCheckpointer(_handler(), WAIT, multiprocessing_options=processes)
+        writer = ocp.AsyncCheckpointer(_handler(), PATIENCE, multiprocessing_options=processes)
         items = ocp.args.Composite(state=ocp.args.PyTreeSave(state), meta=ocp.args.JsonSave(meta))
         try:
             writer.save(self._path(step).absolute(), args=items)
         except Exception as error:  # of too many types to list
             raise self._failure(step, error) from error
         self._pending = self._background.submit(self._finish, step, writer)
+
+    def check(self) -> None:
+        """Raise the CheckpointError of a save that has failed by now."""
+        if self._pending is not None and self._pending.done():
+            self._join()
 
     def restore(self, like: Any, step: int | None = None) -> tuple[Any, dict[str, Any]]:
         """The state and the JSON object of the newest good checkpoint, or of a step.
@@ -85,7 +85,7 @@ class Checkpoints:
         `like`.
         """
         while True:
-            chosen = _together(lambda: self._choose(step))
+            chosen = together(lambda: self._choose(step))
             try:
                 return self._read(chosen, like)
             except UsageError:
@@ -122,7 +122,6 @@ class Checkpoints:
 
     def _begin(self, step: int) -> str | None:
         """A name for this save and the place of its checkpoint free; None where that is finished."""
-        self._join()
         if jax.process_index() > 0 or step in self._finished():
             return None
         try:
@@ -276,29 +275,3 @@ def _reason(error: BaseException) -> str:
         inner = [*getattr(link, "exceptions", ()), link.__cause__, link.__context__]
         chain += [e for e in inner if e is not None and e not in chain]
     return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-
-
-_meetings = itertools.count()
-
-
-def _together(act: Callable[[], Any]) -> Any:
-    """What `act` returns on process 0, a small JSON value; where it raises on any process, it raises on all."""
-    if jax.process_count() == 1:
-        return act()
-    outcome: dict[str, Any] = {}
-    raised = None
-    try:
-        outcome["value"] = act()
-    except (UsageError, CheckpointError) as error:
-        outcome[type(error).__name__], raised = str(error)[: SIZE // 8], error
-    # The collective has timeouts of its own, too short for a process that waits while process 0 reads a checkpoint.
-    ocp.multihost.get_barrier_sync_fn()(key=f"score_sde-{next(_meetings)}", timeout_ms=1000 * WAIT)
-    mine = np.frombuffer(json.dumps(outcome).encode().ljust(SIZE), np.uint8)
-    outcomes = [json.loads(row.tobytes()) for row in multihost_utils.process_allgather(mine)]
-    if raised is not None:
-        raise raised
-    for process, other in enumerate(outcomes):
-        for kind in (UsageError, CheckpointError):
-            if kind.__name__ in other:
-                raise kind(f"{other[kind.__name__]} (process {process})")
-    return outcomes[0]["value"]

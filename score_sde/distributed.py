@@ -1,21 +1,35 @@
 """A run of several processes: how they find one another, and what happens when one of them is lost."""
 
+import itertools
+import json
 import os
 import re
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import numpy as np
+from jax.experimental import multihost_utils
 
-from score_sde.errors import UsageError
+from score_sde.errors import CheckpointError, UsageError
 
 LOST_AFTER = 30.0
 """Seconds without a sign of life after which a process counts as lost."""
 
 EXIT_LOST = 4
+
+PATIENCE = 6 * 3600
+"""Seconds that processes wait for a slower one to write or read; a dead one ends them all."""
+
+SIZE = 8192
+"""Bytes that each of several processes tells the others."""
+
+_PULSE, _FAREWELL = "score_sde/pulse", "score_sde/farewell"
+_INTERVAL = 2.0
+_leaving = threading.Event()
 
 
 def start(coordinator: str | None = None, count: int | None = None, index: int | None = None) -> None:
@@ -24,8 +38,8 @@ def start(coordinator: str | None = None, count: int | None = None, index: int |
     coordinator: host:port of process 0. All None where the cluster tells (TPU pods, Slurm, Kubernetes).
 
     Call it before anything else of jax. A process that shows no sign of life for LOST_AFTER seconds ends this one with
-    EXIT_LOST: every collective operation would wait for it in vain. (The loss of process 0, which keeps the processes'
-    books, jax itself mostly answers first, by an abort.)
+    EXIT_LOST: every collective operation would wait for it in vain. So does one that said `farewell`, within seconds.
+    (The loss of process 0, which keeps the processes' books, jax itself mostly answers first, by an abort.)
     """
     # jax would take SIGTERM for itself from here on, and leave it unanswered.
     jax.config.update("jax_enable_preemption_service", False)
@@ -43,7 +57,7 @@ def start(coordinator: str | None = None, count: int | None = None, index: int |
     client = _client()
     if jax.process_count() > 1 and client is not None:
         own, all_of_them = jax.process_index(), jax.process_count()
-        watch = lambda: lost(_watch(client, own, all_of_them), own, all_of_them)
+        watch = lambda: lost(*_watch(client, own, all_of_them), own, all_of_them)
         threading.Thread(target=watch, name="watch", daemon=True).start()
 
 
@@ -56,14 +70,14 @@ def owns_what_it_sees(environment: Mapping[str, str] = os.environ) -> bool:
     return alone is not None or re.fullmatch(r"[^,]+", environment.get("CUDA_VISIBLE_DEVICES", "")) is not None
 
 
-def lost(index: int, own: int, count: int) -> None:
+def lost(index: int, why: str, own: int, count: int) -> None:
     """End this process at once, without waiting for the lost one as an orderly end would.
 
     It asks jax nothing, which may be at its own end by now.
     """
     print(
-        f"score-sde: process {index} of {count} is lost (no sign of life for {LOST_AFTER:.0f} s), so"
-        f" process {own} ends too; the same commands resume from the last checkpoint",
+        f"score-sde: process {index} of {count} {why}, so process {own} ends too; the same commands resume from the"
+        " last checkpoint",
         file=sys.stderr,
         flush=True,
     )
@@ -87,22 +101,72 @@ class Pulse:
         return None
 
 
-def _watch(client: Any, own: int, count: int, interval: float = 2.0) -> int:
-    """Raise our own counter and look at the others', until one stands still: its process."""
-    folder, beats = "score_sde/pulse", 0
-    pulse = Pulse(count, time.monotonic())
+def _watch(client: Any, own: int, count: int) -> tuple[int, str]:
+    """Raise our own counter and look at the others', until one stands still or has ended: its process, and why."""
+    beats, pulse = 0, Pulse(count, time.monotonic())
+    read = lambda folder: {int(key.rsplit("/", 1)[-1]): value for key, value in client.key_value_dir_get(folder)}
     while True:
         beats += 1
-        counters = {own: str(beats)}
+        counters, farewells = {own: str(beats)}, {}
         try:
-            client.key_value_set(f"{folder}/{own}", str(beats), allow_overwrite=True)
-            counters |= {int(key.rsplit("/", 1)[-1]): value for key, value in client.key_value_dir_get(folder)}
+            client.key_value_set(f"{_PULSE}/{own}", str(beats), allow_overwrite=True)
+            counters |= read(_PULSE)
+            farewells = read(_FAREWELL)
         except Exception:  # of jax's kinds, and others while a process ends
             pass  # process 0, which keeps the store, does not answer: then nobody but this process is heard of
-        silent = pulse.silent(counters, time.monotonic())
-        if silent is not None:
-            return silent
-        time.sleep(interval)
+        ended, silent = min(farewells, default=None), pulse.silent(counters, time.monotonic())
+        if ended is not None:
+            time.sleep(_INTERVAL)  # where all fail alike, each tells its own failure
+        if _leaving.is_set():
+            time.sleep(LOST_AFTER)
+        elif ended is not None:
+            return ended, f"has ended ({farewells[ended]})"
+        elif silent is not None:
+            return silent, f"is lost (no sign of life for {LOST_AFTER:.0f} s)"
+        time.sleep(_INTERVAL)
+
+
+def farewell(reason: str) -> None:
+    """Tell the other processes that this one ends by itself, and why: so they end now, and can say it too."""
+    _leaving.set()
+    client = _client()
+    if client is None:
+        return
+    try:
+        client.key_value_set(f"{_FAREWELL}/{jax.process_index()}", reason, allow_overwrite=True)
+    except Exception:  # of jax's kinds: nobody is left to be told
+        return
+    if jax.process_index() == 0:
+        time.sleep(3 * _INTERVAL)  # the store ends with this process
+
+
+_meetings = itertools.count()
+
+
+def together(act: Callable[[], Any]) -> Any:
+    """What `act` returns on process 0, a small JSON value; where it raises on any process, it raises on all.
+
+    Every process calls it, and waits here for the slowest.
+    """
+    if jax.process_count() == 1:
+        return act()
+    outcome: dict[str, Any] = {}
+    raised = None
+    try:
+        outcome["value"] = act()
+    except (UsageError, CheckpointError) as error:
+        outcome[type(error).__name__], raised = str(error)[: SIZE // 8], error
+    # The collective has timeouts of its own, too short for a process that waits while process 0 reads a checkpoint.
+    _client().wait_at_barrier(f"score_sde-{next(_meetings)}", 1000 * PATIENCE)
+    mine = np.frombuffer(json.dumps(outcome).encode().ljust(SIZE), np.uint8)
+    outcomes = [json.loads(row.tobytes()) for row in multihost_utils.process_allgather(mine)]
+    if raised is not None:
+        raise raised
+    for process, other in enumerate(outcomes):
+        for kind in (UsageError, CheckpointError):
+            if kind.__name__ in other:
+                raise kind(f"{other[kind.__name__]} (process {process})")
+    return outcomes[0]["value"]
 
 
 def await_the_watch(error: Exception) -> None:

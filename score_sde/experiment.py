@@ -58,24 +58,25 @@ class Experiment:
 
     def init_params(self) -> Any:
         """Fresh network parameters, a function of the config's seed and architecture alone."""
-        key = jax.random.fold_in(root_key(self.config.seed), Purpose.INITIALIZATION)
-        # Initialising runs once: compiling it with care costs more than it could ever save.
-        options = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
-        params = jax.block_until_ready(jax.jit(self._init, compiler_options=options)(key))
-        memory.release()
-        return params
+        return _once(lambda: jax.jit(self._init, compiler_options=_hastily())(self._init_key()))
+
+    def _init_key(self) -> Array:
+        return jax.random.fold_in(root_key(self.config.seed), Purpose.INITIALIZATION)
 
     def _init(self, key: Array) -> Any:
         ones = jnp.ones((1,))
         return self.network.init(key, jnp.zeros((1, *self.image_shape)), ones, ones)["params"]
 
     def initial_state(self) -> TrainState:
-        """The training state before the first update."""
-        return initial_state(self.init_params(), self.optimizer, self.averages)
+        """The training state before the first update, laid out for the strategy."""
+        return _once(lambda: self.strategy.make(self._initial_state, self._init_key(), _hastily()))
+
+    def _initial_state(self, key: Array) -> TrainState:
+        return initial_state(self._init(key), self.optimizer, self.averages)
 
     def abstract_state(self) -> Any:
         """Shapes and dtypes of the training state, at no cost."""
-        return jax.eval_shape(lambda key: initial_state(self._init(key), self.optimizer, self.averages), root_key(0))
+        return jax.eval_shape(self._initial_state, root_key(0))
 
     def restorable_state(self) -> Any:
         """The abstract state with the strategy's shardings: what a checkpoint is restored as."""
@@ -252,6 +253,18 @@ class Experiment:
             denoise=c.denoise,
         )
         return Samples(*drawn)
+
+
+def _hastily() -> dict[str, Any] | None:
+    """Options for a program that runs once: compiling it with care costs more than it could ever save."""
+    return {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
+
+
+def _once(program: Callable[[], Any]) -> Any:
+    """What the program returns, and its compiler's memory back."""
+    found = jax.block_until_ready(program())
+    memory.release()
+    return found
 
 
 def load_images(config: Config) -> Images:

@@ -15,9 +15,19 @@ def whole(path: pathlib.Path) -> Iterator[pathlib.Path]:
     unfinished = path.with_name(f"unfinished-{path.name}")
     try:
         yield unfinished
+        sync(unfinished)  # else a power cut may leave the name without the content
         os.replace(unfinished, path)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def sync(path: pathlib.Path) -> None:
+    """Return when the file's content is on the disk itself."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager

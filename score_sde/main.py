@@ -13,7 +13,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from score_sde.config import Config, default, flatten, load, nearest, one_line, require_field, wrong_type
-from score_sde.errors import UsageError, require
+from score_sde.errors import CheckpointError, UsageError, require
 from score_sde.validation import validate
 
 MODES = ("train", "sample", "import")
@@ -38,7 +38,7 @@ several processes, one command on each host; Slurm's srun and Kubernetes jobs ne
   --distributed  ask the cluster, as on TPU VMs, although the environment tells of none (--nodistributed: never ask)
 
 exit codes: 0 done, 2 bad usage or config, 3 training stopped on a loss that is not finite,
-            4 another process of the run was lost (134, of jax itself, where it was process 0),
+            4 another process of the run was lost (134 where jax itself notices first, as with process 0),
             5 a checkpoint or a file of the run could not be written,
             130 or 143 stopped by SIGINT or SIGTERM after a checkpoint was written
 
@@ -75,27 +75,46 @@ def main(argv: Sequence[str]) -> int:
     try:
         arguments = parse(argv)
         validate(arguments.config)
-        code = _run(arguments)
+        return _run(arguments)
     except KeyboardInterrupt:
-        code = 130
+        code, why = 130, "interrupted"
     except UsageError as error:
-        print(f"score-sde: {error}", file=sys.stderr)
-        code = 2
+        code, why = 2, _tell(error)
+    except CheckpointError as error:
+        code, why = 5, _tell(error)
+    except OSError as error:
+        if not (error.strerror and error.filename):
+            raise
+        remedy = "mend it and start again, to go on from the last checkpoint"
+        code, why = 5, _tell(f"{error.filename} cannot be used ({error.strerror}): {remedy}")
     except Exception as error:
         if arguments is None or arguments.processes is None:
             raise
-        from score_sde.distributed import await_the_watch
-
-        await_the_watch(error)
-        traceback.print_exc()
-        code = 1
-    return code if arguments is None or arguments.processes is None else _leave(code)
+        code, why = 1, _tell_of_a_bug(error)
+    if arguments is not None and arguments.processes is not None:
+        _leave(code, why)
+    return code
 
 
-def _leave(code: int) -> int:
-    """End one process of several: after a failure at once, so that the others learn of it and do not wait."""
-    if code in (0, 3, 130, 143):  # all processes end so, in step
-        return code
+def _tell(error: object) -> str:
+    print(f"score-sde: {error}", file=sys.stderr)
+    return str(error)
+
+
+def _tell_of_a_bug(error: Exception) -> str:
+    """Where the error is the echo of another process's end, that is told instead, and ends this process too."""
+    from score_sde.distributed import await_the_watch
+
+    await_the_watch(error)
+    traceback.print_exc()
+    return one_line(error)
+
+
+def _leave(code: int, why: str) -> None:
+    """End one process of several after a failure of its own: at once, as an orderly end would wait for the others."""
+    from score_sde.distributed import farewell
+
+    farewell(why)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
@@ -214,9 +233,9 @@ def _run(arguments: Arguments) -> int:
         workdir.check_new()
     else:
         workdir.check(arguments.config, trained=arguments.mode != "train")
-    if arguments.processes is not None:
-        from score_sde import distributed
+    from score_sde import distributed
 
+    if arguments.processes is not None:
         distributed.start(*arguments.processes)
     if arguments.mode == "train":
         from score_sde.parallel import check_batch_size  # jax and the devices, but not yet the slow rest
@@ -230,4 +249,6 @@ def _run(arguments: Arguments) -> int:
         "sample": lambda config, workdir: modes.sample(config, workdir, arguments.overwrite),
         "import": lambda config, workdir: modes.import_(config, workdir, arguments.checkpoint, arguments.command),
     }
-    return actions[arguments.mode](arguments.config, workdir)
+    code = actions[arguments.mode](arguments.config, workdir)
+    distributed.together(lambda: None)  # the first of several processes still writes where the others have ended
+    return code

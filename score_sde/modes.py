@@ -14,7 +14,8 @@ from score_sde.averages import canonical, width
 from score_sde.checkpoint import Checkpoints
 from score_sde.config import Config
 from score_sde.data.sources import some
-from score_sde.errors import CheckpointError, require
+from score_sde.distributed import together
+from score_sde.errors import require
 from score_sde.evaluation.two_sample import two_sample
 from score_sde.experiment import Experiment, build
 from score_sde.files import whole
@@ -57,12 +58,6 @@ def train(config: Config, workdir: Workdir) -> int:
     except NonFiniteLoss as error:
         say(f"score-sde: {error}", file=sys.stderr)
         return 3
-    except CheckpointError as error:
-        print(f"score-sde: {error}", file=sys.stderr)
-        return 5
-    except OSError as error:
-        print(f"score-sde: {error}: mend it and start again to go on from the last checkpoint", file=sys.stderr)
-        return 5
     finish(experiment, generator, state, workdir)
     return 0
 
@@ -71,7 +66,7 @@ def finish(experiment: Experiment, generator: Generator, state: TrainState, work
     """Draw the final grid and, where evaluation.final_samples > 0, print the two-sample figures; once per step."""
     step, wanted = int(state.step), experiment.config.evaluation.final_samples
     picture, report = workdir.samples / f"final_{step:08d}.png", workdir.path / "evaluation" / f"final_{step:08d}.json"
-    if picture.exists() and (report.exists() or not wanted):
+    if together(lambda: picture.exists() and (report.exists() or not wanted)):
         say(f"{workdir.path} is complete at step {step}: samples in {picture}")
         return
     generated = generator(experiment.weights(state), max(wanted, min(experiment.config.sampling.num_samples, GRID)))
@@ -103,7 +98,7 @@ def sample(config: Config, workdir: Workdir, overwrite: bool = False) -> int:
     folder = folder.with_name(f"{folder.name}-{c.average}") if c.average else folder
     with closing(Checkpoints(workdir.checkpoints)) as checkpoints:
         settings = {"sampling": c.to_dict(), "step": checkpoints.latest_step()}
-        if _is_done(folder, settings, overwrite):
+        if together(lambda: _is_done(folder, settings, overwrite)):
             say(f"{folder} already holds these samples")
             return 0
         state, meta = checkpoints.restore(experiment.restorable_state())

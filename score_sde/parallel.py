@@ -66,6 +66,13 @@ class Strategy(abc.ABC):
         return call
 
     @abc.abstractmethod
+    def make(self, state: Callable[[Any], Any], key: Any, options: dict[str, Any] | None = None) -> Any:
+        """The state that the pure function makes of a key, to be placed; no device ever holds more than its part of it.
+
+        options: the compiler's.
+        """
+
+    @abc.abstractmethod
     def first(self, metrics: Any) -> Any:
         """The metrics of the mapped step without an axis of devices, on this process."""
 
@@ -102,6 +109,9 @@ class Pmap(Strategy):
     def map(self, step: Callable, state: Any) -> Any:
         devices = self.devices if jax.process_count() == 1 else None
         return jax.pmap(step, axis_name=AXIS, donate_argnums=(0,), devices=devices)
+
+    def make(self, state: Callable[[Any], Any], key: Any, options: dict[str, Any] | None = None) -> Any:
+        return jax.jit(state, compiler_options=options)(key)
 
     def first(self, metrics: Any) -> Any:
         return _first_copies(metrics)
@@ -192,6 +202,10 @@ class Sharded(Strategy):
     def map(self, step: Callable, state: Any) -> Any:
         return jax.jit(step, donate_argnums=(0,), out_shardings=(self.shardings(state), self._sharding()))
 
+    def make(self, state: Callable[[Any], Any], key: Any, options: dict[str, Any] | None = None) -> Any:
+        shardings = self.shardings(jax.eval_shape(state, key))
+        return jax.jit(state, out_shardings=shardings, compiler_options=options)(key)
+
     def first(self, metrics: Any) -> Any:
         return metrics
 
@@ -200,7 +214,7 @@ class Sharded(Strategy):
         return jax.tree.map(make, state, self.shardings(state))
 
     def place_state(self, state: Any) -> Any:
-        return jax.tree.map(_put, state, self.shardings(state))
+        return _put(state, self.shardings(state))
 
     def place_batches(self, batches: Any) -> Any:
         sharding = self._sharding(None, (DATA, FSDP))
@@ -228,12 +242,31 @@ def _first_copies(tree: Any) -> Any:
     return jax.tree.unflatten(structure, _unstacked([x.addressable_shards[0].data for x in leaves]))
 
 
-def _put(x: Any, sharding: NamedSharding) -> jax.Array:
-    """An array every process has the same of, laid out; one that lies right already is left alone."""
-    if isinstance(x, jax.Array) and x.sharding == sharding:
-        return x
-    if isinstance(x, jax.Array) and not x.is_fully_addressable:
-        return jax.jit(lambda a: a, out_shardings=sharding)(x)
+def _put(tree: Any, shardings: Any) -> Any:
+    """Arrays every process has the same of, laid out; those that lie right already are left alone."""
+    if jax.process_count() == 1:
+        return jax.device_put(tree, shardings)
+    leaves, structure = jax.tree.flatten(tree)
+    pairs = list(zip(leaves, structure.flatten_up_to(shardings)))
+    moving = [i for i, (x, s) in enumerate(pairs) if _is_spread_out(x) and x.sharding != s]
+    moved = _moved(tuple(pairs[i][1] for i in moving))([pairs[i][0] for i in moving])
+    there = dict(zip(moving, moved))
+    return structure.unflatten([there[i] if i in there else _placed(x, s) for i, (x, s) in enumerate(pairs)])
+
+
+def _is_spread_out(x: Any) -> bool:
+    return isinstance(x, jax.Array) and not x.is_fully_addressable
+
+
+@functools.cache
+def _moved(shardings: tuple[NamedSharding, ...]) -> Callable[[list[Any]], list[Any]]:
+    """Arrays of several processes to these shardings: one program, compiled once."""
+    return jax.jit(lambda arrays: arrays, out_shardings=list(shardings))
+
+
+def _placed(x: Any, sharding: NamedSharding) -> jax.Array:
+    if _is_spread_out(x):
+        return x  # lies right already
     host = np.asarray(x)
     return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
 
@@ -265,10 +298,8 @@ def spread(x: Any) -> Any:
 
 def replicate(x: Any) -> Any:
     """Arrays copied whole onto every device: the parameters of a program over `spread` arrays."""
-    sharding = NamedSharding(_mesh(), PartitionSpec())
-    if jax.process_count() == 1:
-        return jax.device_put(x, sharding)
-    return jax.tree.map(lambda a: _put(a, sharding), x)
+    whole = NamedSharding(_mesh(), PartitionSpec())
+    return _put(x, jax.tree.map(lambda _: whole, x))
 
 
 def collect(x: Any) -> Any:
@@ -296,6 +327,11 @@ class Agreement:
         own = np.full(jax.local_device_count(), number, np.int32)
         before, self._before = self._before, self._largest(jax.make_array_from_process_local_data(sharding, own))
         return 0 if before is None else int(before.addressable_data(0))
+
+    def now(self, number: int) -> int:
+        """The same, but the largest of the numbers given in this call, which it waits for."""
+        self(number)
+        return self(number)
 
 
 def _ordered() -> list[Any]:

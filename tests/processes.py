@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import resource
 import signal
 import socket
 import subprocess
@@ -19,10 +20,13 @@ def environment(cache: pathlib.Path, devices: int = 1) -> dict[str, str]:
     return os.environ | ours | {"PYTHONPATH": str(ROOT), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
 
 
-def start(workdir: pathlib.Path, env: dict[str, str], *arguments: str) -> subprocess.Popen:
-    """The tiny experiment in a process of its own."""
+def start(workdir: pathlib.Path, env: dict[str, str], *arguments: str, limit: int = 0) -> subprocess.Popen:
+    """The tiny experiment in a process of its own; limit: of the bytes of a file that it writes, 0 for none."""
     line = [sys.executable, "launch.py", "--config", "tests/tiny.py", "--workdir", str(workdir), *arguments]
-    return subprocess.Popen(line, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(line, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    if limit:
+        resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (limit, limit))
+    return process
 
 
 def free_address() -> str:
@@ -32,10 +36,11 @@ def free_address() -> str:
         return f"127.0.0.1:{free.getsockname()[1]}"
 
 
-def together(workdir: pathlib.Path, env: dict[str, str], *arguments: str, count: int = 2) -> list[subprocess.Popen]:
-    """The same as `count` processes of one run."""
-    flags = ["--coordinator", free_address(), "--num_processes", str(count)]
-    return [start(workdir, env, *flags, "--process_id", str(i), *arguments) for i in range(count)]
+def together(workdir: pathlib.Path, env: dict[str, str], *arguments: str, limits=(0, 0)) -> list[subprocess.Popen]:
+    """The same as processes of one run, as many as there are limits."""
+    flags = ["--coordinator", free_address(), "--num_processes", str(len(limits))]
+    one = lambda i: start(workdir, env, *flags, "--process_id", str(i), *arguments, limit=limits[i])
+    return [one(i) for i in range(len(limits))]
 
 
 def end(process: subprocess.Popen, timeout: float = 240) -> tuple[int, str]:

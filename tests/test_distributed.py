@@ -1,18 +1,25 @@
 """Several processes of one run: how they are started, that they are one run, and the end of one of them."""
 
+import dataclasses
 import os
 import signal
 import subprocess
 import sys
 import time
 
+import jax
 import numpy as np
 import pytest
 
 from score_sde.distributed import LOST_AFTER, Pulse, owns_what_it_sees
 from score_sde.errors import UsageError
+from score_sde.experiment import build
 from score_sde.main import cluster, parse
-from tests.processes import ROOT, end, environment, kill, lines, start, together, wait_for
+from score_sde.parallel import Pmap
+from score_sde.training.loop import train
+from score_sde.workdir import Workdir
+from tests.processes import ROOT, end, environment, kill, lines, together, wait_for
+from tests.tiny import tiny_config
 
 DIGITS = ["launch.py", "--config", str(ROOT / "configs" / "digits.py")]
 FLAGS = ["--coordinator", "host0:1234", "--num_processes", "2", "--process_id", "1"]
@@ -101,77 +108,106 @@ def test_nobody_answers_means_process_0_is_lost():
     assert pulse.silent({1: "2"}, LOST_AFTER + 1) == 0
 
 
-RUN = ("--config.training.num_steps=40", "--config.training.steps_per_call=2", "--config.checkpoint.every=6")
-LONG = ("--config.training.num_steps=100000", *RUN[1:])
+AVERAGES = ("warmup", "power")
+RUN = (
+    "--config.training.steps_per_call=2",
+    "--config.checkpoint.every=6",
+    "--config.evaluation.every=8",
+    "--config.evaluation.num_images=16",
+    "--config.ema.averages=('warmup','power')",
+    "--config.ema.snapshot_every=8",
+)
+LONG = "--config.training.num_steps=100000"
+SHARDED = ("--config.parallel.strategy=sharded", "--config.parallel.fsdp=0")
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    return tmp_path_factory.mktemp("cache")
+def env(tmp_path_factory):
+    return environment(tmp_path_factory.mktemp("cache"), 1)
 
 
 @pytest.fixture(scope="module")
-def alone(tmp_path_factory, cache):
-    """The run of one process on four devices."""
-    workdir = tmp_path_factory.mktemp("alone")
-    code, said = end(start(workdir, environment(cache, 4), *RUN))
-    assert code == 0, said
-    return workdir
+def survivors(tmp_path_factory, env):
+    """The workdir of a run whose process 1 was killed between saves, and what became of two survivors.
 
-
-@pytest.mark.parametrize("victim", [0, 1])
-def test_the_end_of_either_process_ends_the_other_between_saves(tmp_path, cache, victim):
-    """No checkpoint is due: the survivor stands in the step itself."""
-    processes = together(tmp_path, environment(cache, 2), *LONG, "--config.checkpoint.every=1000000")
-    wait_for(lambda: len(lines(tmp_path)) > 1, processes)
-    killed = time.monotonic()
-    kill([processes[victim]])
-    assert end(processes[victim])[0] == -signal.SIGKILL
-    code, said = end(processes[1 - victim], timeout=60)
-    assert time.monotonic() - killed < 60
-    if code == -signal.SIGABRT:
-        assert victim == 0  # which jax notices first
-        assert "another task died" in said
-    else:
-        assert code == 4, said
-        assert f"process {victim}" in said
-        assert "resume from the last checkpoint" in said
-
-
-def test_two_processes_are_one_run_through_loss_stop_and_resumption(tmp_path, cache, alone):
-    """One is killed, and the other ends by itself; then one is told to stop, and both do; then on to the end.
-
-    In the end the logged losses are those of one process on as many devices.
+    Of process 0 there, and of process 1 in a run without saves whose process 0 was killed: exit codes and last words.
     """
-    env = environment(cache, 2)
-    processes = together(tmp_path, env, *LONG)
-    wait_for(lambda: len(list(tmp_path.glob("checkpoints/*/manifest.json"))) > 1, processes)
+    first, second = tmp_path_factory.mktemp("first"), tmp_path_factory.mktemp("second")
+    processes = together(first, env, LONG, *RUN)
+    wait_for(lambda: len(list(first.glob("checkpoints/*/manifest.json"))) > 1, processes)
     kill(processes[1:])
     killed = time.monotonic()
-    assert end(processes[1])[0] == -signal.SIGKILL
-    code, said = end(processes[0], timeout=60)
+    others = together(second, env, LONG, *RUN, "--config.checkpoint.every=1000000")
+    survived = end(processes[0], timeout=60)
     assert time.monotonic() - killed < 60
+    assert end(processes[1])[0] == -signal.SIGKILL
+    wait_for(lambda: len(lines(second)) > 1, others)
+    kill(others[:1])
+    assert end(others[0])[0] == -signal.SIGKILL
+    return first, survived, end(others[1], timeout=60)
+
+
+def test_the_end_of_a_process_ends_the_other(survivors):
+    _, (code, said), _ = survivors
     assert code == 4, said
     assert "process 1 of 2 is lost" in said
     assert "resume from the last checkpoint" in said
 
-    before = len(lines(tmp_path))
-    processes = together(tmp_path, env, *LONG)
-    wait_for(lambda: len(lines(tmp_path)) > before + 1, processes)
+
+def test_the_end_of_process_0_ends_the_other(survivors):
+    _, _, (code, said) = survivors
+    if code == -signal.SIGABRT:  # jax has noticed it first
+        assert "another task died" in said
+    else:
+        assert code == 4, said
+        assert "process 0 of 2 is lost" in said
+
+
+def test_two_processes_are_one_run_through_loss_stop_and_resumption(tmp_path, survivors, env):
+    """One has been killed; then one is told to stop, and both do; then on to the end, sharded.
+
+    In the end every logged loss, of training and held out, and every snapshot is that of one process.
+    """
+    workdir = survivors[0]
+    before = max(line["step"] for line in lines(workdir))
+    processes = together(workdir, env, LONG, *RUN)
+    wait_for(lambda: max(line["step"] for line in lines(workdir)) > before + 4, processes)
     kill(processes[1:], signal.SIGTERM)
     assert [end(p)[0] for p in processes] == [143, 143]
-    steps = max(int(p.parent.name) for p in tmp_path.glob("checkpoints/*/manifest.json"))
+    total = 8 + max(int(p.parent.name) for p in workdir.glob("checkpoints/*/manifest.json"))
 
-    finish = (f"--config.training.num_steps={steps + 4}", *RUN[1:])
-    ended = [end(p) for p in together(tmp_path, env, *finish)]
+    ended = [end(p) for p in together(workdir, env, f"--config.training.num_steps={total}", *RUN, *SHARDED)]
     assert [code for code, _ in ended] == [0, 0], ended
     assert "resuming" in ended[0][1]
     assert "resuming" not in ended[1][1]
-    ours = {line["step"]: line for line in lines(tmp_path)}
-    common = [line for line in lines(alone) if line["step"] < steps]
-    assert len(common) > 3
-    assert [step for step in ours if step < steps] == [line["step"] for line in common]
-    for name in ("loss", "gradient_norm", "parameter_norm", "learning_rate"):
-        expected = [line[name] for line in common]
-        np.testing.assert_allclose([ours[line["step"]][name] for line in common], expected, rtol=1e-5)
-    assert list((tmp_path / "samples").glob("final_*.png"))
+    assert list((workdir / "samples").glob("final_*.png"))
+
+    alone = build(tiny_config(training__num_steps=total, ema__averages=AVERAGES, ema__snapshot_every=8, **HELD_OUT))
+    train(dataclasses.replace(alone, strategy=Pmap(jax.devices()[:1])), Workdir(tmp_path), show=False)
+    ours, expected = lines(workdir), lines(tmp_path)
+    assert [line["step"] for line in ours] == [line["step"] for line in expected]
+    same = ("loss", "gradient_norm", "parameter_norm", "learning_rate", "held_out_loss_raw", "held_out_loss_warmup")
+    for name in same:
+        values = [[line[name] for line in log if name in line] for log in (ours, expected)]
+        assert len(values[0]) > 2
+        np.testing.assert_allclose(*values, rtol=1e-5)
+    for snapshot in (tmp_path / "averages").iterdir():
+        with np.load(workdir / "averages" / snapshot.name) as found, np.load(snapshot) as wanted:
+            assert set(found) == set(wanted)
+            for name in wanted:
+                np.testing.assert_allclose(found[name], wanted[name], rtol=1e-4, atol=1e-6)
+
+
+HELD_OUT = {"evaluation__every": 8, "evaluation__num_images": 16, "training__steps_per_call": 2}
+
+
+def test_one_that_cannot_write_its_part_of_a_checkpoint_ends_both(tmp_path, env):
+    """Its disk is full; the other, which would wait for its part, says why it ends."""
+    processes = together(tmp_path, env, LONG, *RUN, *SHARDED, limits=(0, 1000))
+    (code, said), (failed, why) = [end(p, timeout=120) for p in processes]
+    assert failed == 5, why
+    assert "checkpoints/6 cannot be written (File too large): there is no earlier one" in why
+    assert code == 4, said
+    assert "process 1 of 2 has ended (checkpoint" in said
+    assert "File too large" in said
+    assert "Traceback" not in said + why

@@ -1,4 +1,4 @@
-"""What becomes of an update whose loss or gradient is not a finite number."""
+"""What becomes of an update whose loss, gradient or outcome is not a finite number."""
 
 import math
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from score_sde.training.step import Metrics
 
 
 class NonFiniteLoss(Exception):
-    """The loss or its gradient is no longer a finite number; the last checkpoint before it stands."""
+    """The loss, its gradient or what they made of the parameters is not finite; the last checkpoint before stands."""
 
 
 class Health:
@@ -36,16 +36,16 @@ class Health:
         """The updates seen so far are gone from the log."""
         self._checked = 0
 
-    def _check(self, update: Metrics, step: int, first: int, size: int) -> None:
-        loss, norm = float(update.loss), float(update.gradient_norm)
-        finite = math.isfinite(loss) and math.isfinite(norm)
+    def _check(self, update: Metrics, step: int, first: int, count: int) -> None:
+        loss, norm, size = (float(x) for x in (update.loss, update.gradient_norm, update.parameter_norm))
+        finite = all(map(math.isfinite, (loss, norm, size)))
         self.in_a_row = 0 if finite else self.in_a_row + 1
         if finite or (self.skipping and self.in_a_row <= self.max_skipped):
             return
-        found = f"the loss is {loss} and its gradient's norm {norm} at step {step}, on examples {first} to"
+        found = f"the loss is {loss}, its gradient's norm {norm}, the new parameters' {size} at step {step}"
         many = f", number {self.in_a_row} in a row" if self.skipping else ""
         other = f"a training.max_skipped above {self.max_skipped}" if self.skipping else "training.nonfinite='skip'"
         raise NonFiniteLoss(
-            f"{found} {first + size - 1} of the stream{many}: lower optimizer.learning_rate or optimizer.grad_clip in a"
-            f" new --workdir, or resume from the last checkpoint with {other}"
+            f"{found}, on examples {first} to {first + count - 1} of the stream{many}: lower optimizer.learning_rate or"
+            f" optimizer.grad_clip in a new --workdir, or resume from the last checkpoint with {other}"
         )

@@ -1,8 +1,10 @@
 """The training loop: calls of the compiled step between boundaries, with logs, grids, checkpoints and resumption."""
 
+import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, nullcontext
 from typing import Any
@@ -11,6 +13,7 @@ import jax
 
 from score_sde.checkpoint import Checkpoints
 from score_sde.data.stream import Stream
+from score_sde.errors import CheckpointError, require
 from score_sde.experiment import Experiment
 from score_sde.generation import Generator
 from score_sde.images import GRID, save_grid
@@ -64,8 +67,6 @@ def train(
 
 def _completed(experiment: Experiment, workdir: Workdir) -> TrainState | None:
     """The newest state, if it is training.num_steps old or older."""
-    if not workdir.checkpoints.exists():
-        return None
     with closing(Checkpoints(workdir.checkpoints)) as checkpoints:
         step = checkpoints.latest_step()
         if step is None or step < experiment.config.training.num_steps:
@@ -93,13 +94,15 @@ class _Run:
         self.show = show and self.first
         c = self.config.checkpoint
         self.checkpoints = Checkpoints(workdir.checkpoints, c.keep, c.keep_every)
-        self.step, self.position, pending, in_a_row = 0, 0, [], 0
+        self.step, self.position, self.grid_left_out, pending, in_a_row = 0, 0, False, [], 0
         if self.checkpoints.latest_step() is None:
             state = experiment.initial_state()
         else:
             state, meta = self.checkpoints.restore(experiment.restorable_state())
             self.step, self.position, pending = meta["step"], meta["position"], meta["pending"]
             in_a_row = meta.get("skipped_in_a_row", 0)  # an imported run has never skipped
+            self.grid_left_out = meta.get("grid_left_out", False)
+            self._check_images(meta.get("images"))
             self._say(f"resuming {workdir.path} after step {self.step}")
         self.state = experiment.strategy.place_state(state)
         if self.first:
@@ -112,13 +115,27 @@ class _Run:
     def __enter__(self) -> "_Run":
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         self.log.close()
-        self.checkpoints.close()
+        try:
+            self.checkpoints.close()
+        except CheckpointError as another:
+            if error is None:
+                raise
+            print(f"score-sde: {another}", file=sys.stderr)
 
     def _say(self, text: str) -> None:
         if self.first:
             print(text, file=sys.stderr)
+
+    def _check_images(self, count: int | None) -> None:
+        """The order of the images is a function of their number: with another one it would be another run."""
+        found = len(self.stream.images)
+        require(
+            count in (None, found),
+            f"--workdir {self.workdir.path} was trained on {count} images and data.name={self.config.data.name!r} has"
+            f" {found} now: give it those images again, or train in another --workdir",
+        )
 
     def to_the_end(self) -> TrainState:
         """Every remaining call; the last state is always checkpointed."""
@@ -134,26 +151,34 @@ class _Run:
             Prefetch(batches, strategy.place_batches) as ready,
             Progress("training", total, "steps", self.step, self.show) as progress,
         ):
+            if self.grid_left_out:
+                self._draw_grid()
             for plan, batch in zip(planned(), ready):
                 self._advance(call, plan, batch)
+                self.checkpoints.check()
+                signum = self.agreed(self._signal())
                 evaluated = self._evaluate() if self._due(config.evaluation.every) else {}
                 if evaluated or self._due(config.logging.every) or self.step == total:
                     note = self._write_log(ready, evaluated)
                 progress.update(plan.steps, note)
                 # Grid and snapshot come first: a run killed in between resumes before them and makes them again.
-                if self._due(config.logging.samples_every):
-                    self._draw_grid()
                 if self._due(config.ema.snapshot_every):
                     self._save_snapshot()
-                signum = self.agreed(self.caught[0] if self.caught else 0)
+                # After a signal there may be no time for a grid: whoever resumes draws it.
+                self.grid_left_out = self._due(config.logging.samples_every) and signum > 0
+                if self._due(config.logging.samples_every) and not signum:
+                    self._draw_grid()
                 if self._due(config.checkpoint.every) or self.step == total or signum:
                     self._save()
                 if signum:
                     break
         self.checkpoints.close()
-        if signum:
+        if signum := signum or self.agreed.now(self._signal()):
             raise Stopped(signum, self.step)
         return strategy.fetch_state(self.state)
+
+    def _signal(self) -> int:
+        return self.caught[0] if self.caught else 0
 
     def _due(self, every: int) -> bool:
         return every > 0 and self.step % every == 0
@@ -183,7 +208,10 @@ class _Run:
             "position": self.position,
             "pending": [list(row) for row in self.log.pending],
             "skipped_in_a_row": self.health.in_a_row,
+            "images": len(self.stream.images),
+            "grid_left_out": self.grid_left_out,
         }
+        self.log.sync()
         self.checkpoints.save(self.step, self.experiment.strategy.fetch_state(self.state), meta)
 
     def _save_snapshot(self) -> None:
@@ -211,18 +239,28 @@ class _Run:
                 self.log.add_image("samples", picture, self.step)
 
 
+ECHO = 2.0
+"""Seconds in which a signal is taken for the first one again: GNU timeout and others send it to process and group."""
+
+
 @contextmanager
 def _signals() -> Iterator[list[int]]:
-    """Collect SIGTERM and SIGINT instead of dying of them; a second one kills as usual. No-op off the main thread."""
+    """Collect SIGTERM and SIGINT instead of dying of them; a later one kills as usual. No-op off the main thread."""
     caught: list[int] = []
     if threading.current_thread() is not threading.main_thread():
         yield caught
         return
 
     def note(signum: int, frame: Any) -> None:
-        caught.append(signum)
-        signal.signal(signum, previous[signal.Signals(signum)])
+        nonlocal since
+        if not caught:
+            since = time.monotonic()
+            caught.append(signum)
+        elif time.monotonic() - since > ECHO:
+            signal.signal(signum, previous[signal.Signals(signum)])
+            os.kill(os.getpid(), signum)
 
+    since = 0.0
     previous = {s: signal.signal(s, note) for s in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield caught

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from tensorboardX import SummaryWriter
 
-from score_sde.files import whole
+from score_sde.files import sync, whole
 from score_sde.training.step import BINS, Metrics
 
 Row = list[Any]
@@ -106,6 +106,11 @@ class MetricsLog:
         if self._writer is not None:
             self._writer.add_image(name, pixels, step, dataformats="HW" if pixels.ndim == 2 else "HWC")
 
+    def sync(self) -> None:
+        """Return when the lines so far are on the disk itself: a checkpoint goes on behind them."""
+        if self._writer is not None and self._path.exists():
+            sync(self._path)
+
     def close(self) -> None:
         """Write out what is buffered."""
         if self._writer is not None:
@@ -122,7 +127,7 @@ def _means(updates: list[Metrics]) -> dict[str, Any]:
         "loss": mean([u.loss for u in made]),
         "loss_by_t": [s / n if n else None for s, n in zip(sums, counts)],
         "gradient_norm": mean([u.gradient_norm for u in made]),
-        "parameter_norm": updates[-1].parameter_norm,
+        "parameter_norm": made[-1].parameter_norm if made else None,
         "learning_rate": updates[-1].learning_rate,
         "skipped": round(sum(u.skipped for u in updates)),
     }

@@ -13,11 +13,11 @@ _END = object()
 class Prefetch:
     """The items of an iterator, each passed through `place`, up to `depth` of them ahead; use it in a with statement.
 
-    `waited` counts the seconds that the consumer stood waiting for an item.
+    `waited` counts the seconds that the consumer stood waiting for an item, but for the first: nothing is ahead of it.
     """
 
     def __init__(self, items: Iterator[Any], place: Callable[[Any], Any], depth: int = 2) -> None:
-        self.waited = 0.0
+        self.waited, self._started = 0.0, False
         self._items, self._place = items, place
         self._queue: queue.Queue[Any] = queue.Queue(depth)
         self._closing = threading.Event()
@@ -49,7 +49,8 @@ class Prefetch:
     def __next__(self) -> Any:
         start = time.monotonic()
         item = self._queue.get()
-        self.waited += time.monotonic() - start
+        self.waited += (time.monotonic() - start) * self._started
+        self._started = True
         if item is _END:
             raise StopIteration
         if isinstance(item, BaseException):

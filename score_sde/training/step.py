@@ -36,7 +36,10 @@ class Losses(NamedTuple):
 
 
 class Metrics(NamedTuple):
-    """What one update reports, scalars but for the bins; after a call all have a leading axis of its updates."""
+    """What one update reports, scalars but for the bins; after a call all have a leading axis of its updates.
+
+    parameter_norm: of the parameters that the update made, whether they were taken or skipped.
+    """
 
     loss: Array
     gradient_norm: Array
@@ -110,7 +113,7 @@ def make_train_step(
 ) -> TrainStep:
     """A step over batches with a leading axis [K]: K updates in one scan, metrics for each.
 
-    skip_nonfinite: an update whose loss or gradient is not finite changes nothing but `step`.
+    skip_nonfinite: an update whose loss, gradient or new parameters are not finite changes nothing but `step`.
     """
 
     def update(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
@@ -119,12 +122,14 @@ def make_train_step(
         params, opt_state = optimizer.update(grads, state.optimizer, state.params, state.step)
         seen = ema.seen_after(state.step, jnp.asarray(batch.position), axis_name)
         updated = ema.update(averages, state.averages, params, seen)
-        skipped = ~(jnp.isfinite(losses.mean) & jnp.isfinite(norm)) if skip_nonfinite else jnp.bool_(False)
+        size = global_norm(params)
+        finite = jnp.isfinite(losses.mean) & jnp.isfinite(norm) & jnp.isfinite(size)
+        skipped = ~finite if skip_nonfinite else jnp.bool_(False)
         new = (params, updated, opt_state)
         if skip_nonfinite:
             new = jax.tree.map(lambda n, old: jnp.where(skipped, old, n), new, state[1:])
-        rate, size = optimizer.rate(state.step), global_norm(state.params)
-        metrics = Metrics(losses.mean, norm, size, rate, skipped.astype(jnp.float32), losses.binned, losses.counts)
+        rate, left_out = optimizer.rate(state.step), skipped.astype(jnp.float32)
+        metrics = Metrics(losses.mean, norm, size, rate, left_out, losses.binned, losses.counts)
         return TrainState(state.step + 1, *new), metrics
 
     return lambda state, batches: jax.lax.scan(update, state, batches)

@@ -61,11 +61,14 @@ def test_leaving_early_ends_the_thread_and_closes_the_source():
     assert closed == [True]
 
 
-def test_waiting_is_counted():
+def test_waiting_is_counted_but_for_the_first_item():
     def items():
-        time.sleep(0.2)
-        yield 1
+        for i in range(2):
+            time.sleep(0.2)
+            yield i
 
     with Prefetch(items(), lambda x: x) as ready:
+        next(ready)
+        assert ready.waited == 0
         next(ready)
         assert ready.waited > 0.1
