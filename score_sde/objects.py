@@ -57,7 +57,7 @@ def _network_fields(config: Config) -> dict[str, Any]:
 def _resolved(data: Config) -> Images:
     """The images of a `data` section that may lie in a folder, a zip file or a TFDS directory."""
     form = Format(data.image_size, data.num_channels, CROPS.get(data.name, 0))
-    return resolve(data.name, data.path, data.category, form, Cache(data.cache, data.cache_limit))
+    return resolve(data.name, data.path, data.category, form, Cache(data.cache, data.cache_limit), data.workers)
 
 
 def _out_channels(config: Config) -> int | None:

@@ -81,6 +81,7 @@ FREE_OF_JAX = {
     "data.folder",
     "data.cache",
     "data.records",
+    "data.preparing",
     "data.resolve",
     "data.workers",
     "images",

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import os
 import pathlib
 import zlib
@@ -11,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from score_sde.data.pictures import Pictures
+from score_sde.data.pictures import Encoded, Format, Pictures
 from score_sde.data.sources import Source, gather
 from score_sde.errors import UsageError
 from score_sde.files import held, whole
@@ -37,12 +38,20 @@ class Cache(NamedTuple):
         return pathlib.Path(self.directory or home).expanduser()
 
 
+def gibibytes(found: Encoded, form: Format) -> float:
+    """GiB that a set takes when decoded, its held-out pictures included."""
+    return (len(found.train) + len(found.held_out)) * math.prod(form.shape) / 2**30
+
+
+def fits(found: Encoded, form: Format, cache: Cache) -> bool:
+    """Whether a set may be stored; one that may not leaves nothing in the cache, not even its labels."""
+    return gibibytes(found, form) <= cache.limit
+
+
 def decoded(pictures: Pictures, cache: Cache) -> Source:
-    """The pictures as a memory-mapped array where they fit into the cache's limit, themselves where they do not."""
+    """The pictures as a memory-mapped array."""
     if len(pictures) == 0:
         return np.zeros(pictures.shape, np.uint8)
-    if np.prod(pictures.shape, dtype=float) > cache.limit * 2**30:
-        return pictures
     form = pictures.format
     name = fingerprint(pictures.files.stamp(), [form.size, form.channels, form.crop])
     return stored(cache, name, pictures.shape, np.dtype(np.uint8), lambda: _decode(pictures))

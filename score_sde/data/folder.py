@@ -7,6 +7,7 @@ import json
 import os
 import pathlib
 import struct
+import sys
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -14,10 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from score_sde.data.pictures import EXTENSIONS, Encoded, Files
+from score_sde.data.pictures import EXTENSIONS, Encoded, Files, state
 from score_sde.errors import UsageError, require
 
-TEST_FOLDERS = ("test", "val", "validation")
+HELD_OUT = ("test", "val", "validation", "valid")
+"""The first of these that is beside `train` is held out."""
+
 LABELS = "dataset.json"
 
 
@@ -45,8 +48,7 @@ class Folder:
 
     def stamp(self) -> list:
         """Path, size and time of modification of every file."""
-        stats = (os.stat(self.name(i)) for i in range(len(self)))
-        return [os.path.abspath(self.root), [(n, s.st_size, s.st_mtime_ns) for n, s in zip(self.names, stats)]]
+        return [os.path.abspath(self.root), [(name, *state(self.name(i))) for i, name in enumerate(self.names)]]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -91,15 +93,15 @@ class Zip:
 
     def stamp(self) -> list:
         """Path, size and time of modification of the zip file, and what is taken from it."""
-        stat = os.stat(self.path)
-        return [os.path.abspath(self.path), stat.st_size, stat.st_mtime_ns, self.names]
+        return [os.path.abspath(self.path), *state(self.path), self.names]
 
 
 def folder(path: str) -> Encoded:
     """The pictures below a directory, by path; UsageError where there are none.
 
-    Sub-folders `train` and `test` (or `val`, `validation`), if both are there, are the split. Labels come from a
-    dataset.json or, failing that, from the first level of folders where there are two or more: classes by name.
+    Sub-folders `train` and `test` (or, failing that, `val`, `validation`, `valid`), if both are there, are the split;
+    pictures that are in neither are left out, which is told on stderr. Labels come from a dataset.json or, failing
+    that, from the first level of folders where there are two or more: classes by name.
     """
     root = pathlib.Path(path).expanduser()
     found = [os.path.relpath(os.path.join(place, name), root) for place, _, names in _walk(root) for name in names]
@@ -163,11 +165,15 @@ def _encoded(
     require(pictures, f"data.path={path} holds no picture ({', '.join(EXTENSIONS)}): name a directory or zip of them")
     base = _common_folder([*pictures, *tables])
     tops = {name[len(base) :].split("/")[0] for name in pictures if "/" in name[len(base) :]}
-    test = next((name for name in TEST_FOLDERS if name in tops), None)
+    test = next((name for name in HELD_OUT if name in tops), None)
     roots = [f"{base}train/", f"{base}{test}/"] if test and "train" in tops else [base]
     parts = [tuple(name for name in pictures if name.startswith(root)) for root in roots]
     labels, classes = _labels(path, parts, roots, base, tables)
     held_out = parts[1] if len(parts) > 1 else ()
+    if left := [name for name in pictures if not name.startswith(tuple(roots))]:
+        split = f"train ({len(parts[0])} pictures to train on) and {test} ({len(held_out)} held out)"
+        note = f"{len(left)} beside them are left out, such as {left[0]}"
+        print(f"data.path={path}: {split} are the split, and {note}", file=sys.stderr)
     return Encoded(files(parts[0]), files(held_out), labels[0], labels[1] if held_out else None, classes)
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import os
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
@@ -12,6 +13,9 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".ppm", ".pgm", ".gif", ".tif", ".tiff")
+FORMATS = ("PNG", "JPEG", "BMP", "PPM", "GIF", "TIFF", "WEBP")
+"""Of these files, as Pillow calls them: its other decoders, some of them rarely used, never see a file."""
+
 MODES = {1: "L", 3: "RGB"}
 
 
@@ -31,6 +35,15 @@ class Files(Protocol):
     def stamp(self) -> list:
         """JSON-able facts that change when the pictures do: paths, sizes, times of modification."""
         ...
+
+
+def state(path: str) -> tuple[int, int]:
+    """Size and time of modification (ns) of a file; UsageError where it has gone or is a link to nothing."""
+    try:
+        status = os.stat(path)
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read ({error.strerror}): put it back or take it away") from None
+    return status.st_size, status.st_mtime_ns
 
 
 class Encoded(NamedTuple):
@@ -91,18 +104,19 @@ def decode(encoded: bytes | np.ndarray, form: Format, name: str) -> np.ndarray:
 
     Raises UsageError, naming the picture, where it cannot be decoded.
     """
-    from PIL import Image, ImageOps
+    from PIL import Image, ImageOps, UnidentifiedImageError
 
     try:
-        image = _from_array(encoded) if isinstance(encoded, np.ndarray) else Image.open(io.BytesIO(encoded))
-        with image:
+        is_array = isinstance(encoded, np.ndarray)
+        with _from_array(encoded) if is_array else Image.open(io.BytesIO(encoded), formats=FORMATS) as image:
             image.load()
             if image.info:  # where EXIF is, if there is any: looking costs as much as decoding a small picture
                 ImageOps.exif_transpose(image, in_place=True)
             image = center_crop_resize(convert(image, form.channels), form.size, form.crop)
             return np.asarray(image).reshape(form.shape)
     except Exception as error:  # a decoder raises whatever it likes over a broken file
-        reason = str(error).split("\n")[0] or type(error).__name__
+        unknown = isinstance(error, UnidentifiedImageError)  # it says "<_io.BytesIO object at 0x7f...>"
+        reason = f"it is no {', '.join(FORMATS)}" if unknown else str(error).split("\n")[0] or type(error).__name__
         raise UsageError(f"{name} cannot be decoded ({reason}): mend it or take it away") from None
 
 
@@ -115,7 +129,8 @@ def _from_array(array: np.ndarray) -> "Image":
 def convert(image: "Image", channels: int) -> "Image":
     """The picture in grey ("L", Rec. 601 luma) or RGB; what is transparent lies over white, 16 bits become 8.
 
-    Sixteen-bit grey is divided by 257 and rounded (Pillow's own conversion would clip at 255).
+    Sixteen-bit grey is divided by 257 and rounded (Pillow's own conversion would clip at 255). Raises ValueError for
+    pixels of unknown range: floating-point numbers, and integers that 16 bits do not hold.
     """
     from PIL import Image
 
@@ -123,7 +138,10 @@ def convert(image: "Image", channels: int) -> "Image":
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     elif image.mode.startswith("I"):
-        image = Image.fromarray(np.round(np.asarray(image).clip(0, 65535) / 257).astype(np.uint8))
+        pixels = np.asarray(image)  # of mode "I", 32 bits, which 16-bit files too have in some versions of Pillow
+        if not 0 <= pixels.min() <= pixels.max() <= 65535:
+            raise ValueError(f"its pixels are {pixels.min()} to {pixels.max()}, which 16 bits do not hold")
+        image = Image.fromarray(np.round(pixels / 257).astype(np.uint8))
     elif image.mode == "F":
         raise ValueError("its pixels are floating-point numbers of unknown range")
     return image if image.mode == MODES[channels] else image.convert(MODES[channels])

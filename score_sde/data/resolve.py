@@ -1,10 +1,11 @@
 """From `data.name` and `data.path` to images: what lies there is looked at, not guessed from the name."""
 
 import pathlib
+import sys
 import zipfile
 
-from score_sde.data import folder, records
-from score_sde.data.cache import Cache, decoded
+from score_sde.data import folder, preparing, records
+from score_sde.data.cache import Cache, decoded, fits, gibibytes
 from score_sde.data.pictures import Encoded, Format, Pictures
 from score_sde.data.sources import Images, array_file
 from score_sde.errors import require
@@ -22,46 +23,61 @@ CROPS = {"celeba": 140}
 """Song et al. 2021 crop the centre 140x140 of CelebA's aligned 178x218 pictures; all others are cropped square."""
 
 
-def resolve(name: str, path: str, category: str, form: Format, cache: Cache) -> Images:
+def resolve(name: str, path: str, category: str, form: Format, cache: Cache, workers: int = 0) -> Images:
     """The images of a data set: "folder", "tfds", or a published one, whose files may lie at `path` in any shape.
 
-    Without a path a published set is taken from TensorFlow Datasets. Raises UsageError for what is missing or wrong.
+    Without a path a published set is taken from TensorFlow Datasets. Tells, on stderr, where pictures too many for the
+    cache will be waited for, as there are no worker processes. Raises UsageError for what is missing or wrong.
     """
     form.check()
     if name == "tfds":
-        found = records.prepared(path, cache) if _is_directory(path) else records.named(path, cache)
+        found = records.prepared(path if _is_directory(path) else preparing.directory(path), form, cache)
     elif path:
-        found = _located(path, cache, arrays=name != "folder")
+        found = _located(path, form, cache, arrays=name != "folder")
     else:
         require(
             name in BUILDERS,
             f"data.path is empty, and nothing downloads data.name={name!r}: name {BY_HAND.get(name, 'its files')},"
             " or an .npy or .npz file",
         )
-        found = records.named(BUILDERS[name] + (f"/{category}" if name == "lsun" else ""), cache)
-    return found if isinstance(found, Images) else _decoded(found, form, cache)
+        builder = BUILDERS[name] + (f"/{category}" if name == "lsun" else "")
+        found = records.prepared(preparing.directory(builder), form, cache)
+    return found if isinstance(found, Images) else _decoded(found, form, cache, workers)
 
 
 def _is_directory(path: str) -> bool:
-    """Whether a path is a directory; UsageError where it looks like one and is none."""
-    found = pathlib.Path(path).expanduser().is_dir()
-    require(
-        found or not path.startswith(("/", "~", ".")),
-        f"data.path={path} is not a directory: name a prepared one, or a builder of tensorflow_datasets",
-    )
-    return found
+    """Whether a prepared directory is meant, and not the builder of that name; UsageError where neither can be.
+
+    What looks like a path is one. What may be both is the directory only where that holds a prepared set.
+    """
+    place = pathlib.Path(path).expanduser()
+    if path.startswith(("/", "~", ".")):
+        require(
+            place.is_dir(),
+            f"data.path={path} is not a directory: name a prepared one, or a builder of tensorflow_datasets",
+        )
+        return True
+    if _is_prepared(place):
+        return True
+    if place.is_dir():
+        note = f"the directory of that name here holds no prepared set (else write data.path=./{path})"
+        print(f"data.path={path}: the builder of tensorflow_datasets is meant, as {note}", file=sys.stderr)
+    return False
 
 
-def _located(path: str, cache: Cache, arrays: bool) -> Encoded | Images:
+def _is_prepared(place: pathlib.Path) -> bool:
+    """Whether it is a version of a prepared set, or holds such: then `records.prepared` tells the remedy."""
+    return (place / records.INFO).exists() or any(place.glob(f"*/{records.INFO}"))
+
+
+def _located(path: str, form: Format, cache: Cache, arrays: bool) -> Encoded | Images:
     """What lies at a path: a prepared TFDS directory, a folder or zip file of pictures or, if they will do, arrays."""
     place = pathlib.Path(path).expanduser()
     choices = "a directory or zip file of pictures"
     choices += ", an .npy or .npz file of uint8 images, or a prepared TFDS directory" if arrays else ""
     require(place.exists(), f"data.path={path} does not exist: name {choices}")
     if place.is_dir():
-        # Where the versions of a prepared set are, but no version itself, `prepared` tells the remedy.
-        is_prepared = (place / records.INFO).exists() or any(place.glob(f"*/{records.INFO}"))
-        return records.prepared(path, cache) if is_prepared and arrays else folder.folder(path)
+        return records.prepared(path, form, cache) if arrays and _is_prepared(place) else folder.folder(path)
     if zipfile.is_zipfile(place) and not _is_npz(place):
         return folder.zip_file(path)
     require(arrays, f"data.path={path} is neither a directory nor a zip file: name {choices}")
@@ -77,6 +93,15 @@ def _is_npz(place: pathlib.Path) -> bool:
     return bool(names) and all(name.endswith(".npy") for name in names)
 
 
-def _decoded(found: Encoded, form: Format, cache: Cache) -> Images:
-    train, held_out = (decoded(Pictures(files, form), cache) for files in (found.train, found.held_out))
-    return Images(train, held_out, found.labels, found.held_out_labels, found.classes)
+def _decoded(found: Encoded, form: Format, cache: Cache, workers: int) -> Images:
+    train, held_out = (Pictures(files, form) for files in (found.train, found.held_out))
+    labels = (found.labels, found.held_out_labels, found.classes)
+    if fits(found, form, cache):
+        return Images(decoded(train, cache), decoded(held_out, cache), *labels)
+    if workers == 0:
+        print(
+            f"{len(train)} pictures are decoded when they are needed ({gibibytes(found, form):.3g} GiB in all is above"
+            f" data.cache_limit={cache.limit}): training waits for them less with data.workers=4, say",
+            file=sys.stderr,
+        )
+    return Images(train, held_out, *labels)

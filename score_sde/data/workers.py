@@ -10,7 +10,8 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
+from multiprocessing import resource_tracker
 
 import numpy as np
 
@@ -68,9 +69,12 @@ def gathered(source: Source, order: Order, steps: np.ndarray, rows: slice, worke
     dataset = grain.MapDataset.range(len(steps)).map(_Steps(source, order, steps, rows))
     reading = grain.ReadOptions(num_threads=1, prefetch_buffer_size=1)
     options = grain.MultiprocessingOptions(num_workers=min(workers, len(steps)), per_worker_buffer_size=1)
-    iterator = iter(dataset.to_iter_dataset(reading).mp_prefetch(options, worker_init_fn=_start_worker))
+    iterator = iter(dataset.to_iter_dataset(reading).mp_prefetch(options, worker_init_fn=_end_with_parent))
     try:
-        for _ in range(len(steps)):
+        with _signals_blocked():  # grain starts its workers now, by threads that inherit the mask and pass it on
+            first = np.array(next(iterator))
+        yield first
+        for _ in range(len(steps) - 1):
             yield np.array(next(iterator))  # a copy, so that shared memory is given back at once
     finally:
         iterator.close()
@@ -78,9 +82,23 @@ def gathered(source: Source, order: Order, steps: np.ndarray, rows: slice, worke
         _free_shared_memory()
 
 
-def _start_worker(index: int, count: int) -> None:
-    """Leave Ctrl-C, which the terminal sends to all, to the program, and end where it ends, even if it was killed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+@contextlib.contextmanager
+def _signals_blocked() -> Iterator[None]:
+    """SIGINT and SIGTERM wait, in this thread until the block ends and in processes started by it for good.
+
+    A terminal's Ctrl-C and a cluster's SIGTERM go to all processes, but it is the program that ends its workers: it may
+    need more batches until its checkpoint is written. A handler in the worker would come seconds too late.
+    """
+    resource_tracker.ensure_running()  # its start would lift the block
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _end_with_parent(index: int, count: int) -> None:
+    """End where the program ends, even if it was killed."""
 
     def watch() -> None:
         parent = multiprocessing.parent_process()

@@ -7,6 +7,7 @@ import pytest
 
 from score_sde.data import augment
 from score_sde.rng import Purpose, child, example_keys, positions, root_key
+from tests.golden_files import quick_jit
 
 B = 2048
 
@@ -33,6 +34,7 @@ def test_a_flip_is_an_exact_mirror_for_half_of_the_examples(keys):
 @pytest.mark.parametrize("function", [augment.random_flip, augment.dequantize])
 def test_each_example_is_a_function_of_its_own_key(function, keys):
     """Neither the batch nor the neighbours matter."""
+    function = quick_jit(function)
     images = jnp.asarray(noise_images((16, 4, 4, 3)) / np.float32(255))
     whole = np.asarray(function(keys[:16], images))
     for part in (slice(0, 1), slice(5, 9)):

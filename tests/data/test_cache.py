@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from score_sde.data import pictures
-from score_sde.data.cache import Cache, decoded
+from score_sde.data.cache import Cache, decoded, fits
 from score_sde.data.folder import folder
 from score_sde.data.pictures import Format, Pictures
 from score_sde.errors import UsageError
@@ -97,12 +97,11 @@ def test_other_files_or_another_format_are_another_array(place, cache, count):
     np.testing.assert_array_equal(images[4], random_images(1, seed=5)[0])
 
 
-def test_large_sets_are_not_stored(place, cache, count):
-    size = SOME.nbytes / 2**30
-    assert isinstance(opened(place, cache._replace(limit=0.0)), Pictures)
-    assert isinstance(opened(place, cache._replace(limit=0.99 * size)), Pictures)
-    assert count() == 0
-    assert isinstance(opened(place, cache._replace(limit=size)), np.memmap)
+def test_the_limit_is_for_the_whole_set(place, cache):
+    found = folder(str(place))
+    found = found._replace(held_out=found.train)
+    for limit, fit in ((0.0, False), (1.99 * SOME.nbytes / 2**30, False), (2 * SOME.nbytes / 2**30, True)):
+        assert fits(found, FORM, cache._replace(limit=limit)) == fit
 
 
 def test_no_picture_is_no_file(place, cache):

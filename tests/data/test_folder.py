@@ -49,7 +49,7 @@ def test_links_to_folders_are_followed_and_none_is_entered_twice(tmp_path):
     np.testing.assert_array_equal(found.labels, [0, 0, 1])
 
 
-@pytest.mark.parametrize("test", ["test", "val", "validation"])
+@pytest.mark.parametrize("test", ["test", "val", "validation", "valid"])
 def test_split_and_labels_of_folders(tmp_path, test):
     some = random_images(5)
     names = ["train/cat/0.png", "train/cat/1.png", "train/dog/0.png", f"{test}/dog/0.png", f"{test}/eel/x/0.png"]
@@ -60,6 +60,21 @@ def test_split_and_labels_of_folders(tmp_path, test):
         np.testing.assert_array_equal(found.held_out_labels, [1, 2])
         assert found.labels.dtype == np.int32
         assert found.classes == ("cat", "dog", "eel")
+
+
+def test_what_is_in_neither_part_is_left_out_and_told(tmp_path, capsys):
+    some = random_images(5)
+    names = ["train/0.png", "train/1.png", "val/0.png", "test/0.png", "cover.png"]
+    for found in both(write(tmp_path / "set", some, names), tmp_path):
+        np.testing.assert_array_equal(images(found.train), some[:2])
+        np.testing.assert_array_equal(images(found.held_out), some[3:4])
+    said = capsys.readouterr().err.splitlines()
+    split = "train (2 pictures to train on) and test (1 held out) are the split"
+    assert len(said) == 3
+    assert all(f"{split}, and 2 beside them are left out, such as " in line for line in said)
+    assert all(line.endswith("cover.png") for line in said)
+    folder(str(write(tmp_path / "two", some[:2], names[:2] + names[3:4])))
+    assert capsys.readouterr().err == ""
 
 
 def test_one_folder_or_pictures_outside_of_any_are_no_classes(tmp_path):
@@ -156,6 +171,18 @@ def test_files_are_read_by_threads_and_by_whoever_unpickles_them(tmp_path):
         [thread.join() for thread in threads]
         for i in range(4):
             np.testing.assert_array_equal(results[i], some)
+
+
+def test_what_has_gone_is_named_by_its_stamp(tmp_path):
+    place = write(tmp_path / "set", random_images(1))
+    (place / "b.png").symlink_to(tmp_path / "nowhere.png")
+    with pytest.raises(UsageError, match=r"set/b\.png cannot be read \(No such file or directory\): put it back or"):
+        folder(str(place)).train.stamp()
+    (place / "b.png").unlink()
+    found = zip_file(str(zipped(place, tmp_path / "a.zip"))).train
+    (tmp_path / "a.zip").unlink()
+    with pytest.raises(UsageError, match=r"a\.zip cannot be read"):
+        found.stamp()
 
 
 def test_stamps_tell_changes(tmp_path):

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 
 from score_sde.data import nonleaking
-from score_sde.data.nonleaking import Geometry, draw, inverse, warp
+from score_sde.data.nonleaking import Geometry, inverse, warp
 from score_sde.rng import example_keys, positions, root_key
 from tests.golden_files import quick_jit
 
 SIZE = 32
 transform = quick_jit(nonleaking.transform)
+draw = {p: quick_jit(lambda keys, p=p: nonleaking.draw(keys, p)) for p in (0.12, 1.0)}
 augment = {p: quick_jit(lambda keys, images, p=p: nonleaking.augment(keys, images, p)) for p in (0.0, 0.12, 1.0)}
 
 
@@ -106,7 +107,7 @@ def test_random_transformations_of_a_smooth_image_are_the_formulas():
     count = 32
     row, column = np.mgrid[:SIZE, :SIZE]
     images = np.broadcast_to(smooth(column, row)[None, :, :, None], (count, SIZE, SIZE, 1)).astype(np.float32)
-    g = draw(keys(0, count), 1.0)
+    g = draw[1.0](keys(0, count))
     ours, labels = np.asarray(transform(images, g))[..., 0], np.asarray(g.labels())
     bound = sum(abs(a) * (p**2 + q**2) for p, q, a in WAVES) * (np.pi / (SIZE - 1)) ** 2 / 32
     for image, label, stretch, scale in zip(ours, labels, g.stretch, g.scale):
@@ -151,7 +152,7 @@ def test_images_left_alone_but_for_a_flip_keep_their_pixels():
 def test_the_laws_are_the_papers():
     """Each kind of transformation happens to a share p of 20,000 examples, independently, with its own parameters."""
     n, p = 20_000, 0.12
-    g = jax.tree.map(np.asarray, draw(keys(0, n), p))
+    g = jax.tree.map(np.asarray, draw[p](keys(0, n)))
     labels = np.asarray(g.labels())
     happens = labels[:, [0, 1, 2, 4, 5, 7]] != 0
     expected = np.array([0.5, p / 2, p, p, p, p])

@@ -130,6 +130,25 @@ def test_broken_pictures_are_named():
         decode(encoded(Image.fromarray(np.zeros((8, 8), np.float32)), "tiff"), Format(8, 1), "x")
 
 
+def test_only_the_formats_that_are_promised_are_tried():
+    for kind in ("tga", "ico"):
+        with pytest.raises(UsageError, match=r"x cannot be decoded \(it is no PNG, JPEG, .* WEBP\): mend it"):
+            decode(encoded(picture(random_images(1, 16)[0]), kind), Format(16, 3), "x")
+
+
+def test_integers_of_32_bits_are_those_of_16_or_refused():
+    deep = np.random.default_rng(0).integers(0, 65536, (8, 8), np.int32)
+    found = decode(encoded(Image.fromarray(deep), "tiff"), Format(8, 1), "x")[..., 0]
+    np.testing.assert_array_equal(found, np.round(deep / 257))
+    for value, said in ((65536, "0 to 65536"), (-1, "-1 to 0")):
+        deep = np.zeros((8, 8), np.int32)
+        deep[3, 4] = value
+        with pytest.raises(
+            UsageError, match=rf"x cannot be decoded \(its pixels are {said}, which 16 bits do not hold"
+        ):
+            decode(encoded(Image.fromarray(deep), "tiff"), Format(8, 1), "x")
+
+
 def test_channels_that_pictures_do_not_have():
     with pytest.raises(UsageError, match=r"data\.num_channels=2: pictures are read as 1"):
         Format(8, 2).check()

@@ -6,6 +6,7 @@ import pathlib
 import pickle
 import shutil
 import sys
+import threading
 
 import numpy as np
 import pytest
@@ -15,11 +16,15 @@ from tensorflow_datasets.core.features import image_feature
 
 from score_sde.data.cache import Cache
 from score_sde.data.pictures import Format, Pictures
-from score_sde.data.records import named, prepared, without_tensorflow
+from score_sde.data.preparing import directory, without_tensorflow
+from score_sde.data.records import prepared
 from score_sde.errors import UsageError
+from score_sde.files import held
 from tests.data import builders
 from tests.data.builders import IMAGES, LABELS
 from tests.data.making import random_images
+
+FORM = Format(8, 3)
 
 
 def prepare(builder_class: type, place: pathlib.Path) -> str:
@@ -64,31 +69,37 @@ def assert_is_the_set(found):
 
 
 def test_arrays_come_back(given, cache):
-    assert_is_the_set(prepared(given, cache))
+    assert_is_the_set(prepared(given, FORM, cache))
     assert "tensorflow" not in sys.modules
 
 
 @pytest.mark.parametrize("kind", [builders.Encoded, builders.Numbers])
 def test_files_and_tensors_come_back(place, cache, kind):
-    assert_is_the_set(prepared(prepare(kind, place), cache))
+    assert_is_the_set(prepared(prepare(kind, place), FORM, cache))
 
 
 def test_one_split_and_no_labels(place, cache):
-    found = prepared(prepare(builders.Grey, place), cache)
+    found = prepared(prepare(builders.Grey, place), FORM, cache)
     assert sorted(numbers(images(found.train, 1), IMAGES[..., :1])) == list(range(20))
     assert (len(found.held_out), found.labels, found.held_out_labels, found.classes) == (0, None, None, ())
 
 
 def test_a_copy_reads_for_itself(given, cache):
-    found = prepared(given, cache).train
+    found = prepared(given, FORM, cache).train
     images(found)
     np.testing.assert_array_equal(images(pickle.loads(pickle.dumps(found))), images(found))
 
 
 def test_labels_are_read_once(given, cache, monkeypatch):
-    first = prepared(given, cache).labels
-    monkeypatch.setattr("score_sde.data.records.Records.field", lambda *args: pytest.fail("read again"))
-    np.testing.assert_array_equal(prepared(given, cache).labels, first)
+    first = prepared(given, FORM, cache).labels
+    monkeypatch.setattr("score_sde.data.records.Records.read", lambda *args: pytest.fail("read again"))
+    np.testing.assert_array_equal(prepared(given, FORM, cache).labels, first)
+
+
+def test_only_what_is_asked_for_is_decoded(given, cache, monkeypatch):
+    found = prepared(given, FORM, cache).train
+    monkeypatch.setattr(tfds.features.ClassLabel, "decode_example_np", lambda *args: pytest.fail("decoded"))
+    assert len(images(found)) == 20
 
 
 def test_the_patches_are_taken_back(place):
@@ -118,10 +129,27 @@ def test_the_encoder_loses_nothing(place, image, options):
 
 def test_a_name_is_prepared_and_then_found(tmp_path, cache, monkeypatch, capsys):
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
-    assert_is_the_set(named("given", cache))
+    assert_is_the_set(prepared(directory("given"), FORM, cache))
     assert f"given: downloading and preparing into {tmp_path}/given/1.0.0" in capsys.readouterr().err
-    assert_is_the_set(named("given:1.0.0", cache))
+    assert_is_the_set(prepared(directory("given:1.0.0"), FORM, cache))
     assert f"given:1.0.0: prepared in {tmp_path}/given/1.0.0" in capsys.readouterr().err
+
+
+def test_who_comes_second_waits_and_finds_it_prepared(tmp_path, cache, monkeypatch, capsys):
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    (tmp_path / "given").mkdir()
+    found = []
+    with held(tmp_path / "given" / "1.0.0.lock"):
+        thread = threading.Thread(target=lambda: found.append(directory("given")))
+        thread.start()
+        said = ""
+        while thread.is_alive() and "waiting" not in said:
+            said += capsys.readouterr().err
+        assert f"given: waiting for another process, which is preparing {tmp_path}/given/1.0.0\n" in said
+        prepare(builders.Given, tmp_path)
+        monkeypatch.setattr(builders.Given, "download_and_prepare", lambda *args, **options: pytest.fail("prepared"))
+    thread.join()
+    assert_is_the_set(prepared(found[0], FORM, cache))
 
 
 def test_the_real_cifar10_builder(tmp_path, cache, monkeypatch):
@@ -135,7 +163,7 @@ def test_the_real_cifar10_builder(tmp_path, cache, monkeypatch):
     (files / "batches.meta.txt").write_text("\n".join("abcdefghij"))
     monkeypatch.setattr(tfds.download.DownloadManager, "download_and_extract", lambda self, url: str(files.parent))
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "data"))
-    found = named("cifar10", cache)
+    found = prepared(directory("cifar10"), FORM, cache)
     train, held_out = (
         numbers(Pictures(part, Format(32, 3))[np.arange(len(part))], some) for part in (found.train, found.held_out)
     )
@@ -158,7 +186,7 @@ def test_the_real_svhn_builder(tmp_path, cache, monkeypatch):
         )
     monkeypatch.setattr(tfds.download.DownloadManager, "download", lambda self, urls: paths)
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "data"))
-    found = named("svhn_cropped", cache)
+    found = prepared(directory("svhn_cropped"), FORM, cache)
     train = numbers(Pictures(found.train, Format(32, 3))[np.arange(4)], some)
     assert sorted(train) == [0, 1, 2, 3]
     np.testing.assert_array_equal(found.labels, labels[train])
@@ -174,13 +202,13 @@ def test_the_real_svhn_builder(tmp_path, cache, monkeypatch):
         ("lsun/bedroom", r"lsun/bedroom is not in .*without TensorFlow: prepare it elsewhere"),
     ],
 )
-def test_names_that_cannot_be_had(tmp_path, cache, monkeypatch, name, message):
+def test_names_that_cannot_be_had(tmp_path, monkeypatch, name, message):
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
     with pytest.raises(UsageError, match=message):
-        named(name, cache)
+        directory(name)
 
 
-def test_a_failed_preparation_is_one_sentence(tmp_path, cache, monkeypatch):
+def test_a_failed_preparation_is_one_sentence(tmp_path, monkeypatch):
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
 
     def fail(*args):
@@ -189,13 +217,13 @@ def test_a_failed_preparation_is_one_sentence(tmp_path, cache, monkeypatch):
     monkeypatch.setattr(tfds.download.DownloadManager, "download_and_extract", fail)
     message = r"cifar10 cannot be prepared in .* \(ConnectionError: Failed to resolve .*edu'\): prepare it elsewhere"
     with pytest.raises(UsageError, match=message) as error:
-        named("cifar10", cache)
+        directory("cifar10")
     assert "\n" not in str(error.value)
 
 
 def test_directories_that_cannot_be_used(tmp_path, given, cache):
     with pytest.raises(UsageError, match=r"holds no dataset_info\.json: name the directory of a version"):
-        prepared(str(pathlib.Path(given).parent), cache)
+        prepared(str(pathlib.Path(given).parent), FORM, cache)
 
     def changed(name: str, **changes) -> str:
         shutil.copytree(given, tmp_path / name)
@@ -207,16 +235,16 @@ def test_directories_that_cannot_be_used(tmp_path, given, cache):
         r"is stored as tfrecord, which has no random access: prepare the set anew with download_and_prepare\(file_f"
     )
     with pytest.raises(UsageError, match=remedy):
-        prepared(changed("tfrecord", fileFormat="tfrecord"), cache)
+        prepared(changed("tfrecord", fileFormat="tfrecord"), FORM, cache)
     splits = json.loads((pathlib.Path(given) / "dataset_info.json").read_text())["splits"]
     with pytest.raises(UsageError, match=r"has the splits \['test'\] and no train"):
-        prepared(changed("test_only", splits=[split for split in splits if split["name"] == "test"]), cache)
+        prepared(changed("test_only", splits=[split for split in splits if split["name"] == "test"]), FORM, cache)
     broken = changed("broken")
     (pathlib.Path(broken) / "dataset_info.json").write_text("{")
     with pytest.raises(UsageError, match=r"broken cannot be used \(.+\): prepare it anew"):
-        prepared(broken, cache)
+        prepared(broken, FORM, cache)
     truncated = changed("truncated")
     for file in pathlib.Path(truncated).glob("*train*"):
         file.write_bytes(file.read_bytes()[:100])
     with pytest.raises(UsageError, match=r"truncated:train\[0\] cannot be read"):
-        prepared(truncated, cache)
+        prepared(truncated, FORM, cache)

@@ -1,10 +1,16 @@
 """One way from data.name and data.path to images, whatever lies there."""
 
+import io
+import json
+import pathlib
 import shutil
 
 import numpy as np
 import pytest
+import tensorflow_datasets as tfds
+from PIL import Image
 
+from configs.ve.celeba_ncsnpp import get_config
 from score_sde.config import default
 from score_sde.data.cache import Cache
 from score_sde.data.pictures import Format
@@ -15,6 +21,7 @@ from score_sde.experiment import load_images
 from score_sde.validation import validate
 from tests.data import builders
 from tests.data.making import Shades, random_images, write, zipped
+from tests.data.test_pictures import resizing_matrix
 from tests.data.test_records import prepare
 
 SOME = random_images(6)
@@ -24,9 +31,12 @@ SOME = random_images(6)
 def found(tmp_path):
     """(name, path, size, channels) -> its images, cached below the test's directory."""
 
-    def images(name: str, path: object, size: int = 8, channels: int = 3, limit: float = 8.0) -> Images:
+    def images(
+        name: str, path: object, size: int = 8, channels: int = 3, limit: float = 8.0, workers: int = 0
+    ) -> Images:
         config = default()
-        config.data.update(name=name, path=str(path), image_size=size, num_channels=channels, cache_limit=limit)
+        config.data.update(name=name, path=str(path), image_size=size, num_channels=channels)
+        config.data.update(cache_limit=limit, workers=workers)
         config.data.cache = str(tmp_path / "cache")
         config.network.update(ch_mult=(1,), attn_resolutions=())
         validate(config)
@@ -79,6 +89,57 @@ def test_a_prepared_directory(tmp_path, found, monkeypatch):
         found("cifar10", tmp_path / "tfds" / "given")
 
 
+@pytest.mark.parametrize("part", [0.0, 0.99])
+def test_a_set_over_the_limit_leaves_nothing_in_the_cache(tmp_path, found, part):
+    """No pixel and no label, of folders, of a file or of records; a cache that cannot be written is no hindrance."""
+    (tmp_path / "cache").write_text("no directory")
+    names = [f"{'ab'[i % 2]}/{i}.png" for i in range(6)]
+    folders = write(tmp_path / "folders", SOME, names)
+    table = write(tmp_path / "table", SOME, names)
+    (table / "dataset.json").write_text(json.dumps({name: i % 2 for i, name in enumerate(names)}))
+    for path in (folders, zipped(folders, tmp_path / "a.zip"), table):
+        images = found("folder", path, limit=part * SOME.nbytes / 2**30)
+        assert images.labels is not None
+        for image, label in zip(gather(images.train, np.arange(6)), images.labels):
+            assert label == next(i % 2 for i in range(6) if (SOME[i] == image).all())
+    images = found("tfds", prepare(builders.Given, tmp_path), limit=part * builders.IMAGES.nbytes / 2**30)
+    assert images.labels is not None and images.held_out_labels is not None
+    for source, labels in ((images.train, images.labels), (images.held_out, images.held_out_labels)):
+        known = {image.tobytes(): i % 3 for i, image in enumerate(builders.IMAGES)}
+        np.testing.assert_array_equal(labels, [known[x.tobytes()] for x in gather(source, np.arange(len(source)))])
+        assert labels.dtype == np.int32
+    assert (tmp_path / "cache").read_text() == "no directory"
+
+
+def test_streaming_without_workers_is_told(tmp_path, found, capsys):
+    folder = write(tmp_path / "folder", SOME)
+    found("folder", folder)
+    found("folder", folder, limit=0.0, workers=1)
+    assert capsys.readouterr().err == ""
+    found("folder", folder, limit=0.0)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "6 pictures are decoded when they are needed (1.07e-06 GiB in all is above data.cache_limit=0.0)" in line
+    assert "data.workers=4" in line
+
+
+def test_a_name_that_is_also_a_directory(tmp_path, found, monkeypatch, capsys):
+    """The builder, which is told, unless the directory is, or holds, a prepared one."""
+    data = prepare(builders.Given, tmp_path / "tfds")
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "tfds"))
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "given", SOME)
+    assert len(found("tfds", "given").train) == 20
+    said = "data.path=given: the builder of tensorflow_datasets is meant, as the directory of that name here holds no"
+    assert said in capsys.readouterr().err
+    with pytest.raises(UsageError, match=r"data\.path=\./given holds no dataset_info\.json"):
+        found("tfds", "./given")
+    shutil.copytree(data, tmp_path / "given", dirs_exist_ok=True)
+    assert len(found("tfds", "given").train) == 20
+    assert capsys.readouterr().err == ""
+    with pytest.raises(UsageError, match=r"data\.path=tfds/given holds no dataset_info\.json: name the directory of a"):
+        found("tfds", "tfds/given")
+
+
 @pytest.mark.parametrize(("name", "category", "builder"), [
     ("cifar10", "", "cifar10"),
     ("svhn", "", "svhn_cropped"),
@@ -89,10 +150,10 @@ def test_without_a_path_the_builder_is_asked(monkeypatch, name, category, builde
     class Asked(Exception):
         pass
 
-    def named(name, cache):
+    def asked(name):
         raise Asked(name)
 
-    monkeypatch.setattr("score_sde.data.records.named", named)
+    monkeypatch.setattr("score_sde.data.preparing.directory", asked)
     with pytest.raises(Asked, match=builder):
         resolve(name, "", category, Format(32, 3), Cache())
 
@@ -102,6 +163,60 @@ def test_celeba_is_cropped_as_published(tmp_path, found):
     write(tmp_path / "faces", faces)
     np.testing.assert_array_equal(found("celeba", tmp_path / "faces", 140).train, faces[:, 39:179, 19:159])
     np.testing.assert_array_equal(found("folder", tmp_path / "faces", 178).train, faces[:, 20:198])
+
+
+def jpeg(seed: int) -> bytes:
+    """A smooth picture of CelebA's size."""
+    small = Image.fromarray(random_images(1, 8, seed=seed)[0])
+    file = io.BytesIO()
+    small.resize((178, 218), Image.Resampling.BICUBIC).save(file, "jpeg")
+    return file.getvalue()
+
+
+def test_the_real_celeba_builder_and_config(tmp_path, monkeypatch):
+    """On made files: the config's pixels are those of the 140x140 in the centre, resized by the arithmetic."""
+    files = {f"{i:06d}.jpg": jpeg(i) for i in range(6)}
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "data"))
+    downloads = made_celeba(tmp_path, list(files))
+    monkeypatch.setattr(tfds.download.DownloadManager, "download", lambda self, urls: downloads)
+    archive = [(f"img_align_celeba/{name}", io.BytesIO(content)) for name, content in files.items()]
+    monkeypatch.setattr(tfds.download.DownloadManager, "iter_archive", lambda self, path: iter(archive))
+    config = get_config()
+    config.data.cache = str(tmp_path / "cache")
+    validate(config)
+    images = load_images(config)
+    matrix = resizing_matrix(140, 64)
+    squares = [np.asarray(Image.open(io.BytesIO(content)))[39:179, 19:159] for content in files.values()]
+    expected = [
+        np.clip(np.einsum("ij,kl,jlc->ikc", matrix, matrix, square, optimize=True), 0, 255) for square in squares
+    ]
+    assert (len(images.train), len(images.held_out)) == (3, 2)
+    found = [*images.train, *images.held_out]
+    errors = np.array([[abs(image - x).max() for x in expected] for image in found])
+    assert errors.min(1).max() < 1.01  # two roundings, of the rows and of the columns
+    assert sorted(errors.argmin(1)[:3]) == [0, 1, 2] and sorted(errors.argmin(1)[3:]) == [4, 5]
+
+
+def made_celeba(place: pathlib.Path, names: list[str]) -> dict[str, str]:
+    """Files of the builder's four tables: 3 pictures to train on, 1 for validation, 2 for tests."""
+    from tensorflow_datasets.datasets.celeb_a.celeb_a_dataset_builder import ATTR_HEADINGS, LANDMARK_HEADINGS
+
+    def table(heading: list[str], count: int) -> str:
+        return "\n".join([*heading, *(" ".join([name, *["1"] * count]) for name in names)]) + "\n"
+
+    def headed(columns: list[str]) -> str:
+        return table([str(len(names)), " ".join(columns)], len(columns))
+
+    contents = {
+        "img_align_celeba": "",
+        "list_eval_partition": "".join(f"{name} {part}\n" for name, part in zip(names, (0, 0, 0, 1, 2, 2))),
+        "list_attr_celeba": headed(ATTR_HEADINGS),
+        "landmarks_celeba": headed(LANDMARK_HEADINGS),
+        "identity_celeba": table([], 1),
+    }
+    for name, content in contents.items():
+        (place / name).write_text(content)
+    return {name: str(place / name) for name in contents}
 
 
 @pytest.mark.parametrize(("name", "path", "channels", "message"), [

@@ -3,8 +3,10 @@
 import multiprocessing
 import os
 import pathlib
+import signal
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -126,7 +128,10 @@ def test_without_workers_a_call_is_read_when_it_is_asked_for():
 
 
 def test_workers_give_the_same_bits_and_end(tmp_path):
-    """Pictures in a zip file, one process's rows of calls of several sizes; left early, nothing is left behind."""
+    """Pictures in a zip file, one process's rows of calls of several sizes; left early, nothing is left behind.
+
+    Signals that a terminal or a cluster sends to all end no worker: the second may not even have begun.
+    """
     path = zipped(write(tmp_path / "set", random_images(N)), tmp_path / "a.zip")
     one = Stream(Pictures(zip_file(str(path)).train, Format(8, 3)), 5)
     calls = one.calls(SCHEDULE, slice(1, 3), workers=2)
@@ -134,8 +139,13 @@ def test_workers_give_the_same_bits_and_end(tmp_path):
         expected = one.batches(*call, slice(1, 3))
         np.testing.assert_array_equal(batch.image, expected.image)
         np.testing.assert_array_equal(batch.position, expected.position)
+        for worker in multiprocessing.active_children():
+            os.kill(worker.pid, signal.SIGTERM)
+            os.kill(worker.pid, signal.SIGINT)
     assert len(multiprocessing.active_children()) == 2
+    start = time.monotonic()
     calls.close()
+    assert time.monotonic() - start < 10  # grain kills after 25 s what does not end when asked to
     assert multiprocessing.active_children() == []
 
 
@@ -154,19 +164,21 @@ def test_arrays_and_empty_schedules_need_no_workers():
 
 
 PROGRAM = """
-import os, signal, sys
-from score_sde.data.stream import Stream
-from tests.data.making import Shades
+if __name__ == "__main__":  # what stands above it, every worker imports too
+    import os, signal, sys
+    from score_sde.data.stream import Stream
+    from tests.data.making import Shades
 
-if __name__ == "__main__":
     calls = Stream(Shades(10), 0).calls([(0, 4, 1)] * 6, workers=2)
     print(next(calls).image.shape, flush=True)
     if sys.argv[1] == "killed":
         import multiprocessing
         print(*(child.pid for child in multiprocessing.active_children()), flush=True)
+        for child in multiprocessing.active_children():
+            os.kill(child.pid, signal.SIGTERM)
         os.kill(os.getpid(), signal.SIGKILL)
     calls.close()
-    print(len(list(Stream(Shades(10), 0).calls([(0, 4, 1)] * 3, workers=2))))
+    print(len(list(Stream(Shades(10), 0).calls([(0, 4, 1)] * 3, workers=1))))
 """
 
 
