@@ -5,9 +5,11 @@ checkpoint, and a SIGTERM. In the end parameters, averages, optimizer state, eve
 samples are compared with those of a run that nothing happened to: bit for bit.
 """
 
+import contextlib
 import pathlib
 import random
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -17,7 +19,7 @@ import numpy as np
 
 from score_sde.checkpoint import Checkpoints
 from score_sde.experiment import build
-from tests.processes import end, environment, lines, start, wait_for
+from tests.processes import end, environment, kill, lines, start, wait_for
 from tests.tiny import tiny_config
 
 STEPS = 240
@@ -44,29 +46,46 @@ def interrupt(
 ) -> str:
     """Start the run, send the signal once so many more lines are logged, and return what it said.
 
-    in_save: in the middle of the next save; else after a delay in seconds.
+    in_save: in the middle of the next save; else after a delay in seconds. What asks the run to stop comes twice, as
+    GNU timeout sends it.
     """
-    before = len(lines(workdir))
+    before, started = len(lines(workdir)), time.time()
     process = start(workdir, env, *RUN)
     # A resumed run drops the lines after its checkpoint first, and writes them again.
     wait_for(lambda: len(lines(workdir)) >= min(before + lines_more, STEPS // 5 - 1), [process])
     if in_save:
-        wait_for(lambda: saving(workdir), [process])
+        halt_in_save(workdir, process, started)
     else:
         time.sleep(delay)
-    process.send_signal(signum)
+    for _ in range(1 if signum == signal.SIGKILL else 2):
+        kill([process], signum)
     code, said = end(process)
     assert code == (-signum if signum == signal.SIGKILL else 128 + signum), said
+    assert not in_save or saving(workdir, started)
     return said
 
 
-def saving(workdir: pathlib.Path) -> bool:
-    """Whether a checkpoint is being written: its directory is there, under whatever name, and no manifest in it."""
-    return any(not (folder / "manifest.json").exists() for folder in (workdir / "checkpoints").glob("*"))
+def halt_in_save(workdir: pathlib.Path, process: subprocess.Popen, started: float) -> None:
+    """Halt the process while it writes a checkpoint; let it go on where it has just finished that."""
+    while True:
+        wait_for(lambda: saving(workdir, started), [process])
+        process.send_signal(signal.SIGSTOP)
+        time.sleep(0.05)
+        if saving(workdir, started):
+            return
+        process.send_signal(signal.SIGCONT)
+
+
+def saving(workdir: pathlib.Path, since: float) -> bool:
+    """Whether a checkpoint begun since then is unfinished: its directory is there, and no manifest in it."""
+    unfinished = (p for p in (workdir / "checkpoints").glob("*") if not (p / "manifest.json").exists())
+    with contextlib.suppress(FileNotFoundError):  # renamed or removed meanwhile
+        return any(path.stat().st_mtime > since for path in unfinished)
+    return False
 
 
 def flip_a_byte(workdir: pathlib.Path, rng: random.Random) -> pathlib.Path:
-    """Damage the newest finished checkpoint in one bit; the file."""
+    """Damage the newest finished checkpoint in one bit; its directory."""
     newest = max((workdir / "checkpoints").glob("*/manifest.json"), key=lambda path: int(path.parent.name)).parent
     file = rng.choice(sorted(p for p in newest.rglob("*") if p.is_file() and p.stat().st_size))
     data = bytearray(file.read_bytes())
@@ -118,7 +137,7 @@ def main(seed: int = 0, kills: int = 10) -> None:
             interrupt(ours, env, signal.SIGKILL, more, kill in in_save, delay=rng.uniform(0, 0.2))
             where = "in mid-save" if kill in in_save else "at a random moment"
             print(f"SIGKILL {kill + 1} {where}, {time.monotonic() - started:.0f} s, {len(lines(ours))} lines logged")
-        print(f"a bit of {flip_a_byte(ours, rng).name} flipped")
+        print(f"a bit of checkpoint {flip_a_byte(ours, rng).name} flipped")
         said = interrupt(ours, env, signal.SIGTERM, 2)
         assert "damaged" in said, said
         finish(ours, env)
