@@ -12,7 +12,7 @@ from score_sde.config import Config
 def get_config() -> Config:
     """The VP run under EDM's SDE, without augmentation, whose labels take more than 1,000 steps to learn."""
     config = digits()
-    config.sde.update(name="edm", sigma_min=0.002, sigma_max=80.0)
+    config.sde.update(name="edm", sigma_max=80.0)
     config.parametrization.update(prediction="edm", label="log_sigma", sigma_data=0.75)
     config.training.update(weighting="edm", times="log_normal")
     config.sampling.t_min = 0.002

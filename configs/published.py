@@ -151,16 +151,17 @@ def ncsn(config: Config, *, snr: float, steps: int) -> None:
 
 
 def edm(config: Config) -> None:
-    """EDM on CIFAR-10: its SDE, preconditioning and loss, three resolutions, 200 million images of which 10 million to
-    warm up, an average of half a million images' half-life (Karras et al. 2022, tables 1 and 7).
+    """EDM on CIFAR-10: its SDE, preconditioning and loss (a sum over pixels), three resolutions, 200 million images of
+    which 10 million to warm up, an average of half a million images' half-life (Karras et al. 2022, tables 1 and 7).
     """
-    config.sde.update(name="edm", sigma_min=0.002, sigma_max=80.0)
+    config.sde.update(name="edm", sigma_max=80.0)
     config.network.update(ch_mult=(2, 2, 2), dropout=0.13)
     config.parametrization.update(prediction="edm", label="log_sigma", sigma_data=0.5)
     config.data.update(random_flip=False, augmentation=0.12)
     config.training.update(
         num_steps=390_625, batch_size=512, weighting="edm", times="log_normal", p_mean=-1.2, p_std=1.2
     )
+    config.training.reduce_mean = False
     config.optimizer.update(learning_rate=1e-3, warmup=19_531, grad_clip=-1.0)
     config.ema.update(averages=("half_life",), half_life=500_000, rampup=0.05)
     config.sampling.update(solver="euler", num_steps=100, times="log_snr", t_min=0.002)

@@ -8,6 +8,8 @@ from score_sde.errors import require
 KINDS = ("constant", "warmup", "half_life", "power")
 RAW = "raw"
 """In the place of an average: the parameters themselves."""
+LARGEST_STD = 12**-0.5
+"""The width of gamma = 0, where all parameters since the start have one weight: beyond, the older would have more."""
 
 
 def power_name(std: float) -> str:
@@ -80,7 +82,11 @@ def _check_wanted(config: Config) -> None:
 
 
 def _check_width(what: str, std: float) -> None:
-    require(0 < std < 0.289, f"{what} {std}: a width must be in (0, 0.289); 0.05 to 0.15 are usual")
+    require(
+        0 < std <= LARGEST_STD,
+        f"{what} {std}: a width must be above 0 and at most 1/sqrt(12) = {LARGEST_STD:.5f}, that of a plain mean over"
+        " all of training; 0.05 to 0.15 are usual",
+    )
 
 
 def _has_three_decimals(std: float) -> bool:

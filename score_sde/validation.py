@@ -117,6 +117,7 @@ def validate(config: Config) -> None:
     _check_levels(config)
     _check_objective(config)
     _check_reference(config)
+    _check_edm(config)
     check_averages(config)
     _check_augmentation(config)
     check_network(config)
@@ -308,6 +309,29 @@ def _check_reference(config: Config) -> None:
         c.solver == "rk45" or not sde.discrete or c.num_steps == sde.num_scales,
         f"sampling.num_steps={c.num_steps} is not sde.num_scales={sde.num_scales}, and the official sampler steps"
         " through all levels: give them one value",
+    )
+
+
+def _check_edm(config: Config) -> None:
+    """What means nothing where time is the noise level itself."""
+    c, unchanged = config.sde, SCHEMA["sde.sigma_min"]
+    if c.name != "edm":
+        return
+    require(
+        c.sigma_min == unchanged,
+        f"sde.sigma_min={c.sigma_min} has no effect on sde.name='edm', whose noise levels begin at 0: sampling ends at"
+        f" sampling.t_min={config.sampling.t_min}, so set that, and leave sigma_min at {unchanged}",
+    )
+    far = f"up to sde.sigma_max={c.sigma_max}, nearly all of them far beyond the data"
+    require(
+        config.training.times != "uniform",
+        f"training.times='uniform' under sde.name='edm' draws noise levels uniformly {far}: set it to 'log_normal' or"
+        " 'likelihood'",
+    )
+    require(
+        config.sampling.times != "uniform" or config.sampling.solver == "rk45",
+        f"sampling.times='uniform' under sde.name='edm' is a grid of noise levels {far}: set it to 'log_snr' or"
+        " 'quadratic'",
     )
 
 

@@ -175,12 +175,22 @@ def test_averages_have_names_and_objects():
     assert [averages.width(name) for name in ("power_1", "power_0.1/..", "power_-0.1", "raw")] == [None] * 4
 
 
-@pytest.mark.parametrize("name", ["", "raw", "warmup", "power_0.100", "power_0.1", "power_0.0725"])
+@pytest.mark.parametrize("name", ["", "raw", "warmup", "power_0.100", "power_0.1", "power_0.0725", "power_0.28867"])
 def test_what_may_be_sampled(name):
     config = default()
     config.data.update(image_size=32, num_channels=3)
     config.ema.averages = ("warmup", "power")
     config.sampling.average = name
+    validate(config)
+
+
+@pytest.mark.parametrize("changes", [{}, {"sampling.times": "quadratic"}, {"training.times": "likelihood"},
+                                     {"sampling.times": "uniform", "sampling.solver": "rk45"}])  # fmt: skip
+def test_what_edms_noise_levels_go_with(changes):
+    """The adaptive solver takes a grid's ends alone."""
+    config = default()
+    config.data.update(image_size=32, num_channels=3)
+    config.update_from_flattened_dict({**EDM, **changes})
     validate(config)
 
 
@@ -218,7 +228,10 @@ HYBRID = {**DISCRETE, "training.objective": "hybrid"}
 LEARNED = {**HYBRID, "parametrization.learned_variance": True}
 VE = {"sde.name": "ve", "parametrization.prediction": "score"}
 OFFICIAL = {"sampling.reference": True}
-EDM = {"sde.name": "edm", "parametrization.prediction": "edm", "parametrization.label": "log_sigma"}
+EDM = {
+    "sde.name": "edm", "parametrization.prediction": "edm", "parametrization.label": "log_sigma",
+    "training.times": "log_normal", "sampling.times": "log_snr",
+}  # fmt: skip
 NCSN = {**DISCRETE, **VE, "network.name": "ncsn"}
 REFUSED = [  # changes, what the sentence must hold: the offending value and the remedy
     ({"parametrization.label": "level"}, ["parametrization.label='level'", "set sde.discrete=True"]),
@@ -278,8 +291,9 @@ REFUSED = [  # changes, what the sentence must hold: the offending value and the
     ({"ema.power_stds": (0.1, True)}, ["(0.1, True)", "a tuple of finite numbers"]),
     ({"ema.power_stds": (), "ema.averages": ("power",)}, ["ema.power_stds=()", "give it (0.05, 0.1)"]),
     ({"ema.power_stds": (0.05, 0.05)}, ["(0.05, 0.05)", "give each once"]),
-    ({"ema.power_stds": (0,)}, ["contains 0:", "in (0, 0.289)"]),
-    ({"ema.power_stds": (0.1, 0.3)}, ["contains 0.3", "in (0, 0.289)"]),
+    ({"ema.power_stds": (0,)}, ["contains 0:", "at most 1/sqrt(12) = 0.28868"]),
+    ({"ema.power_stds": (0.1, 0.3)}, ["contains 0.3", "at most 1/sqrt(12)"]),
+    ({"ema.power_stds": (0.289,)}, ["contains 0.289", "at most 1/sqrt(12)"]),
     ({"ema.power_stds": (0.0725,)}, ["contains 0.0725", "give it 0.072"]),
     ({"ema.half_life": 0}, ["ema.half_life=0", "at least 1"]),
     ({"ema.snapshot_every": -1}, ["ema.snapshot_every=-1", "0 or more"]),
@@ -291,8 +305,11 @@ REFUSED = [  # changes, what the sentence must hold: the offending value and the
         ["'phema'", "power_0.050, power_0.100, raw, or a width", "power_0.070"],
     ),
     ({"sampling.average": "power_0.07"}, ["'power_0.07'", "train with it, or choose from constant, raw"]),
-    ({"sampling.average": "power_0.4", "ema.averages": ("power",)}, ["average is 0.4", "in (0, 0.289)"]),
+    ({"sampling.average": "power_0.28868", "ema.averages": ("power",)}, ["average is 0.28868", "at most 1/sqrt(12)"]),
     ({**EDM, "sampling.reference": True}, ["sde.name='edm'", "reference=False"]),
+    ({**EDM, "sde.sigma_min": 0.002}, ["sde.sigma_min=0.002", "'edm'", "sampling.t_min=0.001", "sigma_min at 0.01"]),
+    ({**EDM, "training.times": "uniform"}, ["training.times='uniform'", "sigma_max=50.0", "set it to 'log_normal'"]),
+    ({**EDM, "sampling.times": "uniform"}, ["sampling.times='uniform'", "sigma_max=50.0", "set it to 'log_snr'"]),
     ({**EDM, "sde.discrete": True}, ["sde.name='edm'", "choose vp or ve"]),
     ({**EDM, "parametrization.label": "level"}, ["label='level'", "'edm'", "choose vp or ve"]),
     ({**EDM, "sampling.t_min": 60.0}, ["t_min=60.0", "final time 50.0"]),

@@ -61,6 +61,8 @@ def exact_experiment(sde: str, discrete: bool, **sampling) -> Experiment:
     if discrete:
         config.training.times = "levels"
         config.sampling.times = "levels"
+    if sde == "edm":
+        config.training.times = "log_normal"
     config.parametrization.update(
         prediction={"ve": "score", "edm": "edm"}.get(sde, "noise"),
         label="level" if discrete else {"ve": "sigma", "edm": "log_sigma"}.get(sde, "time"),
@@ -184,6 +186,7 @@ EDM = {
     "parametrization__label": "log_sigma",
     "training__weighting": "edm",
     "training__times": "log_normal",
+    "sampling__times": "log_snr",
     "data__random_flip": False,
     "data__augmentation": 0.9,
 }

@@ -137,11 +137,12 @@ def test_the_networks_of_ho_et_al_have_the_size_they_report(name, parameters):
 
 
 EDM = {  # Karras et al. 2022, tables 1 and 7 and appendix F, written down by hand
-    "sde.name": "edm", "sde.sigma_min": 0.002, "sde.sigma_max": 80.0,
+    "sde.name": "edm", "sde.sigma_max": 80.0,
     "network.ch_mult": (2, 2, 2), "network.dropout": 0.13,
     "parametrization.prediction": "edm", "parametrization.label": "log_sigma",
     "data.name": "cifar10", "data.image_size": 32, "data.num_channels": 3, "data.augmentation": 0.12,
     "training.weighting": "edm", "training.times": "log_normal", "training.batch_size": 512,
+    "training.reduce_mean": False,
     "training.num_steps": 200_000_000 // 512, "training.steps_per_call": 5,
     "optimizer.learning_rate": 1e-3, "optimizer.warmup": 10_000_000 // 512, "optimizer.grad_clip": -1.0,
     "ema.averages": ("half_life",), "ema.half_life": 500_000, "ema.rampup": 0.05,

@@ -61,7 +61,8 @@ class Geometry(NamedTuple):
 def draw(keys: Keys, probability: float) -> Geometry:
     """Each example's transformation from its own key: a left-right flip of every second, the others with probability p.
 
-    flips fair, scale, stretch and shifts standard normal, angle and axis uniform. probability 0: none, no flip either.
+    flips fair, scale, stretch and shifts standard normal, the angle uniform, the axis uniform for every second and x
+    for the others (the release: aniso_rotate_prob = 0.5). probability 0: none, no flip either.
     """
 
     def one(key: Array) -> Geometry:
@@ -69,12 +70,12 @@ def draw(keys: Keys, probability: float) -> Geometry:
         p = probability
         on = jax.random.uniform(gates, (6,)) < jnp.array([1.0 if p > 0 else 0.0, p, p, p, p, p])
         flip_x, flip_y, scale, turn, stretch, shift = jnp.where(on, 1.0, 0.0)
-        coin = jnp.floor(2 * jax.random.uniform(coins, (2,)))
+        coin = jnp.floor(2 * jax.random.uniform(coins, (3,)))
         normal = jax.random.normal(normals, (4,))
         angle = jnp.pi * (2 * jax.random.uniform(angles, (2,)) - 1)
         return Geometry(
             flip_x * coin[0], flip_y * coin[1], scale * normal[0], turn * angle[0],
-            stretch * normal[1], angle[1], shift * normal[2], shift * normal[3],
+            stretch * normal[1], coin[2] * angle[1], shift * normal[2], shift * normal[3],
         )  # fmt: skip
 
     return jax.vmap(one)(keys)

@@ -91,10 +91,12 @@ def cores() -> int:
 
 def some(source: Source, count: int) -> np.ndarray:
     """All images of a source, or where it has more than `count` a fixed choice of so many, as an array."""
-    indices = np.arange(len(source))
-    if len(indices) > count:
-        indices = np.sort(np.random.RandomState(0).permutation(len(indices))[:count])
-    return gather(source, indices)
+    return gather(source, chosen(len(source), count))
+
+
+def chosen(total: int, count: int) -> np.ndarray:
+    """The numbers below `total` in order, or where there are more than `count` a fixed choice of so many of them."""
+    return np.arange(total) if total <= count else np.sort(np.random.RandomState(0).permutation(total)[:count])
 
 
 def hold_out(images: Images, count: int) -> Images:

@@ -1,7 +1,12 @@
-"""Exponential moving averages of the parameters, which are what is sampled and evaluated: e <- r e + (1 - r) p."""
+"""Exponential moving averages of the parameters, which are what is sampled and evaluated: e <- e + w (p - e).
+
+The weight w of the new parameters is computed as such, and not as 1 - r from the rate r of forgetting: in float32 that
+difference has 6e-8 for its least unit, and late in training w is smaller.
+"""
 
 import abc
 import dataclasses
+import math
 from typing import Any, NamedTuple
 
 import jax
@@ -40,37 +45,37 @@ class Average(abc.ABC):
     """How fast an average forgets."""
 
     @abc.abstractmethod
-    def rate(self, seen: Seen) -> Array:
-        """r in [0, 1] of e <- r e + (1 - r) p at this update, shape and dtype of seen.images."""
+    def weight(self, seen: Seen) -> Array:
+        """w in [0, 1] of e <- e + w (p - e) at this update, shape and dtype of seen.images."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Constant(Average):
-    """r = decay."""
+    """w = 1 - decay."""
 
     decay: float
 
-    def rate(self, seen: Seen) -> Array:
-        return jnp.full_like(seen.images, self.decay)
+    def weight(self, seen: Seen) -> Array:
+        return jnp.full_like(seen.images, 1 - self.decay)
 
 
 @dataclasses.dataclass(frozen=True)
 class WarmedUp(Average):
-    """r = min(decay, (1 + k) / (10 + k)) at the k-th update, k = 1, 2, ...: the official PyTorch code's rule.
+    """w = 1 - min(decay, (1 + k) / (10 + k)) at the k-th update, k = 1, 2, ...: the official PyTorch code's rule.
 
     It forgets the initial parameters early.
     """
 
     decay: float
 
-    def rate(self, seen: Seen) -> Array:
+    def weight(self, seen: Seen) -> Array:
         k = jnp.asarray(seen.updates, seen.images.dtype) + 1
-        return jnp.minimum(self.decay, (1 + k) / (10 + k))
+        return jnp.maximum(1 - self.decay, 9 / (10 + k))
 
 
 @dataclasses.dataclass(frozen=True)
 class HalfLife(Average):
-    """r = 0.5^(batch / h), h = min(images, rampup * images seen before this update): an age in images, not updates.
+    """w = 1 - 0.5^(batch / h), h = min(images, rampup * images seen before this update): an age in images, not updates.
 
     images: the half-life once ramped up. rampup: 0 or less for none. Source: Karras et al. 2022, appendix F.1.
     """
@@ -78,32 +83,37 @@ class HalfLife(Average):
     images: float
     rampup: float
 
-    def rate(self, seen: Seen) -> Array:
+    def weight(self, seen: Seen) -> Array:
         life = jnp.full_like(seen.images, self.images)
         if self.rampup > 0:
             life = jnp.minimum(life, self.rampup * (seen.images - seen.batch))
-        return jnp.exp2(-seen.batch / jnp.maximum(life, 1e-8))
+        return -jnp.expm1(-math.log(2) * seen.batch / jnp.maximum(life, 1e-8))
 
 
 @dataclasses.dataclass(frozen=True)
 class Power(Average):
-    """r = (1 - batch / t)^(gamma + 1) with t = seen.images, which weights the parameters of time tau as tau^gamma.
+    """w = 1 - (1 - batch / t)^(gamma + 1), t = seen.images, which weights the parameters of time tau as tau^gamma.
 
     std: the profile's standard deviation relative to the training so far, which decides gamma. The initial parameters
-    have no weight. Source: Karras et al. 2023 (EDM2), section 3.1.
+    have no weight: w = 1 at batch = t. Source: Karras et al. 2023 (EDM2), section 3.1.
     """
 
     std: float
 
-    def rate(self, seen: Seen) -> Array:
-        return jnp.exp((std_to_gamma(self.std) + 1) * jnp.log1p(-seen.batch / seen.images))
+    def weight(self, seen: Seen) -> Array:
+        return -jnp.expm1((std_to_gamma(self.std) + 1) * jnp.log1p(-seen.batch / seen.images))
 
 
 def update(averages: dict[str, Average], trees: dict[str, Any], params: Any, seen: Seen) -> dict[str, Any]:
     """Every average after one more update's parameters, by name, in float32 as they are stored."""
 
     def one(average: Average, tree: Any) -> Any:
-        r = average.rate(seen)
-        return jax.tree.map(lambda e, p: r * e + (1 - r) * p, tree, params)
+        w = average.weight(seen)
+        return jax.tree.map(lambda e, p: _between(e, p, w), tree, params)
 
     return {name: one(average, trees[name]) for name, average in averages.items()}
+
+
+def _between(e: Array, p: Array, w: Array) -> Array:
+    """e + w (p - e), reckoned from the nearer end: e at w = 0 and p at w = 1 to the bit."""
+    return jnp.where(w < 0.5, e + w * (p - e), p - (1 - w) * (p - e))

@@ -9,8 +9,8 @@ import math
 
 import numpy as np
 
-LARGEST_STD = 12**-0.5
-"""The width of gamma = 0, under which everything since the start has one weight."""
+NEGLIGIBLE = 1e-12
+"""Of profiles of the norm 1, the squared norm (over the largest) below which a combination of them counts as none."""
 
 
 def gamma_to_std(gamma: float) -> float:
@@ -19,7 +19,7 @@ def gamma_to_std(gamma: float) -> float:
 
 
 def std_to_gamma(std: float) -> float:
-    """The inverse: the largest root of (gamma + 2)^2 (gamma + 3) = (gamma + 1) / std^2, for 0 < std <= LARGEST_STD."""
+    """The inverse: the largest root of (gamma + 2)^2 (gamma + 3) = (gamma + 1) / std^2, for 0 < std <= 12^(-1/2)."""
     s = std**-2
     roots = np.roots([1, 7, 16 - s, 12 - s])
     return float(np.max(roots[np.abs(roots.imag) < 1e-6 * np.abs(roots)].real))
@@ -47,10 +47,14 @@ def coefficients(times: np.ndarray, stds: np.ndarray, wanted_times: np.ndarray, 
     """What to combine stored averages [K] with for the wanted ones [W] -> [K, W].
 
     The combined profiles are the nearest ones in the least-squares sense; the coefficients are then scaled to the sum
-    1, so that parameters which never moved stay as they are. No two stored averages may be equal in time and width.
+    1, so that parameters which never moved stay as they are. Widths that are alike, or several widths and many
+    snapshots, make profiles that are nearly combinations of one another: directions which are nothing to float32
+    parameters (NEGLIGIBLE) are left out, where a plain solution would take a million times one average from another.
     """
     gram = correlations(times, stds, times, stds)
-    found = np.linalg.solve(gram, correlations(times, stds, wanted_times, wanted_stds))
+    scale = 1 / np.sqrt(np.diag(gram))[:, None]
+    wanted = scale * correlations(times, stds, wanted_times, wanted_stds)
+    found = scale * np.linalg.lstsq(scale * gram * scale.T, wanted, rcond=NEGLIGIBLE)[0]
     return found / found.sum(0)
 
 

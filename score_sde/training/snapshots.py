@@ -11,6 +11,7 @@ import numpy as np
 from score_sde.averages import width
 from score_sde.errors import UsageError, require
 from score_sde.files import whole
+from score_sde.parallel import collect
 from score_sde.training.posthoc import coefficients
 
 IMAGES = "images"
@@ -37,7 +38,8 @@ def discard_after(folder: pathlib.Path, step: int) -> None:
 def reconstruct(folder: pathlib.Path, step: int, averages: dict[str, Any], images: int, std: float) -> Any:
     """The average of another width, as if it had been tracked to this step: a tree like the stored ones, float32.
 
-    averages: those of the state of this step. images: seen by then. Snapshots later than the step are ignored. Raises
+    averages: those of the state of this step, on the host or on the devices of all processes, which then all call this
+    alike. images: seen by then, a checkpoint's meta["position"]. Snapshots later than the step are ignored. Raises
     UsageError where there is none, or a damaged one.
     """
     paths = [path for found, path in sorted(_steps(folder).items()) if found < step]
@@ -50,11 +52,17 @@ def reconstruct(folder: pathlib.Path, step: int, averages: dict[str, Any], image
     times = [*(_read(path, lambda arrays: float(arrays[IMAGES])) for path in paths), float(images)]
     rows = _coefficients(times, names, std)
     like = averages[names[0]]
-    result = _combine(_arrays(averages), names, rows[-1], like)
+    now = jax.tree.map(_on_host, {name: averages[name] for name in names})
+    result = _combine(_arrays(now), names, rows[-1], like)
     for path, row in zip(paths, rows):
         part = _read(path, lambda arrays, row=row: _combine(arrays, names, row, like))
         result = {key: leaf + part[key] for key, leaf in result.items()}
     return jax.tree.unflatten(jax.tree.structure(like), [result[key].astype(np.float32) for key in _flat(like)])
+
+
+def _on_host(x: Any) -> np.ndarray:
+    """An array, whole, as numpy's; one that lies over several processes is collected from them."""
+    return collect(x) if isinstance(x, jax.Array) and not x.is_fully_addressable else np.asarray(x)
 
 
 def _coefficients(times: list[float], names: list[str], std: float) -> np.ndarray:

@@ -5,7 +5,7 @@ import hashlib
 import numpy as np
 import pytest
 
-from score_sde.data.sources import array_file, digits
+from score_sde.data.sources import array_file, chosen, digits
 from score_sde.errors import UsageError
 
 
@@ -39,6 +39,15 @@ def test_digits_are_those_of_scikit_learn():
     theirs = np.array([[round(255 * k / 16) for k in image] for image in counts.astype(int).tolist()])
     ours = rows(np.concatenate(digits()[:2]))
     np.testing.assert_array_equal(np.unique(ours, axis=0), np.unique(theirs, axis=0))
+
+
+def test_a_choice_is_fixed_and_not_the_first():
+    """Of few all; of many always the same, in order, from all over the set."""
+    assert chosen(5, 5).tolist() == chosen(5, 9).tolist() == [0, 1, 2, 3, 4]
+    found = chosen(10_000, 100)
+    np.testing.assert_array_equal(found, np.sort(np.random.RandomState(0).permutation(10_000)[:100]))
+    assert len(np.unique(found)) == 100
+    assert abs(found.mean() / 10_000 - 0.5) < 4 * 12**-0.5 / 10
 
 
 @pytest.fixture

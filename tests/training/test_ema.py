@@ -1,10 +1,13 @@
-"""Averages of the parameters: their rates, against direct sums over the parameters, and several at once in a step."""
+"""Averages of the parameters: their weights, against direct sums over the parameters, and several at once in a step."""
+
+import math
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from score_sde.averages import LARGEST_STD
 from score_sde.data.stream import Batch
 from score_sde.rng import positions
 from score_sde.training.ema import Average, Constant, HalfLife, Power, Seen, WarmedUp, seen_after, update
@@ -45,24 +48,24 @@ def test_constant_is_a_geometric_sum(float64, params):
 
 def test_warmed_up_average_follows_the_pytorch_codes_rule():
     """decay_k = min(decay, (1 + k) / (10 + k)) with k = 1 at the first update."""
-    rates = [float(WarmedUp(0.9).rate(seen(k))) for k in range(200)]
-    np.testing.assert_allclose(rates, [min(0.9, (1 + k) / (10 + k)) for k in range(1, 201)], rtol=1e-6)
+    weights = [float(WarmedUp(0.9).weight(seen(k))) for k in range(200)]
+    np.testing.assert_allclose(weights, [1 - min(0.9, (1 + k) / (10 + k)) for k in range(1, 201)], rtol=1e-6)
 
 
 def test_half_of_an_average_is_older_than_its_half_life(float64):
     """r^n = 1/2 over the n updates of one half-life, whatever the batch size."""
     for batch in (8.0, 128.0):
-        rate = HalfLife(4096, rampup=0).rate(seen(7, jnp.float64, batch))
-        np.testing.assert_allclose(rate ** (4096 / batch), 0.5, rtol=1e-12)
+        weight = HalfLife(4096, rampup=0).weight(seen(7, jnp.float64, batch))
+        np.testing.assert_allclose((1 - weight) ** (4096 / batch), 0.5, rtol=1e-12)
 
 
 def test_the_half_life_is_ramped_by_the_images_seen_before_the_update(float64, params):
     average = HalfLife(1000, rampup=0.05)
-    rates = [float(average.rate(seen(k, jnp.float64))) for k in (0, 1, 100, 2499, 2500, 9999)]
+    weights = [float(average.weight(seen(k, jnp.float64))) for k in (0, 1, 100, 2499, 2500, 9999)]
     lives = [0.05 * 8 * k for k in (1, 100, 2499)] + [1000, 1000]
-    np.testing.assert_allclose(rates, [0] + [0.5 ** (8 / life) for life in lives], rtol=1e-12)
+    np.testing.assert_allclose(weights, [1] + [1 - 0.5 ** (8 / life) for life in lives], rtol=1e-12)
     assert run(average, params)[0] == params[1]
-    assert float(average.rate(seen(0))) == 0
+    assert float(average.weight(seen(0))) == 1
 
 
 @pytest.mark.parametrize("std", [0.05, 0.1, 0.2])
@@ -73,11 +76,50 @@ def test_power_average_is_the_sum_with_the_profiles_weights(float64, params, std
     np.testing.assert_allclose(run(Power(std), params)[-1], np.diff(edges) @ params[1:], rtol=1e-11)
 
 
-def test_golden_rates_of_power_averages(float64):
+def test_golden_weights_of_power_averages(float64):
     golden = load("edm2_ema_loss", "solvers")
-    rates = [[Power(std).rate(Seen(jnp.int32(0), jnp.asarray(t), 1.0)) for t in golden["t_next"]]
-             for std in golden["std"]]  # fmt: skip
-    np.testing.assert_allclose(rates, golden["beta"], rtol=1e-12, atol=0)
+    weights = [[Power(std).weight(Seen(jnp.int32(0), jnp.asarray(t), 1.0)) for t in golden["t_next"]]
+               for std in golden["std"]]  # fmt: skip
+    np.testing.assert_allclose(weights, 1 - golden["beta"], rtol=1e-12, atol=0)
+
+
+def power_weight(std: float, batch: float, images: float) -> float:
+    return -math.expm1((std_to_gamma(std) + 1) * math.log1p(-batch / images))
+
+
+WEIGHTS = {  # of batch b at the k-th update with t images seen, in float64
+    "constant": (Constant(0.99999), lambda b, k, t: 1 - 0.99999),
+    "warmup": (WarmedUp(0.99999), lambda b, k, t: max(1 - 0.99999, 9 / (10 + k))),
+    "half_life": (HalfLife(5e8, 0.05), lambda b, k, t: -math.expm1(-math.log(2) * b / min(5e8, 0.05 * (t - b)))),
+    "power_0.050": (Power(0.05), lambda b, k, t: power_weight(0.05, b, t)),
+    "power_0.289": (Power(LARGEST_STD), lambda b, k, t: power_weight(LARGEST_STD, b, t)),
+}
+
+
+@pytest.mark.parametrize("name", WEIGHTS)
+@pytest.mark.parametrize("images", [2**10, 2**24, 2**32, 2**40])
+def test_weights_in_float32_are_float64s_however_late(name, images):
+    """To 1e-6 of themselves where float32 rates are 1; also as the compiled step computes them."""
+    average, direct = WEIGHTS[name]
+    now = Seen(jnp.int32(images // 16 - 1 if images < 2**35 else 2**31 - 2), jnp.float32(images), 16.0)
+    expected = direct(16, int(now.updates) + 1, images)
+    for weight in (average.weight, jax.jit(average.weight)):
+        np.testing.assert_allclose(weight(now), expected, rtol=1e-6, atol=0)
+
+
+def test_an_average_late_in_training_still_moves():
+    """At 2^32 images of batches of 16 an average of width 0.1 takes 3e-8 of the new parameters, not nothing."""
+    now = Seen(jnp.int32(2**28 - 1), jnp.float32(2**32), 16.0)
+    trees = update({"a": Power(0.1)}, {"a": jnp.float32([0, 1])}, jnp.float32([1, 1]), now)
+    np.testing.assert_allclose(trees["a"], [power_weight(0.1, 16, 2**32), 1], rtol=1e-6)
+
+
+@pytest.mark.parametrize("average", [Constant(0.0), HalfLife(1000, 0.05), Power(0.1)])
+def test_a_weight_of_one_gives_the_parameters_to_the_bit(average):
+    """Whatever the average was: at the first update, and for a decay of 0 at every one."""
+    params = np.random.default_rng(0).normal(size=100).astype(np.float32)
+    trees = jax.jit(lambda e, p: update({"a": average}, {"a": e}, p, seen(0)))(1e6 * params[::-1], params)
+    np.testing.assert_array_equal(trees["a"], params)
 
 
 def test_trees_keep_float32_and_their_names(params):
@@ -103,8 +145,6 @@ def test_images_seen_are_counted_by_positions_of_any_size(first, devices):
         found = jax.tree.map(lambda x: x[0], count(position.reshape(8, 2, 2)))
     assert (int(found.updates), float(found.batch)) == (3, 16)
     np.testing.assert_allclose(float(found.images), first + 16, rtol=2**-23)
-    power = Power(0.1).rate(Seen(found.updates, jnp.float32(found.images), found.batch))
-    np.testing.assert_allclose(1 - power, 1 - (1 - 16 / (first + 16)) ** (std_to_gamma(0.1) + 1), rtol=1e-3, atol=4e-8)
 
 
 def toy_batches(steps: int, first: int = 0) -> Batch:

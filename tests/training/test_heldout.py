@@ -1,49 +1,82 @@
-"""The loss on held-out images: the mean over all of them whatever the batches, at noise of its own, without dropout."""
+"""The loss on held-out images: the mean over them whatever the batches, at noise of its own, without dropout."""
+
+import dataclasses
 
 import jax
 import numpy as np
 import pytest
 
+from score_sde import objects
+from score_sde.data.sources import Images
 from score_sde.data.stream import Batch
 from score_sde.errors import UsageError
-from score_sde.experiment import build
+from score_sde.experiment import Experiment, build
 from score_sde.rng import positions
 from score_sde.training.heldout import HeldOut
+from tests.golden_files import quick_jit
 from tests.tiny import tiny_config
+from tests.training.small import OneConvolution
+
+
+def experiment(**changes) -> Experiment:
+    return dataclasses.replace(build(tiny_config(evaluation__every=1, **changes)), network=OneConvolution())
 
 
 @pytest.fixture(scope="module")
-def experiment():
-    return build(tiny_config(evaluation__every=1, evaluation__num_images=21))
+def params():
+    shapes = experiment().abstract_state().params
+    return jax.tree.map(lambda s: np.random.RandomState(0).normal(size=s.shape).astype("f"), shapes)
 
 
 @pytest.fixture(scope="module")
-def params(experiment):
-    leaves, tree = jax.tree.flatten(experiment.abstract_state().params)
-    noise = [0.1 * np.random.RandomState(i).normal(size=leaf.shape).astype("f") for i, leaf in enumerate(leaves)]
-    return jax.tree.unflatten(tree, noise)
+def loss():
+    """Of every image of 64."""
+    return quick_jit(lambda params, batch: experiment().loss(params, batch, held_out=True)[0])
 
 
-def test_it_is_the_mean_over_the_first_images_with_the_last_batch_padded(experiment, params):
-    """21 images in batches of 16, against one loss over 21."""
-    held_out = HeldOut(experiment)
-    found = held_out({"raw": params, "half": jax.tree.map(lambda p: p / 2, params)})
-    batch = Batch(experiment.images.held_out[:21], positions(0, 21))
-    loss = jax.jit(lambda p: experiment.loss(p, batch, held_out=True)[0])
-    np.testing.assert_allclose(found["raw"], np.mean(loss(params)), rtol=1e-6)
-    assert found["half"] != found["raw"]
+class Counted:
+    """Images that note how often each was read."""
+
+    def __init__(self, images: np.ndarray) -> None:
+        self.images, self.shape, self.reads = images, images.shape, np.zeros(len(images), int)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, indices: np.ndarray) -> np.ndarray:
+        np.add.at(self.reads, indices, 1)
+        return self.images[indices]
+
+
+@pytest.mark.parametrize("count", [0, 21])
+def test_it_is_the_mean_over_a_fixed_choice_of_images_each_read_once(params, loss, monkeypatch, count):
+    """53 images or 21 of them in batches of 16, against one loss over all; three sets of weights, one reading."""
+    images = np.random.RandomState(1).randint(0, 256, (53, 8, 8, 1)).astype(np.uint8)
+    source = Counted(images)
+    monkeypatch.setitem(objects.IMAGES, "digits", lambda c: Images(images, source))
+    sets = {name: jax.tree.map(lambda p, k=k: p / k, params) for k, name in enumerate(("raw", "half", "third"), 1)}
+    held_out = HeldOut(experiment(evaluation__num_images=count))
+    found = held_out(sets)
+    numbers = np.sort(np.random.RandomState(0).permutation(53)[: count or 53])
+    padding = -len(numbers) % 16
+    expected = np.bincount(numbers, minlength=53)
+    expected[numbers[-1]] += padding
+    np.testing.assert_array_equal(source.reads, expected)
+    batch = Batch(images[np.resize(numbers, 64)], positions(0, 64))
+    for name, weights in sets.items():
+        np.testing.assert_allclose(found[name], np.mean(loss(weights, batch)[: len(numbers)]), rtol=1e-6)
     assert held_out({"raw": params}) == {"raw": found["raw"]}
 
 
-def test_dropout_and_flips_are_off_and_the_noise_is_not_the_trainings(experiment, params):
-    """Of the same images at the same positions: held-out losses know no dropout and flip, and another noise."""
-    plain = build(tiny_config(network__dropout=0.0, data__random_flip=False))
-    batch = Batch(experiment.images.held_out[:8], positions(0, 8))
-    held_out, _ = jax.jit(lambda p: experiment.loss(p, batch, held_out=True))(params)
-    same, _ = jax.jit(lambda p: plain.loss(p, batch, held_out=True))(params)
-    training, _ = jax.jit(lambda p: plain.loss(p, batch))(params)
-    np.testing.assert_allclose(held_out, same, rtol=1e-6)
-    assert np.abs(np.asarray(training) / same - 1).min() > 1e-6
+def test_dropout_and_flips_are_off_and_the_noise_is_not_the_trainings(params, loss):
+    """Of the same images at the same positions: the program knows no dropout and flip, and has another noise."""
+    shaken, plain = experiment(), experiment(network__dropout=0.0, data__random_flip=False)
+    batch = Batch(shaken.images.held_out[:64], positions(0, 64))
+    program = lambda e, held_out: jax.jit(lambda p: e.loss(p, batch, held_out=held_out)[0]).lower(params).as_text()
+    assert program(shaken, True) == program(plain, True)
+    assert program(shaken, False) != program(plain, False)
+    training = np.asarray(quick_jit(lambda p: plain.loss(p, batch)[0])(params))
+    assert np.abs(training / loss(params, batch) - 1).min() > 1e-6
 
 
 def test_a_set_without_held_out_images_is_refused(tmp_path):

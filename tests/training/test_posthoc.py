@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
-from score_sde.training.posthoc import LARGEST_STD, coefficients, correlations, gamma_to_std, profiles, std_to_gamma
+from score_sde.averages import LARGEST_STD
+from score_sde.training.posthoc import coefficients, correlations, gamma_to_std, profiles, std_to_gamma
+from tests.golden_files import GOLDEN as GOLDEN_FOLDER
 from tests.golden_files import load, relative_error
 
 GOLDEN = load("edm2_ema_loss", "solvers")
@@ -74,13 +76,46 @@ def params() -> np.ndarray:
     return decay + np.cumsum(rng.normal(size=(n, PATHS)), 0) / n + 0.1 * rng.normal(size=(n, PATHS))
 
 
+def tracked(params: np.ndarray, stds: tuple[float, ...], count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Times, widths and averages of so many snapshots, the last one of the end."""
+    times = np.arange(1, count + 1) * (len(params) // count)
+    stored = np.stack([track(params, std)[times - 1] for std in stds], 1).reshape(-1, PATHS)
+    return np.repeat(times, len(stds)), np.tile(stds, count), stored
+
+
+def error(params: np.ndarray, snapshots: tuple[np.ndarray, np.ndarray, np.ndarray], std: float) -> float:
+    """Of the average put together from them, relative to the noise of the parameters."""
+    c = coefficients(*snapshots[:2], np.array([len(params)]), np.array([std]))
+    return np.sqrt(np.mean((c[:, 0] @ snapshots[2] - track(params, std)[-1]) ** 2)) / 0.1
+
+
 @pytest.mark.parametrize(("count", "inside", "beyond"), [(16, 2e-3, 2e-2), (64, 5e-5, 1e-3)])
 def test_other_widths_are_those_tracked_at_every_step(params, count, inside, beyond):
     """4,096 steps; 16 or 64 snapshots of the widths 0.05 and 0.1; errors relative to the noise of the parameters."""
-    n = len(params)
-    times = np.arange(1, count + 1) * (n // count)
-    stored = np.stack([track(params, std)[times - 1] for std in (0.05, 0.1)], 1).reshape(-1, PATHS)
+    snapshots = tracked(params, (0.05, 0.1), count)
     for std, limit in ((0.04, inside), (0.05, 1e-12), (0.07, inside), (0.1, 1e-12), (0.15, inside), (0.2, beyond)):
-        c = coefficients(np.repeat(times, 2), np.tile([0.05, 0.1], count), np.array([n]), np.array([std]))
-        error = np.sqrt(np.mean((c[:, 0] @ stored - track(params, std)[-1]) ** 2)) / 0.1
-        assert error < limit
+        assert error(params, snapshots, std) < limit
+
+
+@pytest.mark.parametrize(
+    ("stds", "std", "said"),
+    [((0.1, 0.101), 0.15, "67"), ((0.1, 0.101), 0.04, "1,300"), ((0.05, 0.1), 0.15, "1.7"), ((0.05, 0.1), 0.04, "4.3")],
+)
+def test_the_guides_coefficients(stds, std, said):
+    """Their absolute sum, of 64 snapshots."""
+    guide = (GOLDEN_FOLDER.parents[1] / "docs" / "averages.md").read_text()
+    times = np.repeat(np.arange(1, 65), 2)
+    found = np.abs(coefficients(times, np.tile(stds, 64), np.array([64]), np.array([std]))).sum()
+    np.testing.assert_allclose(found, float(said.replace(",", "")), rtol=0.03)
+    assert said in guide.split("Widths go up to")[1].split("\n\n")[0]
+
+
+@pytest.mark.parametrize(
+    ("stds", "count", "limit"),
+    [((0.1, 0.101), 64, 5e-5), ((0.1, 0.105, 0.11), 128, 1e-5), ((0.05, 0.1, 0.15, 0.2), 128, 2e-6)],
+)
+def test_profiles_that_nearly_depend_on_one_another_cost_no_accuracy(params, stds, count, limit):
+    """In float32. The last two have condition numbers beyond 1e16: a plain solution is 10 to 200 times worse."""
+    *grid, stored = tracked(1 + params, stds, count)
+    for std in (0.07, 0.15):
+        assert error(1 + params, (*grid, stored.astype(np.float32).astype(np.float64)), std) < limit

@@ -3,6 +3,10 @@
 import dataclasses
 import io
 import json
+import re
+import shlex
+import subprocess
+import sys
 import time
 import zipfile
 
@@ -11,18 +15,22 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from score_sde import modes
+from score_sde import modes, objects
 from score_sde.config import Config
 from score_sde.errors import UsageError
 from score_sde.experiment import build
+from score_sde.main import parse
 from score_sde.training.ema import Power, Seen, update
 from score_sde.training.loop import train
 from score_sde.training.posthoc import coefficients
 from score_sde.training.snapshots import discard_after, reconstruct, save_snapshot, snapshot_path
+from score_sde.validation import validate
 from score_sde.workdir import Workdir
-from tests.golden_files import quick_jit
+from tests.processes import ROOT, end, environment, free_address
 from tests.tiny import tiny_config
+from tests.training.small import OneConvolution
 
+GUIDE = (ROOT / "docs" / "averages.md").read_text()
 STDS = (0.05, 0.1, 0.07, 0.15)
 STORED = ("power_0.050", "power_0.100")
 STEPS, EVERY, BATCH = 2048, 64, 16
@@ -116,13 +124,49 @@ def test_snapshots_of_the_same_step_and_later_ones_are_ignored(tracked, tmp_path
     discard_after(tmp_path / "nowhere", 0)
 
 
+PROCESS = """
+import pathlib, sys
+import jax, numpy as np
+from score_sde.parallel import Sharded
+from score_sde.training.snapshots import reconstruct, save_snapshot, snapshot_path
+folder, address, process = pathlib.Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+jax.distributed.initialize(address, num_processes=2, process_id=process)
+host = {f"power_{w}": {"w": np.random.RandomState(k).rand(64, 64)} for k, w in enumerate(("0.050", "0.100"))}
+host = jax.tree.map(np.float32, host)
+(folder / str(process)).mkdir()
+save_snapshot(snapshot_path(folder / str(process), 1), host, 16)
+spread = Sharded(2).place_state(jax.tree.map(lambda x: 2 * x, host))
+assert not any(x.is_fully_addressable for x in jax.tree.leaves(spread))
+found, expected = (reconstruct(folder / str(process), 2, averages, 32, 0.07)["w"]
+                   for averages in (spread, jax.tree.map(lambda x: 2 * x, host)))
+np.testing.assert_array_equal(found, expected)
+"""
+
+
+def test_averages_that_lie_over_two_processes_are_put_together_in_both(tmp_path):
+    """Half of every array in each, against the same arrays on the host."""
+    arguments = [sys.executable, "-c", PROCESS, str(tmp_path), free_address()]
+    env = environment(tmp_path / "cache")
+    both = [subprocess.Popen([*arguments, str(i)], env=env, stderr=subprocess.PIPE, text=True) for i in (0, 1)]
+    for process in both:
+        code, said = end(process)
+        assert code == 0, said
+
+
 def config(**changes) -> Config:
     changes = {"ema__averages": ("warmup", "power"), "ema__snapshot_every": 4, **changes}
     return tiny_config(training__steps_per_call=5, checkpoint__every=12, logging__every=12, **changes)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def small_network():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(objects.NETWORKS, "ncsnpp", lambda c: OneConvolution())
+        yield
+
+
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
+def trained(tmp_path_factory, small_network):
     """12 steps on 8 devices, with snapshots after 4, 8 and 12."""
     workdir = Workdir(tmp_path_factory.mktemp("run"))
     experiment = build(config())
@@ -151,8 +195,27 @@ def test_weights_by_name(trained):
     with pytest.raises(UsageError, match=r"average 'power_0\.070' is not stored: did you mean power_0"):
         experiment.weights(state, "power_0.070")
     x = np.random.default_rng(0).normal(size=(2, 8, 8, 1)).astype(np.float32)
-    main, other = (quick_jit(experiment.score(state, name))(x, jnp.float32(0.5)) for name in ("", "raw"))
+    main, other = (jax.jit(experiment.score(state, name))(x, jnp.float32(0.5)) for name in ("", "raw"))
     assert np.abs(main - other).max() > 1e-4
+
+
+def test_the_guides_code_runs(trained):
+    """It reads the checkpoint and puts a width together of as many images as its position says."""
+    workdir, experiment, state = trained
+    (block,) = re.findall(r"```python\n(.*?)```", GUIDE, re.DOTALL)
+    *first, last = block.strip().splitlines()
+    names = {"experiment": experiment, "workdir": workdir}
+    exec("\n".join([*first, f"found = {last}"]), names)
+    expected = reconstruct(workdir.averages, 12, state.averages, 12 * 16, 0.07)
+    jax.tree.map(np.testing.assert_array_equal, names["found"], expected)
+
+
+def test_the_guides_commands_parse_and_validate(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    commands = [line.split("launch.py")[1] for line in GUIDE.splitlines() if "launch.py" in line]
+    assert len(commands) == 3
+    for command in commands:
+        validate(parse(["launch.py", *shlex.split(command)]).config)
 
 
 def test_sampling_every_kind_of_average(trained, capsys):
