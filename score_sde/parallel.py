@@ -243,19 +243,17 @@ def _first_copies(tree: Any) -> Any:
 
 
 def _put(tree: Any, shardings: Any) -> Any:
-    """Arrays every process has the same of, laid out; those that lie right already are left alone."""
-    if jax.process_count() == 1:
-        return jax.device_put(tree, shardings)
+    """Arrays every process has the same of, laid out; those that lie right already are left alone.
+
+    The others share no memory with what they are made of, as those of device_put would: they may be donated.
+    """
     leaves, structure = jax.tree.flatten(tree)
     pairs = list(zip(leaves, structure.flatten_up_to(shardings)))
-    moving = [i for i, (x, s) in enumerate(pairs) if _is_spread_out(x) and x.sharding != s]
+    moving = [i for i, (x, s) in enumerate(pairs) if isinstance(x, jax.Array) and x.sharding != s]
+    moving = [i for i in moving if not pairs[i][0].is_fully_addressable]
     moved = _moved(tuple(pairs[i][1] for i in moving))([pairs[i][0] for i in moving])
     there = dict(zip(moving, moved))
     return structure.unflatten([there[i] if i in there else _placed(x, s) for i, (x, s) in enumerate(pairs)])
-
-
-def _is_spread_out(x: Any) -> bool:
-    return isinstance(x, jax.Array) and not x.is_fully_addressable
 
 
 @functools.cache
@@ -265,8 +263,8 @@ def _moved(shardings: tuple[NamedSharding, ...]) -> Callable[[list[Any]], list[A
 
 
 def _placed(x: Any, sharding: NamedSharding) -> jax.Array:
-    if _is_spread_out(x):
-        return x  # lies right already
+    if isinstance(x, jax.Array) and x.sharding == sharding:
+        return x
     host = np.asarray(x)
     return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
 
@@ -299,6 +297,8 @@ def spread(x: Any) -> Any:
 def replicate(x: Any) -> Any:
     """Arrays copied whole onto every device: the parameters of a program over `spread` arrays."""
     whole = NamedSharding(_mesh(), PartitionSpec())
+    if jax.process_count() == 1:
+        return jax.device_put(x, whole)
     return _put(x, jax.tree.map(lambda _: whole, x))
 
 

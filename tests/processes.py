@@ -14,8 +14,11 @@ ROOT = pathlib.Path(__file__).parents[1]
 
 
 def environment(cache: pathlib.Path, devices: int = 1) -> dict[str, str]:
-    """So many virtual devices, and a compilation cache that all runs share: the second start compiles nothing."""
-    flags = f"--xla_force_host_platform_device_count={devices}"
+    """So many virtual devices, and a compilation cache that all runs share: the second start compiles nothing.
+
+    The first one compiles hastily, since what the tiny experiment computes takes no time.
+    """
+    flags = f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0"
     ours = {"XLA_FLAGS": flags, "JAX_COMPILATION_CACHE_DIR": str(cache), "JAX_PLATFORMS": "cpu"}
     return os.environ | ours | {"PYTHONPATH": str(ROOT), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
 
