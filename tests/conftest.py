@@ -20,6 +20,14 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         shutil.rmtree(os.environ["SCORE_SDE_TEST_CACHE"], ignore_errors=True)
 
 
+@pytest.fixture(scope="module")
+def quick_compilation():
+    """Programs compiled two to three times faster, for those that run in milliseconds: whole training runs of tests."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
 @pytest.fixture
 def float64():
     """Double precision and strict dtype promotion, for oracles and orders of convergence."""

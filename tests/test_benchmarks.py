@@ -12,7 +12,7 @@ TINY = ("--set", "network.nf=8", "--set", "network.ch_mult=(1,)", "--set", "netw
 
 
 def run(script, *flags):
-    environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
+    environment = os.environ | {"XLA_FLAGS": "--xla_backend_optimization_level=0"}
     command = [sys.executable, f"benchmarks/{script}.py", *TINY, *flags]
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
 

@@ -434,6 +434,21 @@ def test_a_failure_of_the_last_save_is_raised_by_close(tmp_path, monkeypatch):
     assert names(tmp_path) == ["1"]
 
 
+def test_a_save_that_has_failed_is_told_before_the_next_one(tmp_path, monkeypatch):
+    def fail(directory, step):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(manifest, "write", fail)
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(1, STATE, META)
+    with pytest.raises(CheckpointError, match=r"/1 cannot be written \(No space left on device\): there is no earlier"):
+        while True:
+            checkpoints.check()
+            time.sleep(0.01)
+    checkpoints.check()
+    checkpoints.close()
+
+
 PAIR = """
 import pathlib, sys
 import jax, numpy as np

@@ -21,6 +21,7 @@ from score_sde.workdir import Workdir
 from tests.processes import ROOT, end, environment, kill, lines, together, wait_for
 from tests.tiny import tiny_config
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 DIGITS = ["launch.py", "--config", str(ROOT / "configs" / "digits.py")]
 FLAGS = ["--coordinator", "host0:1234", "--num_processes", "2", "--process_id", "1"]
 

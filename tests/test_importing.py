@@ -7,7 +7,6 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
 
@@ -29,6 +28,7 @@ from score_sde.workdir import Workdir
 from tests.adapters.official import JAX_FILE, TORCH_FILE, config_of, experiment_of
 from tests.golden_files import GOLDEN
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 ROOT = pathlib.Path(__file__).parent.parent
 NAME = "ckpt_jax_expected"
 CONFIG = """
@@ -62,15 +62,7 @@ def restored(experiment: Experiment, workdir: str | pathlib.Path) -> tuple[Any, 
         return checkpoints.restore(experiment.abstract_state())
 
 
-@pytest.fixture
-def quick_compilation() -> Iterator[None]:
-    """Faster, for programs that run a few times."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
-def test_import_sample_resume(launch: Any, quick_compilation: None, capsys: pytest.CaptureFixture) -> None:
+def test_import_sample_resume(launch: Any, capsys: pytest.CaptureFixture) -> None:
     """The command line from an official file to new training steps: the first goes on where the file ended."""
     assert launch("--mode=import", f"--checkpoint={JAX_FILE.parent}") == 0
     said = capsys.readouterr().out

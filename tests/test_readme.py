@@ -72,7 +72,7 @@ def test_the_examples_are_about_ten_lines():
         assert len(body) <= 12
 
 
-def test_the_library_block_trains_and_samples(tmp_path, monkeypatch):
+def test_the_library_block_trains_and_samples(tmp_path, monkeypatch, quick_compilation):
     monkeypatch.chdir(tmp_path)
     names: dict = {"__name__": "readme"}
     exec(compile(LIBRARY, "README.md", "exec"), names)

@@ -117,7 +117,7 @@ def decode(encoded: bytes | np.ndarray, form: Format, name: str) -> np.ndarray:
     except Exception as error:  # a decoder raises whatever it likes over a broken file
         unknown = isinstance(error, UnidentifiedImageError)  # it says "<_io.BytesIO object at 0x7f...>"
         reason = f"it is no {', '.join(FORMATS)}" if unknown else str(error).split("\n")[0] or type(error).__name__
-        raise UsageError(f"{name} cannot be decoded ({reason}): mend it or take it away") from None
+        raise UsageError(f"{name} cannot be decoded ({reason}): mend it or put another in its place") from None
 
 
 def _from_array(array: np.ndarray) -> "Image":

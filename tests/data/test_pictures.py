@@ -124,7 +124,7 @@ def test_broken_pictures_are_named():
     whole = encoded(picture(random_images(1, 64)[0]))
     damaged = whole[:200] + bytes(8) + whole[208:]
     for content in (b"", b"hello", whole[:-400], damaged, whole[:20]):
-        with pytest.raises(UsageError, match=r"a/b\.png cannot be decoded \(.+\): mend it or take it away"):
+        with pytest.raises(UsageError, match=r"a/b\.png cannot be decoded \(.+\): mend it or put another in its place"):
             decode(content, Format(64, 3), "a/b.png")
     with pytest.raises(UsageError, match="floating-point numbers"):
         decode(encoded(Image.fromarray(np.zeros((8, 8), np.float32)), "tiff"), Format(8, 1), "x")

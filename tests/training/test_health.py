@@ -24,6 +24,12 @@ def test_an_infinite_gradient_of_a_finite_loss_stops_too():
         Health(False, 10).check([row], 1, 16, 16)
 
 
+def test_parameters_that_overflow_stop_too():
+    row = updates(1.0)[0]._replace(parameter_norm=float("inf"))
+    with pytest.raises(NonFiniteLoss, match="the new parameters' inf at step 1"):
+        Health(False, 10).check([row], 1, 16, 16)
+
+
 def test_skipping_bears_max_skipped_in_a_row():
     health = Health(True, 2)
     health.check(updates(NAN, NAN, 1, NAN, NAN), 5, 80, 16)

@@ -2,18 +2,22 @@
 
 import dataclasses
 import json
+import os
 import random
 import shutil
 import signal
 import subprocess
+from contextlib import closing
 
 import jax
 import numpy as np
 import pytest
 
 from score_sde import modes
+from score_sde.checkpoint import Checkpoints
 from score_sde.experiment import build
 from score_sde.parallel import Pmap, Sharded
+from score_sde.training import loop
 from score_sde.training.health import NonFiniteLoss
 from score_sde.training.loop import train
 from score_sde.workdir import Workdir
@@ -21,6 +25,8 @@ from tests import chaos
 from tests.golden_files import relative_error
 from tests.processes import end, environment, kill, lines, start, wait_for
 from tests.tiny import tiny_config
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 @pytest.fixture(scope="module")
@@ -59,11 +65,12 @@ def test_a_second_training_of_the_same_workdir_is_refused(tmp_path, uninterrupte
     end(first)
 
 
-def resumed(workdir, tmp_path, name: str, strategy) -> np.ndarray:
+def resumed(workdir, tmp_path, name: str, strategy, **changes) -> np.ndarray:
     """All numbers of the state after 20 steps more, from a copy of the workdir, mapped another way."""
     copy = tmp_path / name
     shutil.copytree(workdir, copy)
-    experiment = dataclasses.replace(build(tiny_config(training__num_steps=40, **EVERY_20)), strategy=strategy)
+    config = tiny_config(training__num_steps=40, **EVERY_20, **changes)
+    experiment = dataclasses.replace(build(config), strategy=strategy)
     state = train(experiment, Workdir(copy), show=False)
     return np.concatenate([np.ravel(np.asarray(leaf)) for leaf in jax.tree.leaves((state.params, state.averages))])
 
@@ -72,13 +79,18 @@ EVERY_20 = {"checkpoint__every": 20, "training__steps_per_call": 20, "logging__e
 
 
 def test_a_run_goes_on_on_other_devices_and_by_another_strategy(tmp_path):
-    """20 steps by pmap on 8 devices, then 20 more on 8, on 4, on 1, and sharded over 8."""
+    """20 steps by pmap on 8 devices, then 20 more on 8, on 4, on 1, and sharded over 8; or with twice the batch."""
     train(build(tiny_config(training__num_steps=20, **EVERY_20)), Workdir(tmp_path / "first"), show=False)
     devices = jax.devices()
     ways = {"4": Pmap(devices[:4]), "1": Pmap(devices[:1]), "sharded": Sharded(fsdp=0)}
     reference = resumed(tmp_path / "first", tmp_path, "8", Pmap(devices))
     for name, strategy in ways.items():
         assert relative_error(resumed(tmp_path / "first", tmp_path, name, strategy), reference) < 1e-5
+    larger = resumed(tmp_path / "first", tmp_path, "larger", Pmap(devices[:1]), training__batch_size=32)
+    assert 1e-5 < relative_error(larger, reference) < 0.1
+    with closing(Checkpoints(tmp_path / "larger" / "checkpoints")) as checkpoints:
+        _, meta = checkpoints.restore(build(tiny_config()).abstract_state())
+    assert meta["position"] == 20 * 16 + 20 * 32
 
 
 def test_a_complete_run_says_so_and_writes_nothing(uninterrupted, env):
@@ -115,10 +127,26 @@ def test_sample_mode_writes_and_reproduces(uninterrupted, env):
     np.testing.assert_allclose(np.load(folder / "samples.npz")["samples"].astype(int), first, atol=1)
 
 
-def test_a_call_is_shortened_to_end_on_every_boundary(tmp_path):
-    """steps_per_call 5 with logs and checkpoints every 4, grids every 6 and 12 steps in all; on 8 devices."""
+def test_a_call_is_shortened_to_end_on_every_boundary(tmp_path, monkeypatch):
+    """steps_per_call 5 with logs and checkpoints every 4, grids every 6 and 12 steps in all; on 8 devices.
+
+    At step 6 comes a signal: there is a checkpoint then, and the grid is drawn by the run that goes on.
+    """
     changes = {"training__steps_per_call": 5, "logging__samples_every": 6, "checkpoint__every": 4}
-    state = train(build(tiny_config(**changes)), Workdir(tmp_path), show=False)
+    experiment, advance = build(tiny_config(**changes)), loop._Run._advance
+
+    def signalled(run, *call):
+        advance(run, *call)
+        if run.step == 6:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(loop._Run, "_advance", signalled)
+    with pytest.raises(loop.Stopped, match="stopped by SIGTERM after step 6"):
+        train(experiment, Workdir(tmp_path), show=False)
+    monkeypatch.undo()
+    assert sorted(int(p.name) for p in (tmp_path / "checkpoints").iterdir()) == [4, 6]
+    assert not (tmp_path / "samples").exists()
+    state = train(experiment, Workdir(tmp_path), show=False)
     assert int(state.step) == 12
     assert [line["step"] for line in lines(tmp_path)] == [4, 8, 12]
     assert sorted(int(p.name) for p in (tmp_path / "checkpoints").iterdir()) == [8, 12]
@@ -127,10 +155,10 @@ def test_a_call_is_shortened_to_end_on_every_boundary(tmp_path):
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
-    """The first update breaks the parameters, the second loss shows it: neither is logged nor kept."""
+    """The first update breaks the parameters: it is neither logged nor kept."""
     experiment = build(tiny_config(optimizer__learning_rate=1e30, optimizer__warmup=0, checkpoint__every=2))
     experiment = dataclasses.replace(experiment, strategy=Pmap(jax.local_devices()[:1]))
-    with pytest.raises(NonFiniteLoss, match=r"at step 2, on examples 16 to 31 .* lower optimizer\.learning_rate"):
+    with pytest.raises(NonFiniteLoss, match=r"' inf at step 1, on examples 0 to 15 .* lower optimizer\.learning_rate"):
         train(experiment, Workdir(tmp_path), show=False)
     assert not (tmp_path / "checkpoints").exists()
     assert lines(tmp_path) == []

@@ -1,5 +1,6 @@
 """The training step: the same numbers over devices and calls, and only those that it should depend on."""
 
+import dataclasses
 import math
 import os
 import pathlib
@@ -24,6 +25,7 @@ from tests.gradients import flat, raw_gradients, shaken_state
 from tests.processes import end, environment, free_address
 from tests.tiny import tiny_config
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 ROOT = pathlib.Path(__file__).parents[2]
 
 
@@ -114,6 +116,17 @@ def test_fsdp_takes_an_eighth_of_the_memory_of_the_published_network(cifar10):
     assert whole == sum(math.prod(x.shape) for x in jax.tree.leaves(state)) > 4 * 60e6
     assert held(Sharded(fsdp=0).abstract(state)) < 0.13 * whole
     assert held(Sharded(fsdp=2).abstract(state)) < 0.51 * whole
+
+
+def test_a_sharded_state_is_made_in_its_place(experiment):
+    """No device ever holds the whole of it, and every number is the one of a single device."""
+    strategy = Sharded(fsdp=0)
+    made = dataclasses.replace(experiment, strategy=strategy).initial_state()
+    expected = experiment.initial_state()
+    for a, b, sharding in zip(*map(jax.tree.leaves, (made, expected, strategy.shardings(expected)))):
+        assert a.sharding == sharding
+        np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-7)
+    assert sum(not a.is_fully_replicated for a in jax.tree.leaves(made)) > 20
 
 
 def test_placing_a_state_and_fetching_it_is_lossless(state):
