@@ -12,6 +12,8 @@ from score_sde.sde import reverse
 from tests.golden_files import load, relative_error
 from tests.oracles import CONTINUOUS, T_MIN, bimodal, correlated, recorded_law
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 
 @pytest.mark.parametrize("sde_name", CONTINUOUS)
 @pytest.mark.parametrize("name", ["gauss", "mix"])

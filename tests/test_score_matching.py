@@ -10,6 +10,8 @@ from score_sde.rng import example_keys, positions, root_key
 from score_sde.score_matching import Sliced, implicit
 from tests.oracles import CONTINUOUS, SDES, correlated
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 OBJECTIVES = {
     "implicit": implicit,
     "sliced": Sliced(1, variance_reduced=False),

@@ -16,6 +16,8 @@ from score_sde.rng import example_keys, positions, root_key
 from score_sde.sde import VE
 from score_sde.variational import BoundLoss, Discretized, HybridLoss, bits_per_dim, gaussian_decoder, variational_bound
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 N, M, V = 12, 0.5, 0.4  # levels; the data is N(M, V) per dimension
 CHAINS = {"linear": linear_betas(N, 0.1, 8.0), "cosine": cosine_betas(N)}
 VARIANCES = {"small": Small(), "large": Large(), "learned": Learned(lambda x, t: jnp.full_like(x, 0.3))}

@@ -54,7 +54,10 @@ PREDICTORS = {
     "rk45": RK45(),
 }
 CORRECTORS = {"none": None, "langevin": Langevin(snr=0.05), "annealed_langevin": AnnealedLangevin(snr=0.05, steps=2)}
-PAIRS = [(p, c) for i, p in enumerate(PREDICTORS) for c in CORRECTORS if i < 3 or c == "none"]
+WAYS = [(sde, p, "none") for sde in CONTINUOUS for p in PREDICTORS]
+WAYS += [(sde, "reverse_diffusion", c) for sde in CONTINUOUS for c in CORRECTORS if c != "none"]
+WAYS += [("vp", p, c) for p in ("euler_maruyama", "ancestral") for c in CORRECTORS if c != "none"]
+"""SDE, predictor and corrector: every pair that matters somewhere, and each alone or by its like everywhere."""
 STEPS = {"euler": 2000}  # 500 elsewhere
 
 
@@ -66,8 +69,7 @@ def combined(predictor: str, corrector: str) -> Solver | AdaptiveSolver:
     return PredictorCorrector(first, second)
 
 
-@pytest.mark.parametrize("sde_name", CONTINUOUS)
-@pytest.mark.parametrize(("predictor", "corrector"), PAIRS)
+@pytest.mark.parametrize(("sde_name", "predictor", "corrector"), WAYS)
 def test_gaussian_data_is_recovered(data, sde_name, predictor, corrector):
     """n = 2048 samples: mean and covariance along the principal axes within 5 standard errors of Monte Carlo.
 

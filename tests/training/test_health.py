@@ -14,7 +14,7 @@ def updates(*losses: float) -> list[Metrics]:
 
 def test_stop_names_the_step_and_the_batch():
     """Three updates of 16 examples end at step 12, position 192: the second is step 11, examples 160 to 175."""
-    with pytest.raises(NonFiniteLoss, match=r"loss is nan .* at step 11, on examples 160 to 175 .*_rate.*'skip'"):
+    with pytest.raises(NonFiniteLoss, match=r"loss is nan, .* at step 11, on examples 160 to 175 .*_rate.*'skip'"):
         Health(False, 10).check(updates(1, NAN, NAN), 12, 192, 16)
 
 

@@ -43,16 +43,15 @@ def uninterrupted(tmp_path_factory, env):
 
 
 def test_killed_damaged_stopped_and_resumed_is_bitwise_the_uninterrupted_run(tmp_path, uninterrupted, env):
-    """SIGKILL in mid-save, a flipped bit, SIGTERM and SIGINT; tests/chaos.py does more of it."""
+    """SIGKILL in mid-save, a flipped bit and SIGINT; tests/chaos.py does more of it."""
     chaos.interrupt(tmp_path, env, signal.SIGKILL, 15, in_save=True)
     damaged = chaos.flip_a_byte(tmp_path, random.Random(0))
-    said = chaos.interrupt(tmp_path, env, signal.SIGTERM, 10)
+    said = chaos.interrupt(tmp_path, env, signal.SIGINT, 15)
     assert f"ignoring {damaged}, which is damaged" in said
-    assert "stopped by SIGTERM" in said
-    chaos.interrupt(tmp_path, env, signal.SIGINT, 10)
+    assert "stopped by SIGINT" in said
     assert "resuming" in chaos.finish(tmp_path, env)
     chaos.assert_same(tmp_path, uninterrupted)
-    assert len((tmp_path / "config_history.jsonl").read_text().splitlines()) == 3
+    assert len((tmp_path / "config_history.jsonl").read_text().splitlines()) == 2
 
 
 def test_a_second_training_of_the_same_workdir_is_refused(tmp_path, uninterrupted, env):

@@ -49,7 +49,6 @@ def batch_of(experiment, first: int, steps: int) -> Batch:
 
 
 WAYS = {
-    "pmap on 1 device": (lambda d: Pmap(d[:1]), 1),
     "pmap on 2": (lambda d: Pmap(d[:2]), 1),
     "pmap on 4, two microbatches": (lambda d: Pmap(d[:4]), 2),
     "pmap on 8": (lambda d: Pmap(d), 1),
@@ -126,7 +125,7 @@ def test_a_sharded_state_is_made_in_its_place(experiment):
     for a, b, sharding in zip(*map(jax.tree.leaves, (made, expected, strategy.shardings(expected)))):
         assert a.sharding == sharding
         np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-7)
-    assert sum(not a.is_fully_replicated for a in jax.tree.leaves(made)) > 20
+    assert sum(not a.is_fully_replicated for a in jax.tree.leaves(made)) > 10
 
 
 def test_placing_a_state_and_fetching_it_is_lossless(state):
