@@ -15,6 +15,14 @@ import pytest
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
+SLOWEST = ("test_distributed.py", "test_loop.py", "test_step.py", "test_solvers.py")
+"""Files that come first: the last one keeps all workers but one idle."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.name not in SLOWEST)
+
+
 def pytest_unconfigure(config: pytest.Config) -> None:
     if not hasattr(config, "workerinput"):
         shutil.rmtree(os.environ["SCORE_SDE_TEST_CACHE"], ignore_errors=True)
