@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from configs import digits
 from score_sde import times
 from score_sde.analytic import gaussian
 from score_sde.main import parse
@@ -73,6 +74,11 @@ def test_the_examples_are_about_ten_lines():
 
 
 def test_the_library_block_trains_and_samples(tmp_path, monkeypatch, quick_compilation):
+    """As it stands, but for a smaller network and batch than those of the config that it takes."""
+    config = digits.get_config()
+    config.network.update(nf=8)
+    config.sampling.update(batch_size=16)
+    monkeypatch.setattr(digits, "get_config", lambda: config)
     monkeypatch.chdir(tmp_path)
     names: dict = {"__name__": "readme"}
     exec(compile(LIBRARY, "README.md", "exec"), names)
