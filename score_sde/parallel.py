@@ -320,12 +320,20 @@ class Agreement:
         self._largest = jax.jit(jnp.max, out_shardings=NamedSharding(_mesh(), PartitionSpec()))
         self._before: jax.Array | None = None
 
-    def __call__(self, number: int) -> int:
+    def __call__(self, number: int, after: Any = None) -> int:
+        """after: what the program before it returns. On processors one of two that communicate could overtake the
+        other in one process alone, so there they wait for one another.
+        """
         if jax.process_count() == 1:
             return number
+        in_turn = jax.default_backend() == "cpu"
+        if in_turn:
+            jax.block_until_ready(after)
         sharding = NamedSharding(_mesh(), PartitionSpec(AXIS))
         own = np.full(jax.local_device_count(), number, np.int32)
         before, self._before = self._before, self._largest(jax.make_array_from_process_local_data(sharding, own))
+        if in_turn:
+            jax.block_until_ready(self._before)
         return 0 if before is None else int(before.addressable_data(0))
 
     def now(self, number: int) -> int:

@@ -38,7 +38,7 @@ class HeldOut:
 
     def __call__(self, weights: dict[str, Any]) -> dict[str, float]:
         """The loss of every set of weights, by its name."""
-        placed, totals = {name: replicate(params) for name, params in weights.items()}, dict.fromkeys(weights, 0.0)
+        placed, totals = replicate(weights), dict.fromkeys(weights, 0.0)
         for count, batch in self._batches():
             losses = collect({name: self._loss(params, batch) for name, params in placed.items()})
             for name in totals:

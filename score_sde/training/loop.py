@@ -156,7 +156,7 @@ class _Run:
             for plan, batch in zip(planned(), ready):
                 self._advance(call, plan, batch)
                 self.checkpoints.check()
-                signum = self.agreed(self._signal())
+                signum = self.agreed(self._signal(), after=self.state)
                 evaluated = self._evaluate() if self._due(config.evaluation.every) else {}
                 if evaluated or self._due(config.logging.every) or self.step == total:
                     note = self._write_log(ready, evaluated)
