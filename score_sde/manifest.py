@@ -11,7 +11,7 @@ import shutil
 from typing import Any
 
 from score_sde.errors import UsageError
-from score_sde.files import whole
+from score_sde.files import sync, whole
 
 NAME = "manifest.json"
 FORMAT = 1
@@ -25,14 +25,13 @@ class Unsound(Exception):
 
 def write(directory: pathlib.Path, step: int) -> None:
     """Finish a checkpoint: everything in it onto the disk, then its manifest, whole; raises OSError."""
-    files = {name: [path.stat().st_size, _digest(path, sync=True)] for name, path in _files(directory).items()}
+    files = {name: [path.stat().st_size, _digest(path, forced=True)] for name, path in _files(directory).items()}
     for folder in {directory, *(path.parent for path in _files(directory).values())}:
-        _sync(folder)
+        sync(folder)
     with whole(directory / NAME) as unfinished:
         unfinished.write_bytes(_encode({"format": FORMAT, "step": step, "files": files}))
-        _sync(unfinished)
-    _sync(directory)
-    _sync(directory.parent)
+    sync(directory)
+    sync(directory.parent)
 
 
 def verify(directory: pathlib.Path, step: int) -> None:
@@ -71,7 +70,7 @@ def remove(directory: pathlib.Path) -> None:
     """Delete a checkpoint, if there is one; killed on the way, it leaves an unfinished one."""
     if is_finished(directory):
         (directory / NAME).unlink()
-        _sync(directory)
+        sync(directory)
     if directory.exists():
         shutil.rmtree(directory)
 
@@ -114,19 +113,11 @@ def _raise(error: OSError) -> None:
     raise error
 
 
-def _digest(path: pathlib.Path, sync: bool = False) -> str:
+def _digest(path: pathlib.Path, forced: bool = False) -> str:
     with path.open("rb") as file:
-        if sync:
+        if forced:
             os.fsync(file.fileno())
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _sync(path: pathlib.Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _require(condition: bool, message: str) -> None:

@@ -109,8 +109,6 @@ def _write(
             checksum = zlib.crc32(data, checksum)
             file.write(data)
         file.write(checksum.to_bytes(4, "little"))
-        file.flush()
-        os.fsync(file.fileno())  # else a power cut may leave a file of the right size without its content
 
 
 def _whole_array(path: pathlib.Path, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray | None:

@@ -165,8 +165,9 @@ class _Run:
                 if self._due(config.ema.snapshot_every):
                     self._save_snapshot()
                 # After a signal there may be no time for a grid: whoever resumes draws it.
-                self.grid_left_out = self._due(config.logging.samples_every) and signum > 0
-                if self._due(config.logging.samples_every) and not signum:
+                grid = self._due(config.logging.samples_every)
+                self.grid_left_out = grid and signum > 0
+                if grid and not signum:
                     self._draw_grid()
                 if self._due(config.checkpoint.every) or self.step == total or signum:
                     self._save()
