@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 import numpy as np
@@ -27,7 +27,7 @@ PATIENCE = 6 * 3600
 SIZE = 8192
 """Bytes that each of several processes tells the others."""
 
-_PULSE, _FAREWELL = "score_sde/pulse", "score_sde/farewell"
+_PULSE, _FAREWELL, _GONE = "score_sde/pulse", "score_sde/farewell", "score_sde/gone"
 _INTERVAL = 2.0
 _leaving = threading.Event()
 
@@ -138,6 +138,34 @@ def farewell(reason: str) -> None:
         return
     if jax.process_index() == 0:
         time.sleep(3 * _INTERVAL)  # the store ends with this process
+
+
+def leave(code: int) -> NoReturn:
+    """End this process of several with the exit code once all have come to their ends, process 0 as the last one.
+
+    At once, and without jax's own end: there the store, which ends with process 0, may do so under a slower process,
+    which jax then aborts.
+    """
+    client, index, count = _client(), jax.process_index(), jax.process_count()
+    try:
+        client.wait_at_barrier(_GONE, 1000 * PATIENCE)
+        _leaving.set()
+        if index > 0:
+            client.key_value_set(f"{_GONE}/{index}", "")
+        else:
+            for other in range(1, count):
+                client.blocking_key_value_get(f"{_GONE}/{other}", int(1000 * LOST_AFTER))
+            time.sleep(_INTERVAL)
+    except Exception:  # of jax's kinds: another one was lost on its way out, when nothing is left to be done
+        pass
+    end_now(code)
+
+
+def end_now(code: int) -> NoReturn:
+    """End this process with the exit code, its output written, without the ends of the libraries it uses."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 _meetings = itertools.count()

@@ -112,12 +112,10 @@ def _tell_of_a_bug(error: Exception) -> str:
 
 def _leave(code: int, why: str) -> None:
     """End one process of several after a failure of its own: at once, as an orderly end would wait for the others."""
-    from score_sde.distributed import farewell
+    from score_sde.distributed import end_now, farewell
 
     farewell(why)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
+    end_now(code)
 
 
 def parse(argv: Sequence[str]) -> Arguments:
@@ -250,5 +248,6 @@ def _run(arguments: Arguments) -> int:
         "import": lambda config, workdir: modes.import_(config, workdir, arguments.checkpoint, arguments.command),
     }
     code = actions[arguments.mode](arguments.config, workdir)
-    distributed.together(lambda: None)  # the first of several processes still writes where the others have ended
+    if arguments.processes is not None:
+        distributed.leave(code)
     return code

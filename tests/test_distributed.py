@@ -176,7 +176,8 @@ def test_two_processes_are_one_run_through_loss_stop_and_resumption(tmp_path, su
     processes = together(workdir, env, LONG, *RUN)
     wait_for(lambda: max(line["step"] for line in lines(workdir)) > before + 4, processes)
     kill(processes[1:], signal.SIGTERM)
-    assert [end(p)[0] for p in processes] == [143, 143]
+    ended = [end(p) for p in processes]
+    assert [code for code, _ in ended] == [143, 143], ended
     total = 8 + max(int(p.parent.name) for p in workdir.glob("checkpoints/*/manifest.json"))
 
     ended = [end(p) for p in together(workdir, env, f"--config.training.num_steps={total}", *RUN, *SHARDED)]
