@@ -64,5 +64,5 @@ def _march(
         return (x, memory), None
 
     nodes = (jnp.arange(len(times) - 1), times[:-1], times[1:])
-    (x, _), _ = jax.lax.scan(body, (x, solver.init(sde, x, times[0])), nodes)
+    (x, _), _ = jax.lax.scan(body, (x, solver.init(sde, x, times)), nodes)
     return x

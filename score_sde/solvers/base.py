@@ -28,8 +28,8 @@ class Solver(abc.ABC):
     """Network evaluations per step."""
 
     @abc.abstractmethod
-    def init(self, sde: SDE, x: Array, t: Array) -> Memory:
-        """The memory before the first step."""
+    def init(self, sde: SDE, x: Array, times: Array) -> Memory:
+        """The memory before the first step on the grid `times` [N + 1], and whatever follows from the grid alone."""
 
     @abc.abstractmethod
     def step(self, keys: Keys, sde: SDE, score: ScoreFn, x: Array, t: Array, s: Array, memory: Memory) -> Step:
@@ -39,7 +39,7 @@ class Solver(abc.ABC):
 class OneStepSolver(Solver):
     """A solver without memory that draws one standard normal per step: a subclass writes `update` alone."""
 
-    def init(self, sde: SDE, x: Array, t: Array) -> Memory:
+    def init(self, sde: SDE, x: Array, times: Array) -> Memory:
         return ()
 
     def step(self, keys: Keys, sde: SDE, score: ScoreFn, x: Array, t: Array, s: Array, memory: Memory) -> Step:

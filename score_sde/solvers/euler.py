@@ -31,7 +31,7 @@ class Euler(Solver):
 
     evaluations: int = dataclasses.field(default=1, init=False)
 
-    def init(self, sde: SDE, x: Array, t: Array) -> Memory:
+    def init(self, sde: SDE, x: Array, times: Array) -> Memory:
         return ()
 
     def step(self, keys: Keys, sde: SDE, score: ScoreFn, x: Array, t: Array, s: Array, memory: Memory) -> Step:

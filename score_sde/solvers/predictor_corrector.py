@@ -14,7 +14,7 @@ class NoPredictor(Solver):
 
     evaluations: int = dataclasses.field(default=0, init=False)
 
-    def init(self, sde: SDE, x: Array, t: Array) -> Memory:
+    def init(self, sde: SDE, x: Array, times: Array) -> Memory:
         return ()
 
     def step(self, keys: Keys, sde: SDE, score: ScoreFn, x: Array, t: Array, s: Array, memory: Memory) -> Step:
@@ -32,8 +32,8 @@ class PredictorCorrector(Solver):
     def evaluations(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
         return self.predictor.evaluations + self.corrector.steps
 
-    def init(self, sde: SDE, x: Array, t: Array) -> Memory:
-        return self.predictor.init(sde, x, t)
+    def init(self, sde: SDE, x: Array, times: Array) -> Memory:
+        return self.predictor.init(sde, x, times)
 
     def step(self, keys: Keys, sde: SDE, score: ScoreFn, x: Array, t: Array, s: Array, memory: Memory) -> Step:
         x, _, memory = self.predictor.step(keys, sde, score, x, t, s, memory)
