@@ -280,19 +280,24 @@ class Reverse(NamedTuple):
     diffusion: Callable[[Time], Array]
 
 
-def reverse(sde: SDE, score: ScoreFn, churn: float = 1.0) -> Reverse:
+Churn = float | Callable[[Time], Time]
+"""The strength of the noise in the reverse-time family: a number, or a function of t to the shape of t."""
+
+
+def reverse(sde: SDE, score: ScoreFn, churn: Churn = 1.0) -> Reverse:
     """The family of reverse-time processes that share the SDE's marginals.
 
     dx = [f(x, t) - (1 + churn^2)/2 g(t)^2 score(x, t)] dt + churn g(t) dw, with dt < 0. churn 1 is the
     reverse-time SDE (Anderson 1982; Song et al., eq. 6), churn 0 the probability-flow ODE (eq. 13).
     """
+    strength = churn if callable(churn) else lambda t: churn
 
     def drift(x: Array, t: Time) -> Array:
         t = jnp.asarray(t)
-        strength = 0.5 * (1 + churn**2) * sde.diffusion(t) ** 2
-        return sde.drift(x, t) - expand(strength, x) * score(x, t)
+        factor = 0.5 * (1 + strength(t) ** 2) * sde.diffusion(t) ** 2
+        return sde.drift(x, t) - expand(factor, x) * score(x, t)
 
-    return Reverse(drift, lambda t: churn * sde.diffusion(t))
+    return Reverse(drift, lambda t: strength(t) * sde.diffusion(t))
 
 
 def transition(sde: SDE, s: Time, t: Time) -> tuple[Array, Array]:

@@ -1,25 +1,47 @@
 """Solvers of the reverse-time SDE and the probability-flow ODE behind one contract: solvers/base.py."""
 
 from score_sde.solvers.ancestral import Ancestral
-from score_sde.solvers.base import AdaptiveSolver, Corrector, OneStepSolver, Solver
-from score_sde.solvers.euler import Euler, EulerMaruyama
+from score_sde.solvers.base import AdaptiveSolver, Corrector, Deterministic, NoisySolver, OneStepSolver, Solver
+from score_sde.solvers.churn import AncestralNoise, Churned
+from score_sde.solvers.ddim import DDIM
+from score_sde.solvers.dpm_solver import DPMSolverMultistep, DPMSolverSinglestep
+from score_sde.solvers.euler import Euler, EulerMaruyama, Heun
+from score_sde.solvers.exponential import Data, Noise
+from score_sde.solvers.exponential_adams import ExponentialAdams
 from score_sde.solvers.langevin import AnnealedLangevin, Langevin
+from score_sde.solvers.linear_multistep import LinearMultistep
+from score_sde.solvers.multistep import Multistep
 from score_sde.solvers.predictor_corrector import NoPredictor, PredictorCorrector
 from score_sde.solvers.reverse_diffusion import ReverseDiffusion
 from score_sde.solvers.rk45 import RK45
+from score_sde.solvers.unipc import UniPC
 
 __all__ = [
+    "DDIM",
     "RK45",
     "AdaptiveSolver",
     "Ancestral",
+    "AncestralNoise",
     "AnnealedLangevin",
+    "Churned",
     "Corrector",
+    "DPMSolverMultistep",
+    "DPMSolverSinglestep",
+    "Data",
+    "Deterministic",
     "Euler",
     "EulerMaruyama",
+    "ExponentialAdams",
+    "Heun",
     "Langevin",
+    "LinearMultistep",
+    "Multistep",
     "NoPredictor",
+    "Noise",
+    "NoisySolver",
     "OneStepSolver",
     "PredictorCorrector",
     "ReverseDiffusion",
     "Solver",
+    "UniPC",
 ]

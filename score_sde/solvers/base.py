@@ -36,18 +36,45 @@ class Solver(abc.ABC):
         """One step of the reverse-time process from x at t to x at s."""
 
 
-class OneStepSolver(Solver):
+class NoisySolver(Solver):
+    """A solver that draws one standard normal per step: a subclass writes `given`, the step given its noise."""
+
+    def step(self, keys: Keys, sde: SDE, score: ScoreFn, x: Array, t: Array, s: Array, memory: Memory) -> Step:
+        z = normal(child(keys, Purpose.NOISE), x.shape[1:], x.dtype)
+        return self.given(sde, score, x, t, s, memory, z)
+
+    @abc.abstractmethod
+    def given(self, sde: SDE, score: ScoreFn, x: Array, t: Array, s: Array, memory: Memory, z: Array) -> Step:
+        """The step from t to s given its noise z [B, ...]."""
+
+
+class OneStepSolver(NoisySolver):
     """A solver without memory that draws one standard normal per step: a subclass writes `update` alone."""
 
     def init(self, sde: SDE, x: Array, times: Array) -> Memory:
         return ()
 
-    def step(self, keys: Keys, sde: SDE, score: ScoreFn, x: Array, t: Array, s: Array, memory: Memory) -> Step:
-        return self.update(sde, score, x, t, s, normal(child(keys, Purpose.NOISE), x.shape[1:], x.dtype))
+    def given(self, sde: SDE, score: ScoreFn, x: Array, t: Array, s: Array, memory: Memory, z: Array) -> Step:
+        return self.update(sde, score, x, t, s, z)
 
     @abc.abstractmethod
     def update(self, sde: SDE, score: ScoreFn, x: Array, t: Array, s: Array, z: Array) -> Step:
         """The step from t to s given its noise z [B, ...]."""
+
+
+class Deterministic(Solver):
+    """A solver without memory that draws nothing: a subclass writes `update` alone."""
+
+    def init(self, sde: SDE, x: Array, times: Array) -> Memory:
+        return ()
+
+    def step(self, keys: Keys, sde: SDE, score: ScoreFn, x: Array, t: Array, s: Array, memory: Memory) -> Step:
+        x = self.update(sde, score, x, t, s)
+        return Step(x, x)
+
+    @abc.abstractmethod
+    def update(self, sde: SDE, score: ScoreFn, x: Array, t: Array, s: Array) -> Array:
+        """x_s."""
 
 
 class AdaptiveSolver(abc.ABC):

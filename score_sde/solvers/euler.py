@@ -1,22 +1,23 @@
-"""Euler's method for the reverse-time SDE (Euler-Maruyama) and for the probability-flow ODE."""
+"""Euler's method for the reverse-time SDE (Euler-Maruyama), Euler's and Heun's for the probability-flow ODE."""
 
 import dataclasses
 
 import jax.numpy as jnp
 
-from score_sde.sde import SDE, reverse
-from score_sde.solvers.base import Memory, OneStepSolver, Solver, Step
-from score_sde.typing import Array, Keys, ScoreFn, expand
+from score_sde.sde import SDE, Churn, reverse
+from score_sde.solvers.base import Deterministic, OneStepSolver, Step
+from score_sde.typing import Array, ScoreFn, expand
 
 
 @dataclasses.dataclass(frozen=True)
 class EulerMaruyama(OneStepSolver):
     """x_s = x_t + drift(x_t, t) (s - t) + churn g(t) sqrt(t - s) z, weak order 1 (Song et al. 2021, appendix G).
 
-    churn 1 is the reverse-time SDE; smaller numbers add less noise on the way to the same marginals.
+    churn, a number or a function of t, is 1 for the reverse-time SDE; smaller ones add less noise on the way to the
+    same marginals.
     """
 
-    churn: float = 1.0
+    churn: Churn = 1.0
     evaluations: int = dataclasses.field(default=1, init=False)
 
     def update(self, sde: SDE, score: ScoreFn, x: Array, t: Array, s: Array, z: Array) -> Step:
@@ -26,14 +27,30 @@ class EulerMaruyama(OneStepSolver):
 
 
 @dataclasses.dataclass(frozen=True)
-class Euler(Solver):
-    """x_s = x_t + drift(x_t, t) (s - t) on the probability-flow ODE, order 1; draws nothing."""
+class Euler(Deterministic):
+    """x_s = x_t + drift(x_t, t) (s - t) on the probability-flow ODE, order 1."""
 
     evaluations: int = dataclasses.field(default=1, init=False)
 
-    def init(self, sde: SDE, x: Array, times: Array) -> Memory:
-        return ()
+    def update(self, sde: SDE, score: ScoreFn, x: Array, t: Array, s: Array) -> Array:
+        return x + reverse(sde, score, churn=0.0).drift(x, t) * (s - t)
 
-    def step(self, keys: Keys, sde: SDE, score: ScoreFn, x: Array, t: Array, s: Array, memory: Memory) -> Step:
-        x = x + reverse(sde, score, churn=0.0).drift(x, t) * (s - t)
-        return Step(x, x)
+
+@dataclasses.dataclass(frozen=True)
+class Heun(Deterministic):
+    """The two-stage Runge-Kutta methods of order 2 on the probability-flow ODE, in the SDE's own time.
+
+    With d = drift(x_t, t), h = s - t and d' the drift at x_t + a h d, t + a h:
+        x_s = x_t + h ((1 - 1 / 2a) d + 1 / 2a d'),
+    a = 1 is Heun's, 1/2 the midpoint's, 2/3 Ralston's. Under EDM's SDE this is the deterministic sampler of Karras et
+    al. 2022 (algorithm 1 and eq. 19); its last step, Euler's to sigma = 0, is the final denoising.
+    """
+
+    a: float = 1.0
+    evaluations: int = dataclasses.field(default=2, init=False)
+
+    def update(self, sde: SDE, score: ScoreFn, x: Array, t: Array, s: Array) -> Array:
+        drift, h = reverse(sde, score, churn=0.0).drift, s - t
+        slope = drift(x, t)
+        other = drift(x + self.a * h * slope, t + self.a * h)
+        return x + h * ((1 - 0.5 / self.a) * slope + 0.5 / self.a * other)

@@ -1,0 +1,26 @@
+"""Runs of a solver over a recorded grid, with recorded noise, every state kept."""
+
+import jax
+import jax.numpy as jnp
+
+from score_sde.sde import SDE
+from score_sde.solvers import Solver
+from score_sde.typing import Array, ScoreFn
+
+
+def trajectory(solver: Solver, sde: SDE, score: ScoreFn, x: Array, times: Array, noise: Array | None = None) -> Array:
+    """x at every node [N + 1, B, ...]; noise [N, B, ...] for the solvers that draw it."""
+    x, times = jnp.asarray(x), jnp.asarray(times)
+
+    def body(carry, inputs):
+        x, memory = carry
+        t, s, z = inputs
+        if noise is None:
+            step = solver.step(None, sde, score, x, t, s, memory)
+        else:
+            step = solver.given(sde, score, x, t, s, memory, z)
+        return (step.x, step.memory), step.x
+
+    z = jnp.zeros(len(times) - 1) if noise is None else jnp.asarray(noise)
+    _, states = jax.lax.scan(body, (x, solver.init(sde, x, times)), (times[:-1], times[1:], z))
+    return jnp.concatenate([x[None], states])
