@@ -1,5 +1,6 @@
 """From a validated config to an experiment: its objects, and the pure functions of parameters made of them."""
 
+import copy
 import dataclasses
 import functools
 from collections.abc import Callable
@@ -9,7 +10,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from score_sde import losses, memory, objects, parametrization, sde, solvers, variational
+from score_sde import losses, memory, objects, parametrization, pilot, sde, solvers, variational
+from score_sde.automatic import choose
 from score_sde.averages import RAW, canonical
 from score_sde.config import Config, nearest
 from score_sde.data import augment, nonleaking
@@ -18,7 +20,7 @@ from score_sde.data.stream import Batch, Stream
 from score_sde.errors import require
 from score_sde.networks.remat import compiler_options
 from score_sde.parallel import Strategy
-from score_sde.rng import Purpose, child, example_keys, low_discrepancy, normal, root_key, uniform
+from score_sde.rng import Purpose, child, example_keys, low_discrepancy, normal, positions, root_key, uniform
 from score_sde.sampling import Samples, sample
 from score_sde.solvers import reference
 from score_sde.training.ema import Average
@@ -199,8 +201,21 @@ class Experiment:
         """The training step over the strategy's devices: (placed state, placed batches) -> (placed state, metrics)."""
         return self.strategy.compile(self.train_step(), self.abstract_state(), compiler_options())
 
-    def draw(self, params: Any, keys: Keys) -> Samples:
-        """Samples [B, H, W, C] in the network's range as the config's `sampling` section says; pure, to be jitted."""
+    @functools.cached_property
+    def sampling(self) -> Config:
+        """The config with its `sampling` section as it is carried out: what "auto" stands for is in its place."""
+        c = self.config.sampling
+        if c.solver != "auto":
+            return self.config
+        config = copy.deepcopy(self.config)
+        config.sampling.update(choose(config.sde.name, c.num_steps, c.denoise))
+        return config
+
+    def draw(self, params: Any, keys: Keys, times: Array | None = None) -> Samples:
+        """Samples [B, H, W, C] in the network's range as the config's `sampling` section says; pure, to be jitted.
+
+        times: what `times` returns, where it is known, as making an optimised grid costs a pilot run.
+        """
         if self.config.sampling.reference:
             return self._draw_reference(params, keys)
         return sample(
@@ -209,19 +224,32 @@ class Experiment:
             self.sde,
             self.image_shape,
             solver=self.solver(params),
-            times=self.times(),
+            times=self.times(params) if times is None else times,
             denoise=self.config.sampling.denoise,
         )
 
-    def times(self) -> Array:
-        """The grid of the config's `sampling` section; where there is no solver, with its first node twice."""
-        grid = objects.GRIDS[self.config.sampling.times](self.config, self.sde)
+    def times(self, params: Any) -> Array:
+        """The grid of the config's `sampling` section; where there is no solver, with its first node twice.
+
+        An optimised one is made for the parameters by a pilot run.
+        """
+        c = self.sampling.sampling
+        if c.times == "optimised":
+            return self._optimised(params)
+        grid = objects.GRIDS[c.times](self.sampling, self.sde)
         # Where nothing but the corrector moves x, it must also be at work at T.
-        return jnp.concatenate([grid[:1], grid]) if self.config.sampling.solver == "none" else grid
+        return jnp.concatenate([grid[:1], grid]) if c.solver == "none" else grid
+
+    def _optimised(self, params: Any) -> Array:
+        c, solver = self.config.sampling, self.solver(params)
+        assert isinstance(solver, solvers.Solver)  # validation refuses an optimised grid for an adaptive one
+        keys = example_keys(jax.random.fold_in(root_key(c.seed), Purpose.PILOT), positions(0, pilot.SAMPLES))
+        options = {"solver": solver, "t_min": c.t_min, "num_steps": c.num_steps}
+        return pilot.optimised(keys, self.score_of(params), self.sde, self.image_shape, **options)
 
     def solver(self, params: Any) -> solvers.Solver | solvers.AdaptiveSolver:
         """The solver of the config's `sampling` section; the parameters are for a learned variance."""
-        c = self.config.sampling
+        c = self.sampling.sampling
         model = self.model(params)
         variance = objects.VARIANCES[c.variance](lambda x, t: model(x, t)[1])  # pyright: ignore[reportArgumentType]
         predictor, corrector = objects.SOLVERS[c.solver](c, variance), objects.CORRECTORS[c.corrector](c)

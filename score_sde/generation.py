@@ -27,20 +27,23 @@ class Generator:
         self._config = experiment.config
         data = self._config.data
 
-        def draw(params: Any, position: jax.Array) -> tuple[jax.Array, jax.Array]:
-            samples = experiment.draw(params, example_keys(root_key(self._config.sampling.seed), position))
+        def draw(params: Any, times: jax.Array | None, position: jax.Array) -> tuple[jax.Array, jax.Array]:
+            samples = experiment.draw(params, example_keys(root_key(self._config.sampling.seed), position), times)
             images = to_uint8(samples.x, dequantization=data.uniform_dequantization, centered=data.centered)
             return images, samples.evaluations
 
         self._draw: Callable = jax.jit(draw)
+        self._times: Callable = jax.jit(experiment.times)
 
     def __call__(self, params: Any, count: int, *, show: bool = True) -> Generated:
         """Samples 0 .. count - 1 of sampling.seed, in batches of sampling.batch_size."""
         size, images, evaluations = self._config.sampling.batch_size, [], []
         params = replicate(params)
+        # Once for all batches, where it takes a pilot run.
+        times = self._times(params) if self._config.sampling.times == "optimised" else None
         with Progress("sampling", count, "samples", show=show) as progress:
             for first in range(0, count, size):
-                x, nfe = collect(self._draw(params, spread(positions(first, size))))
+                x, nfe = collect(self._draw(params, times, spread(positions(first, size))))
                 used = min(size, count - first)
                 images.append(x[:used])
                 evaluations.append((used, int(np.max(nfe))))

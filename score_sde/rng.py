@@ -30,6 +30,7 @@ class Purpose(enum.IntEnum):
     PROJECTION = 11
     AUGMENTATION = 12
     EVALUATION = 13
+    PILOT = 14
 
 
 def root_key(seed: int) -> Array:

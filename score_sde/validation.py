@@ -37,11 +37,28 @@ CHOICES = {
     "training.times": ("uniform", "likelihood", "log_normal", "levels"),
     "training.nonfinite": ("stop", "skip"),
     "parallel.strategy": ("pmap", "sharded"),
-    "sampling.solver": ("euler_maruyama", "reverse_diffusion", "ancestral", "euler", "rk45", "none"),
+    "sampling.solver": (
+        "auto", "euler_maruyama", "reverse_diffusion", "ancestral", "euler", "heun", "edm", "ddim", "deis_2", "deis_3",
+        "lms", "dpm_solver_2s", "dpm_solver_3s", "dpm_solver_2m", "dpm_solver_3m", "dpm_solver_pp_2s",
+        "dpm_solver_pp_3s", "dpm_solver_pp_2s_ancestral", "dpm_solver_pp_2m", "dpm_solver_pp_3m",
+        "dpm_solver_pp_2m_sde", "unipc_2", "unipc_3", "unipc_2_bh1", "unipc_3_bh1", "adams_3", "adams_4",
+        "exponential_euler_maruyama", "sde_adams_2", "sde_adams_3", "rk45", "none",
+    ),
     "sampling.corrector": ("none", "langevin", "annealed_langevin"),
     "sampling.variance": ("small", "large", "learned"),
-    "sampling.times": ("uniform", "quadratic", "log_snr", "levels"),
-}
+    "sampling.times": (
+        "uniform", "quadratic", "power", "log_snr", "log_sigma", "karras", "edm_levels", "levels", "optimised",
+    ),
+}  # fmt: skip
+
+CHURNING = (
+    "euler_maruyama", "exponential_euler_maruyama", "sde_adams_2", "sde_adams_3", "dpm_solver_pp_2m_sde",
+    "dpm_solver_pp_2s_ancestral",
+)  # fmt: skip
+"""Solvers that add as much noise as sampling.churn says."""
+
+DRAWING = (*CHURNING, "reverse_diffusion", "ancestral", "edm", "rk45", "none", "auto")
+"""Solvers that an optimised grid is not made for: they draw noise, or need no grid of the user's."""
 
 AT_LEAST_ONE = (
     "network.nf", "network.num_res_blocks", "data.image_size", "data.num_channels", "training.num_steps",
@@ -52,11 +69,13 @@ AT_LEAST_ONE = (
 
 POSITIVE = (
     "optimizer.learning_rate", "optimizer.eps", "training.t_min", "sampling.t_min", "sampling.snr", "sampling.rtol",
-    "sampling.atol", "training.bound_weight", "parametrization.sigma_data", "training.p_std",
+    "sampling.atol", "sampling.rho", "sampling.s_noise", "training.bound_weight", "parametrization.sigma_data",
+    "training.p_std",
 )  # fmt: skip
 
 NOT_NEGATIVE = (
-    "seed", "sampling.seed", "optimizer.weight_decay", "optimizer.warmup", "sampling.churn",
+    "seed", "sampling.seed", "optimizer.weight_decay", "optimizer.warmup", "sampling.churn", "sampling.eta",
+    "sampling.s_churn", "sampling.s_min", "sampling.s_max",
     "evaluation.final_samples", "evaluation.every", "evaluation.num_images", "logging.samples_every",
     "ema.snapshot_every", "checkpoint.keep_every", "parallel.fsdp", "training.max_skipped",
     "data.held_out", "data.workers", "data.cache_limit",
@@ -156,11 +175,31 @@ def _check_sampling(config: Config) -> None:
         " set the corrector to 'none' or choose a fixed-grid solver",
     )
     require(
-        c.churn == 1
-        or c.solver == "euler_maruyama"
-        or (c.reference and c.solver in ("reverse_diffusion", "ancestral")),
+        c.churn == 1 or c.solver in CHURNING or (c.reference and c.solver in ("reverse_diffusion", "ancestral")),
         f"sampling.churn={c.churn} has no effect on sampling.solver={c.solver!r}: set it to 1.0 or choose"
-        " euler_maruyama",
+        " euler_maruyama or another of "
+        f"{', '.join(CHURNING)}",
+    )
+    require(
+        c.eta == 0 or c.solver == "ddim",
+        f"sampling.eta={c.eta} has no effect on sampling.solver={c.solver!r}: set it to 0.0 or choose ddim",
+    )
+    require(c.eta <= 1, f"sampling.eta={c.eta} is above 1, where DDIM adds more noise than there is: lower it")
+    require(
+        c.times != "optimised" or (c.solver not in DRAWING and not c.eta and c.corrector == "none"),
+        f"sampling.times='optimised' is not made for sampling.solver={c.solver!r} with sampling.corrector="
+        f"{c.corrector!r} and sampling.eta={c.eta}: choose a solver of the probability-flow ODE on a grid, such as"
+        " adams_4, alone",
+    )
+    require(
+        c.solver != "auto" or c.corrector == "none",
+        f"sampling.corrector={c.corrector!r} does not go with sampling.solver='auto', which chooses all: set it to"
+        " 'none'",
+    )
+    require(
+        c.solver != "auto" or c.num_steps > c.denoise,
+        f"sampling.num_steps={c.num_steps} is the number of network evaluations for sampling.solver='auto', the final"
+        " denoising among them: give it 2 or more",
     )
 
 
@@ -329,7 +368,7 @@ def _check_edm(config: Config) -> None:
         " 'likelihood'",
     )
     require(
-        config.sampling.times != "uniform" or config.sampling.solver == "rk45",
+        config.sampling.times != "uniform" or config.sampling.solver in ("rk45", "auto"),
         f"sampling.times='uniform' under sde.name='edm' is a grid of noise levels {far}: set it to 'log_snr' or"
         " 'quadratic'",
     )

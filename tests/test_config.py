@@ -63,10 +63,10 @@ TABLES = {
     "training.remat": remat.REMAT,
     "training.nonfinite": objects.SKIPPING,
     "parallel.strategy": objects.STRATEGIES,
-    "sampling.solver": objects.SOLVERS,
+    "sampling.solver": [*objects.SOLVERS, "auto"],
     "sampling.variance": objects.VARIANCES,
     "sampling.corrector": objects.CORRECTORS,
-    "sampling.times": objects.GRIDS,
+    "sampling.times": [*objects.GRIDS, "optimised"],
     **{f"network.{name}": choices for name, choices in ncsnpp.CHOICES.items()},
 }
 
