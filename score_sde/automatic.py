@@ -6,10 +6,10 @@ The measurements: docs/solvers.md, made by benchmarks/solvers.py.
 from typing import Any
 
 CHOICES: dict[str, tuple[tuple[int, dict[str, Any]], ...]] = {
-    "vp": ((0, {"solver": "adams_4", "times": "quadratic"}),),
-    "subvp": ((0, {"solver": "adams_4", "times": "quadratic"}),),
-    "ve": ((0, {"solver": "adams_4", "times": "karras", "rho": 20.0}),),
-    "edm": ((0, {"solver": "adams_4", "times": "karras", "rho": 20.0}),),
+    "vp": ((0, {"solver": "adams_3", "times": "quadratic"}),),
+    "subvp": ((0, {"solver": "adams_3", "times": "quadratic"}),),
+    "ve": ((0, {"solver": "adams_3", "times": "karras", "rho": 20.0}),),
+    "edm": ((0, {"solver": "adams_3", "times": "karras", "rho": 20.0}),),
 }
 """By SDE: from so many evaluations on, the fields of the config's `sampling` section that differ."""
 

@@ -85,7 +85,7 @@ def edm_levels(sde: SDE, t_min: float, num_steps: int, table: Array | None = Non
     """
     _check(sde, t_min, num_steps)
     table = iddpm_levels() if table is None else table
-    nearest = lambda t: jnp.argmin(jnp.abs(table - sde.sigma(t) / sde.alpha(t)))
+    nearest = lambda t: jnp.argmin(jnp.abs(table - sde.sigma(t) / sde.alpha(t))).astype(table.dtype)
     first, last = nearest(sde.T), nearest(t_min)
     places = jnp.round(first + (last - first) * (1 - _falling(num_steps))).astype(int)
     return sde.time(-2 * jnp.log(table[places]))

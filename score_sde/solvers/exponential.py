@@ -53,8 +53,10 @@ def moments(h: Array, count: int) -> Array:
         upwards.append(upwards[-1] / h - 1 / math.factorial(k))
     small = jnp.abs(h) < 1
     bounded = jnp.where(small, h, 0.0)
-    series = [sum(bounded**j / math.factorial(j + k) for j in range(1, 16)) for k in range(count)]
-    return jnp.stack([math.factorial(k) * jnp.where(small, s, u) for k, (s, u) in enumerate(zip(series, upwards))], -1)
+    series = [sum((1 / math.factorial(j + k)) * bounded**j for j in range(1, 16)) for k in range(count)]
+    return jnp.stack(
+        [float(math.factorial(k)) * jnp.where(small, s, u) for k, (s, u) in enumerate(zip(series, upwards))], -1
+    )
 
 
 class Prediction(abc.ABC):
