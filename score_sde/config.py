@@ -132,6 +132,8 @@ def default() -> Config:
                 "reference": False,
                 "rtol": 1e-5,
                 "atol": 1e-5,
+                "sde_rtol": 0.02,
+                "sde_atol": 0.0078,
                 "num_samples": 64,
                 "batch_size": 64,
                 "seed": 0,

@@ -262,7 +262,7 @@ class Experiment:
         """Samples by the official code's arithmetic, and by its noise in law."""
         c, sde = self.config.sampling, self.config.sde
         chain = objects.CHAINS[sde.name](sde, sde.num_scales if sde.discrete else c.num_steps)
-        adaptive = c.solver == "rk45"
+        adaptive = c.solver in ("rk45", "rk45_batch")  # to the official code, one error norm for the batch
         score = chain.score(self._apply(params), continuous=adaptive or not sde.discrete)
         x = chain.sde.prior_sample(child(keys, Purpose.PRIOR), self.image_shape)
         if adaptive:

@@ -14,10 +14,11 @@ from score_sde.rng import example_keys, positions, root_key
 
 
 class Generated(NamedTuple):
-    """Images uint8 [N, H, W, C] and the mean number of network evaluations that one took."""
+    """Images uint8 [N, H, W, C], the mean number of network evaluations that one took, and each one's (int32 [N])."""
 
     images: np.ndarray
     evaluations: float
+    counts: np.ndarray
 
 
 class Generator:
@@ -46,7 +47,7 @@ class Generator:
                 x, nfe = collect(self._draw(params, times, spread(positions(first, size))))
                 used = min(size, count - first)
                 images.append(x[:used])
-                evaluations.append((used, int(np.max(nfe))))
+                evaluations.append(np.broadcast_to(nfe, size)[:used])
                 progress.update(used)
-        mean = sum(n * nfe for n, nfe in evaluations) / count
-        return Generated(np.concatenate(images), mean)
+        counts = np.concatenate(evaluations)
+        return Generated(np.concatenate(images), float(np.mean(counts)), counts)

@@ -141,6 +141,6 @@ def _write_samples(folder: pathlib.Path, generated: Generated, settings: dict) -
     """The samples first and whole, settings.json last: where it stands, the folder is complete."""
     (folder / "settings.json").unlink(missing_ok=True)
     with whole(folder / "samples.npz") as unfinished:
-        np.savez_compressed(unfinished, samples=generated.images)
+        np.savez_compressed(unfinished, samples=generated.images, evaluations=generated.counts)
     save_grid(folder / "grid.png", generated.images[:GRID])
     write_json(folder / "settings.json", {**settings, "evaluations": generated.evaluations})

@@ -163,7 +163,9 @@ SOLVERS: dict[str, Callable[[Config, posterior.Variance], solvers.Solver | solve
     "exponential_euler_maruyama": lambda c, v: solvers.ExponentialAdams(1, solvers.Data(c.churn)),
     "sde_adams_2": lambda c, v: solvers.ExponentialAdams(2, solvers.Data(c.churn)),
     "sde_adams_3": lambda c, v: solvers.ExponentialAdams(3, solvers.Data(c.churn)),
-    "rk45": lambda c, v: solvers.RK45(c.rtol, c.atol),
+    "rk45": lambda c, v: solvers.RK45(c.rtol, c.atol, per_sample=True),
+    "rk45_batch": lambda c, v: solvers.RK45(c.rtol, c.atol),
+    "adaptive_sde": lambda c, v: solvers.AdaptiveSDE(c.sde_rtol, c.sde_atol, c.churn),
     "none": lambda c, v: solvers.NoPredictor(),
 }
 CORRECTORS: dict[str, Callable[[Config], solvers.Corrector | None]] = {

@@ -12,7 +12,7 @@ from score_sde.typing import Array, Constraint, Keys, ScoreFn
 
 
 class Samples(NamedTuple):
-    """Samples x [B, ...] and the number of network evaluations that each took [] (int32)."""
+    """Samples x [B, ...] and the number of network evaluations that each took [] or [B] (int32)."""
 
     x: Array
     evaluations: Array
@@ -33,7 +33,7 @@ def sample(
 
     times is a decreasing grid [N + 1] (score_sde.times); an adaptive solver uses its two ends. `denoise` replaces
     the last x by E[x_0 | x], one more evaluation. `constrain` projects after every step, on fixed grids alone.
-    Sample k depends on keys[k] and nothing else, batch-coupled solvers (RK45) excepted. Pure: jit it as a whole.
+    Sample k depends on keys[k] and nothing else, but for RK45 with one error norm for the batch. Pure: jit it whole.
     """
     x = sde.prior_sample(child(keys, Purpose.PRIOR), shape)
     step_keys = child(keys, Purpose.STEPS)

@@ -7,6 +7,7 @@ from score_sde.architecture import check_network
 from score_sde.averages import check_averages
 from score_sde.config import SCHEMA, Config, flatten, nearest, require_field, wrong_type
 from score_sde.errors import require, require_increasing
+from score_sde.sampling_checks import ADAPTIVE, check_reference, check_sampling
 
 CHOICES = {
     "sde.name": ("vp", "subvp", "ve", "edm"),
@@ -42,7 +43,8 @@ CHOICES = {
         "lms", "dpm_solver_2s", "dpm_solver_3s", "dpm_solver_2m", "dpm_solver_3m", "dpm_solver_pp_2s",
         "dpm_solver_pp_3s", "dpm_solver_pp_2s_ancestral", "dpm_solver_pp_2m", "dpm_solver_pp_3m",
         "dpm_solver_pp_2m_sde", "unipc_2", "unipc_3", "unipc_2_bh1", "unipc_3_bh1", "adams_3", "adams_4",
-        "exponential_euler_maruyama", "sde_adams_2", "sde_adams_3", "rk45", "none",
+        "exponential_euler_maruyama", "sde_adams_2", "sde_adams_3", "rk45", "rk45_batch", "adaptive_sde",
+        "none",
     ),
     "sampling.corrector": ("none", "langevin", "annealed_langevin"),
     "sampling.variance": ("small", "large", "learned"),
@@ -50,15 +52,6 @@ CHOICES = {
         "uniform", "quadratic", "power", "log_snr", "log_sigma", "karras", "edm_levels", "levels", "optimised",
     ),
 }  # fmt: skip
-
-CHURNING = (
-    "euler_maruyama", "exponential_euler_maruyama", "sde_adams_2", "sde_adams_3", "dpm_solver_pp_2m_sde",
-    "dpm_solver_pp_2s_ancestral",
-)  # fmt: skip
-"""Solvers that add as much noise as sampling.churn says."""
-
-DRAWING = (*CHURNING, "reverse_diffusion", "ancestral", "edm", "rk45", "none", "auto")
-"""Solvers that an optimised grid is not made for: they draw noise, or need no grid of the user's."""
 
 AT_LEAST_ONE = (
     "network.nf", "network.num_res_blocks", "data.image_size", "data.num_channels", "training.num_steps",
@@ -69,7 +62,8 @@ AT_LEAST_ONE = (
 
 POSITIVE = (
     "optimizer.learning_rate", "optimizer.eps", "training.t_min", "sampling.t_min", "sampling.snr", "sampling.rtol",
-    "sampling.atol", "sampling.rho", "sampling.s_noise", "training.bound_weight", "parametrization.sigma_data",
+    "sampling.atol", "sampling.sde_rtol", "sampling.sde_atol", "sampling.rho", "sampling.s_noise",
+    "training.bound_weight", "parametrization.sigma_data",
     "training.p_std",
 )  # fmt: skip
 
@@ -132,10 +126,10 @@ def validate(config: Config) -> None:
         config.optimizer.grad_clip != 0,
         "optimizer.grad_clip=0.0 would make every gradient zero: give it a norm above 0, or a negative number for none",
     )
-    _check_sampling(config)
+    check_sampling(config)
     _check_levels(config)
     _check_objective(config)
-    _check_reference(config)
+    check_reference(config)
     _check_edm(config)
     check_averages(config)
     _check_augmentation(config)
@@ -159,48 +153,6 @@ def _is_like(value: Any, example: Any) -> bool:
     if kind is tuple:
         return all(_is_like(v, example[0]) for v in value)
     return kind is not float or math.isfinite(value)
-
-
-def _check_sampling(config: Config) -> None:
-    """Solver, corrector and churn go together."""
-    c = config.sampling
-    require(
-        c.solver != "none" or c.corrector != "none",
-        "sampling.solver='none' with sampling.corrector='none' does nothing: choose a solver, or a corrector to go with"
-        " 'none', such as 'annealed_langevin'",
-    )
-    require(
-        c.solver != "rk45" or c.corrector == "none",
-        f"sampling.corrector={c.corrector!r} does not go with the adaptive sampling.solver='rk45':"
-        " set the corrector to 'none' or choose a fixed-grid solver",
-    )
-    require(
-        c.churn == 1 or c.solver in CHURNING or (c.reference and c.solver in ("reverse_diffusion", "ancestral")),
-        f"sampling.churn={c.churn} has no effect on sampling.solver={c.solver!r}: set it to 1.0 or choose"
-        " euler_maruyama or another of "
-        f"{', '.join(CHURNING)}",
-    )
-    require(
-        c.eta == 0 or c.solver == "ddim",
-        f"sampling.eta={c.eta} has no effect on sampling.solver={c.solver!r}: set it to 0.0 or choose ddim",
-    )
-    require(c.eta <= 1, f"sampling.eta={c.eta} is above 1, where DDIM adds more noise than there is: lower it")
-    require(
-        c.times != "optimised" or (c.solver not in DRAWING and not c.eta and c.corrector == "none"),
-        f"sampling.times='optimised' is not made for sampling.solver={c.solver!r} with sampling.corrector="
-        f"{c.corrector!r} and sampling.eta={c.eta}: choose a solver of the probability-flow ODE on a grid, such as"
-        " adams_4, alone",
-    )
-    require(
-        c.solver != "auto" or c.corrector == "none",
-        f"sampling.corrector={c.corrector!r} does not go with sampling.solver='auto', which chooses all: set it to"
-        " 'none'",
-    )
-    require(
-        c.solver != "auto" or c.num_steps > c.denoise,
-        f"sampling.num_steps={c.num_steps} is the number of network evaluations for sampling.solver='auto', the final"
-        " denoising among them: give it 2 or more",
-    )
 
 
 def _check_levels(config: Config) -> None:
@@ -296,61 +248,6 @@ def _check_objective(config: Config) -> None:
     )
 
 
-def _check_reference(config: Config) -> None:
-    """What the official sampler can do, and that its grid is its table."""
-    c, sde = config.sampling, config.sde
-    if not c.reference:
-        return
-    remedy = "set sampling.reference=False for it"
-    require(sde.name != "edm", f"the official code has no sde.name='edm', which came after it: {remedy}")
-    require(
-        c.solver in ("euler_maruyama", "reverse_diffusion", "ancestral", "rk45", "none"),
-        f"sampling.solver={c.solver!r} is not among the official code's: {remedy}",
-    )
-    require(
-        c.solver != "ancestral" or sde.name != "subvp",
-        f"the official code has no ancestral sampling for sde.name='subvp': {remedy}",
-    )
-    require(
-        c.solver != "rk45" or not sde.discrete or (sde.name == "vp" and sde.num_scales == 1000),
-        f"sde.num_scales={sde.num_scales} levels of sde.name={sde.name!r} mean nothing to the official ODE sampler,"
-        f" which tells every network sigma or 999 t: {remedy}",
-    )
-    require(
-        c.solver == "rk45" or sde.name == "ve" or sde.discrete or sde.beta_max < c.num_steps,
-        f"sde.beta_max={sde.beta_max} is not below sampling.num_steps={c.num_steps}, which makes the last beta"
-        " beta_max / num_steps 1 or more: take more steps",
-    )
-    require(
-        not sde.discrete or sde.name != "ve" or c.t_min * (sde.num_scales - 1) < 0.5,
-        f"sampling.t_min={c.t_min} is more than half a level of sde.num_scales={sde.num_scales}, and the official"
-        " sampler would miss levels: set it to 1e-5",
-    )
-    require(
-        c.solver != "ancestral" or c.churn == 1,
-        f"sampling.churn={c.churn} does not go with sampling.solver='ancestral', which has no probability flow:"
-        " set it to 1.0",
-    )
-    trained = {"vp": ("noise", "time"), "subvp": ("noise", "time"), "ve": ("score", "sigma")}[sde.name]
-    expected = (trained[0], "level") if sde.discrete else trained
-    found = (config.parametrization.prediction, config.parametrization.label)
-    require(
-        found == expected,
-        f"parametrization.prediction and label are {found}, and the official networks of sde.name={sde.name!r} have"
-        f" {expected}: {remedy}",
-    )
-    require(c.churn in (0, 1), f"sampling.churn={c.churn}: the official code knows 0 (the ODE) and 1 alone: {remedy}")
-    require(
-        not config.parametrization.learned_variance and sde.schedule == "linear",
-        f"learned variances and the cosine schedule came after the official code: {remedy}",
-    )
-    require(
-        c.solver == "rk45" or not sde.discrete or c.num_steps == sde.num_scales,
-        f"sampling.num_steps={c.num_steps} is not sde.num_scales={sde.num_scales}, and the official sampler steps"
-        " through all levels: give them one value",
-    )
-
-
 def _check_edm(config: Config) -> None:
     """What means nothing where time is the noise level itself."""
     c, unchanged = config.sde, SCHEMA["sde.sigma_min"]
@@ -368,7 +265,7 @@ def _check_edm(config: Config) -> None:
         " 'likelihood'",
     )
     require(
-        config.sampling.times != "uniform" or config.sampling.solver in ("rk45", "auto"),
+        config.sampling.times != "uniform" or config.sampling.solver in (*ADAPTIVE, "auto"),
         f"sampling.times='uniform' under sde.name='edm' is a grid of noise levels {far}: set it to 'log_snr' or"
         " 'quadratic'",
     )

@@ -58,6 +58,15 @@ def test_smoke_sampling(tmp_path):
     assert_positive(row, "evaluation_ms_median", "network_ms_median", "host_peak_mb")
 
 
+def test_smoke_adaptive(tmp_path):
+    tolerances = ("--set", "sampling.rtol=0.1", "--set", "sampling.atol=0.1")
+    rows = measured("adaptive", tmp_path / "out.json", *tolerances)
+    assert [row["score"] for row in rows] == ["fresh", "exact"]
+    for row in rows:
+        assert row["per_sample_evaluations_max"] >= row["per_sample_evaluations_mean"] >= 8
+        assert_positive(row, "batch_ms_min", "per_sample_ms_min", "scipy_ms_min", "per_sample_ratio", "scipy_ratio")
+
+
 def test_smoke_data(tmp_path):
     rows = measured("data", tmp_path / "out.json", "--images", "40", "--pictures", "20", "--workers", "1")
     assert [row["source"] for row in rows] == ["memory", "cache", "folder", "workers 1"]

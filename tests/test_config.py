@@ -276,6 +276,8 @@ REFUSED = [  # changes, what the sentence must hold: the offending value and the
         ["num_scales=100", "'vp'", "reference=False"],
     ),
     ({**OFFICIAL, **DISCRETE, **VE, "sampling.t_min": 1e-3}, ["t_min=0.001", "set it to 1e-5"]),
+    ({"sampling.solver": "adaptive_sde", "sampling.rtol": 0.01}, ["sampling.rtol=0.01", "sampling.sde_rtol"]),
+    ({"sampling.solver": "adaptive_sde", "sampling.corrector": "langevin"}, ["'langevin'", "'adaptive_sde'"]),
     ({"sampling.churn": 0.5, "sampling.solver": "euler"}, ["churn=0.5", "'euler'", "set it to 1.0"]),
     ({"sampling.solver": "none"}, ["solver='none'", "'annealed_langevin'"]),
     ({"network.name": "ncsn"}, ["network.name='ncsn'", "sde.discrete=True"]),

@@ -77,6 +77,7 @@ CASES = {
     "DDPM, large variance": ("vp", True, {"variance": "large"}, N),
     "DDPM by Euler-Maruyama": ("vp", True, {"solver": "euler_maruyama"}, N),
     "DDPM by RK45": ("vp", True, {"solver": "rk45"}, None),
+    "DDPM by adaptive steps": ("vp", True, {"solver": "adaptive_sde"}, None),
     "SMLD": ("ve", True, {}, N),
     "SMLD, predictor-corrector": ("ve", True, {"corrector": "langevin", "snr": 0.1}, 2 * N - 1),
     "SMLD, annealed Langevin alone": (

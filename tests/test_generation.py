@@ -1,6 +1,7 @@
 """Generation: sample k is a function of (seed, k), on one device or eight, in whatever batches; modes.finish."""
 
 import json
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -11,6 +12,7 @@ from score_sde.evaluation.two_sample import two_sample
 from score_sde.experiment import build
 from score_sde.generation import Generator
 from score_sde.rng import example_keys, positions, root_key
+from score_sde.sampling import Samples
 from score_sde.workdir import Workdir
 from tests.tiny import tiny_config
 
@@ -41,6 +43,19 @@ def test_eight_devices_draw_what_one_draws(experiment, state, generator):
     assert several.images.shape == (11, 8, 8, 1)
     assert np.abs(several.images - expected).max() <= 1
     assert several.images.std() > 10
+
+
+def test_each_samples_own_evaluations_are_reported():
+    """Of 11 samples in two batches of 8, those five that were drawn for nothing left out."""
+    counts = lambda keys: jax.vmap(jax.random.bits)(keys).astype(np.int32) % 100
+    images = lambda params, keys: params * jax.vmap(jax.random.normal)(keys)[:, None, None, None]
+    draw = lambda params, keys, times: Samples(images(params, keys), counts(keys))
+    generated = Generator(SimpleNamespace(config=tiny_config(), draw=draw, times=lambda params: None))(
+        np.ones(()), 11, show=False
+    )
+    expected = counts(example_keys(root_key(0), positions(0, 11)))
+    np.testing.assert_array_equal(generated.counts, expected)
+    np.testing.assert_allclose(generated.evaluations, np.mean(expected))
 
 
 def test_finish_writes_grid_and_figures_once(experiment, state, generator, tmp_path, capsys):

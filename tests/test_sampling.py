@@ -55,7 +55,9 @@ def test_evaluations_are_those_that_happen(solver, per_step, denoise):
     assert int(reported) == len(calls) == 5 * per_step + denoise
 
 
-def test_adaptive_evaluations_are_those_that_happen():
+@pytest.mark.parametrize("per_sample", [False, True])
+def test_adaptive_evaluations_are_those_that_happen(per_sample):
+    """The batch's, or those of its slowest sample."""
     calls = []
 
     def score(x, t):
@@ -63,9 +65,10 @@ def test_adaptive_evaluations_are_those_that_happen():
         return -x
 
     sde, grid = SDES["vp"], times.uniform(SDES["vp"], 1e-3, 1)
-    reported = sample(keys(0, 2), score, sde, SHAPE, solver=RK45(1e-3, 1e-3), times=grid).evaluations
+    reported = sample(keys(0, 2), score, sde, SHAPE, solver=RK45(1e-3, 1e-3, per_sample), times=grid).evaluations
     jax.effects_barrier()
-    assert int(reported) == len(calls)
+    assert reported.shape == (2,) * per_sample
+    assert int(reported.max()) == len(calls)
 
 
 def test_one_compilation_serves_every_key_parameter_and_sde_number():

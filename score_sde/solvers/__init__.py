@@ -1,5 +1,6 @@
 """Solvers of the reverse-time SDE and the probability-flow ODE behind one contract: solvers/base.py."""
 
+from score_sde.solvers.adaptive_sde import AdaptiveSDE
 from score_sde.solvers.ancestral import Ancestral
 from score_sde.solvers.base import AdaptiveSolver, Corrector, Deterministic, NoisySolver, OneStepSolver, Solver
 from score_sde.solvers.churn import AncestralNoise, Churned
@@ -19,6 +20,7 @@ from score_sde.solvers.unipc import UniPC
 __all__ = [
     "DDIM",
     "RK45",
+    "AdaptiveSDE",
     "AdaptiveSolver",
     "Ancestral",
     "AncestralNoise",

@@ -82,7 +82,7 @@ class AdaptiveSolver(abc.ABC):
 
     @abc.abstractmethod
     def solve(self, keys: Keys, sde: SDE, score: ScoreFn, x: Array, t: Array, s: Array) -> tuple[Array, Array]:
-        """x at s [B, ...] and the number of network evaluations [] (int32)."""
+        """x at s [B, ...] and the number of network evaluations [] or [B] (int32)."""
 
 
 class Corrector(abc.ABC):
