@@ -15,5 +15,5 @@ def get_config() -> Config:
     config.sde.update(name="edm", sigma_max=80.0)
     config.parametrization.update(prediction="edm", label="log_sigma", sigma_data=0.75)
     config.training.update(weighting="edm", times="log_normal")
-    config.sampling.t_min = 0.002
+    config.sampling.t_min = config.likelihood.t_min = 0.002
     return config

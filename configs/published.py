@@ -165,3 +165,4 @@ def edm(config: Config) -> None:
     config.optimizer.update(learning_rate=1e-3, warmup=19_531, grad_clip=-1.0)
     config.ema.update(averages=("half_life",), half_life=500_000, rampup=0.05)
     config.sampling.update(solver="euler", num_steps=100, times="log_snr", t_min=0.002)
+    config.likelihood.t_min = 0.002

@@ -59,24 +59,25 @@ def check_averages(config: Config) -> None:
         f"ema.snapshot_every={c.snapshot_every} writes averages of the kind 'power', and ema.averages={c.averages}:"
         " add it there, or set ema.snapshot_every=0",
     )
-    _check_wanted(config)
+    for section in ("sampling", "likelihood"):
+        _check_wanted(config, section)
 
 
-def _check_wanted(config: Config) -> None:
-    name, stored = config.sampling.average, stored_names(config)
+def _check_wanted(config: Config, section: str) -> None:
+    name, stored = config[section].average, stored_names(config)
     if name in ("", RAW) or canonical(name) in stored:
         return
     std, choices = width(name), (*stored, RAW)
     require(
         std is not None,
-        f"sampling.average={name!r} is not among this run's averages: {nearest(name, choices)}"
+        f"{section}.average={name!r} is not among this run's averages: {nearest(name, choices)}"
         + ", or a width of your own, such as power_0.070" * ("power" in config.ema.averages),
     )
     assert std is not None
-    _check_width("sampling.average is", std)
+    _check_width(f"{section}.average is", std)
     require(
         "power" in config.ema.averages,
-        f"sampling.average={name!r} is put together from averages of the kind 'power', and ema.averages="
+        f"{section}.average={name!r} is put together from averages of the kind 'power', and ema.averages="
         f"{config.ema.averages}: train with it, or choose from {', '.join(choices)}",
     )
 

@@ -14,22 +14,24 @@ from ml_collections import config_flags
 
 from score_sde.config import Config, default, flatten, load, nearest, one_line, require_field, wrong_type
 from score_sde.errors import CheckpointError, UsageError, require
-from score_sde.validation import validate
+from score_sde.validation import check_likelihood, validate
 
-MODES = ("train", "sample", "import")
+MODES = ("train", "sample", "likelihood", "import")
 PROCESS_FLAGS = ("coordinator", "num_processes", "process_id")
 FLAGS = ("config", "workdir", "mode", "overwrite", "checkpoint", *PROCESS_FLAGS, "distributed")
 
 HELP = """\
-usage: python launch.py --config configs/digits.py [--workdir runs/digits] [--mode train|sample|import] [--overwrite]
-                        [--checkpoint path] [--config.<section>.<field>=value ...]
+usage: python launch.py --config configs/digits.py [--workdir runs/digits] [--mode train|sample|likelihood|import]
+                        [--overwrite] [--checkpoint path] [--config.<section>.<field>=value ...]
 
   --config     a Python file with get_config(), such as configs/digits.py
   --workdir    where the run lives; if not given, runs/<path of the config below configs/>, without .py
   --mode       train (default): train, or resume what is in workdir, then draw samples
                sample: draw sampling.num_samples samples from the newest checkpoint
+               likelihood: bits per dimension of every image of likelihood.split; goes on where it was stopped
                import: make a new workdir of another program's checkpoint, to sample from or to train on
-  --overwrite  with --mode sample: replace samples of the same name drawn with other settings
+  --overwrite  with --mode sample: replace samples of the same name drawn with other settings; with --mode likelihood:
+               replace the figures of other settings
   --checkpoint with --mode import: a checkpoint of the official JAX or PyTorch code, a directory of them, or a directory
                of a diffusers UNet2DModel
 
@@ -75,6 +77,8 @@ def main(argv: Sequence[str]) -> int:
     try:
         arguments = parse(argv)
         validate(arguments.config)
+        if arguments.mode == "likelihood":
+            check_likelihood(arguments.config)
         return _run(arguments)
     except KeyboardInterrupt:
         code, why = 130, "interrupted"
@@ -135,8 +139,9 @@ def parse(argv: Sequence[str]) -> Arguments:
     require(mode in MODES, f"--mode={mode} is unknown: {nearest(mode, MODES)}")
     require(workdir != "", "--workdir= is empty: name a directory, or leave it out for runs/<config name>")
     require(
-        mode == "sample" or not overwrite,
-        f"--overwrite does not go with --mode={mode}, only with --mode=sample: choose another --workdir instead",
+        mode in ("sample", "likelihood") or not overwrite,
+        f"--overwrite does not go with --mode={mode}, only with --mode=sample and --mode=likelihood: choose another"
+        " --workdir instead",
     )
     _check_checkpoint(mode, checkpoint)
     config = _override(load(path), fields)
@@ -245,6 +250,7 @@ def _run(arguments: Arguments) -> int:
     actions: dict[str, Any] = {
         "train": modes.train,
         "sample": lambda config, workdir: modes.sample(config, workdir, arguments.overwrite),
+        "likelihood": lambda config, workdir: modes.likelihood(config, workdir, arguments.overwrite),
         "import": lambda config, workdir: modes.import_(config, workdir, arguments.checkpoint, arguments.command),
     }
     code = actions[arguments.mode](arguments.config, workdir)

@@ -13,15 +13,18 @@ import numpy as np
 from score_sde.averages import canonical, width
 from score_sde.checkpoint import Checkpoints
 from score_sde.config import Config
-from score_sde.data.sources import some
+from score_sde.data.sources import chosen, some
 from score_sde.distributed import together
 from score_sde.errors import require
 from score_sde.evaluation.two_sample import two_sample
 from score_sde.experiment import Experiment, build
 from score_sde.files import whole
 from score_sde.generation import Generated, Generator
+from score_sde.image_likelihood import ImageLikelihood, LikelihoodFolder, describe
 from score_sde.images import GRID, save_grid
 from score_sde.importing import import_checkpoint
+from score_sde.objects import SPLITS
+from score_sde.progress import Progress
 from score_sde.training.health import NonFiniteLoss
 from score_sde.training.loop import Stopped
 from score_sde.training.loop import train as train_loop
@@ -110,9 +113,35 @@ def sample(config: Config, workdir: Workdir, overwrite: bool = False) -> int:
     return 0
 
 
-def weights(experiment: Experiment, state: TrainState, images: int, workdir: Workdir) -> Any:
-    """The parameters that sampling.average names, of a state that has seen so many images."""
-    name = experiment.config.sampling.average
+def likelihood(config: Config, workdir: Workdir, overwrite: bool = False) -> int:
+    """Bits per dimension of each image of a split, by the newest checkpoint; goes on where it was stopped."""
+    experiment, c = build(config), config.likelihood
+    images = SPLITS[c.split](experiment.images)
+    require(
+        len(images) > 0,
+        f"likelihood.split={c.split!r} names no image of data.name={config.data.name!r}: set data.held_out before"
+        " training, or likelihood.split='train'",
+    )
+    numbers = chosen(len(images), c.num_images or len(images))
+    with closing(Checkpoints(workdir.checkpoints)) as checkpoints:
+        state, meta = checkpoints.restore(experiment.restorable_state())
+    decisive = {name: value for name, value in c.to_dict().items() if name != "batch_size"}
+    folder = LikelihoodFolder(workdir.path / "likelihood", {"likelihood": decisive, "step": meta["step"]})
+    done = together(lambda: folder.resume(overwrite))
+    params = weights(experiment, state, meta["position"], workdir, "likelihood")
+    with Progress("likelihood", len(numbers), "images", done, show=jax.process_index() == 0) as progress:
+        for rows in ImageLikelihood(experiment)(params, images, numbers[done:]):
+            if jax.process_index() == 0:
+                folder.table.append(rows)
+            progress.update(len(rows))
+    if jax.process_index() == 0:
+        print(describe(folder.finish()), f"written to {folder.path}", sep="\n")
+    return 0
+
+
+def weights(experiment: Experiment, state: TrainState, images: int, workdir: Workdir, section: str = "sampling") -> Any:
+    """The parameters that the section's `average` names, of a state that has seen so many images."""
+    name = experiment.config[section].average
     std = width(name)
     if std is None or canonical(name) in experiment.averages:
         return experiment.weights(state, name)

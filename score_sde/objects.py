@@ -15,7 +15,8 @@ from score_sde.data import nonleaking
 from score_sde.data.cache import Cache
 from score_sde.data.pictures import Format
 from score_sde.data.resolve import CROPS, resolve
-from score_sde.data.sources import Images, array_file, digits
+from score_sde.data.sources import Images, Source, array_file, digits
+from score_sde.divergence import Coloured, Divergence, Exact, Gaussian, Rademacher
 from score_sde.networks.ddpm import ddpm
 from score_sde.networks.ncsnpp import NCSNpp
 from score_sde.networks.ncsnv2 import NCSNv2
@@ -177,6 +178,16 @@ VARIANCES: dict[str, Callable[[ScoreFn], posterior.Variance]] = {
     "small": lambda fraction: posterior.Small(),
     "large": lambda fraction: posterior.Large(),
     "learned": posterior.Learned,
+}
+DIVERGENCES: dict[str, Callable[[Config], Divergence]] = {
+    "rademacher": lambda c: Rademacher(c.probes),
+    "gaussian": lambda c: Gaussian(c.probes),
+    "coloured": lambda c: Coloured(c.probes),
+    "exact": lambda c: Exact(),
+}
+SPLITS: dict[str, Callable[[Images], Source]] = {
+    "held_out": lambda images: images.held_out,
+    "train": lambda images: images.train,
 }
 GRIDS: dict[str, Callable[[Config, sde.SDE], Array]] = {
     "uniform": lambda c, s: times.uniform(s, c.sampling.t_min, c.sampling.num_steps),

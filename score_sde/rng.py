@@ -40,7 +40,12 @@ def root_key(seed: int) -> Array:
 
 def positions(first: int, count: int) -> np.ndarray:
     """Global positions first, first + 1, ... as two 32-bit words each (high, low): uint32 [count, 2]."""
-    p = np.uint64(first) + np.arange(count, dtype=np.uint64)
+    return words(np.uint64(first) + np.arange(count, dtype=np.uint64))
+
+
+def words(numbers: np.ndarray) -> np.ndarray:
+    """Integers [N] of 0 or more as two 32-bit words each (high, low): uint32 [N, 2]."""
+    p = np.asarray(numbers, np.uint64)
     return np.stack([p >> np.uint64(32), p & np.uint64(0xFFFFFFFF)], axis=-1).astype(np.uint32)
 
 

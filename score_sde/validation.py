@@ -51,6 +51,8 @@ CHOICES = {
     "sampling.times": (
         "uniform", "quadratic", "power", "log_snr", "log_sigma", "karras", "edm_levels", "levels", "optimised",
     ),
+    "likelihood.split": ("held_out", "train"),
+    "likelihood.divergence": ("rademacher", "gaussian", "coloured", "exact"),
 }  # fmt: skip
 
 AT_LEAST_ONE = (
@@ -58,6 +60,7 @@ AT_LEAST_ONE = (
     "training.batch_size", "training.steps_per_call", "sampling.num_steps", "sampling.num_samples",
     "sampling.batch_size", "sampling.corrector_steps", "checkpoint.every", "checkpoint.keep", "logging.every",
     "training.projections", "training.microbatches", "ema.half_life",
+    "likelihood.batch_size", "likelihood.probes", "likelihood.dequantizations",
 )  # fmt: skip
 
 POSITIVE = (
@@ -65,6 +68,7 @@ POSITIVE = (
     "sampling.atol", "sampling.sde_rtol", "sampling.sde_atol", "sampling.rho", "sampling.s_noise",
     "training.bound_weight", "parametrization.sigma_data",
     "training.p_std",
+    "likelihood.t_min", "likelihood.rtol", "likelihood.atol",
 )  # fmt: skip
 
 NOT_NEGATIVE = (
@@ -73,6 +77,7 @@ NOT_NEGATIVE = (
     "evaluation.final_samples", "evaluation.every", "evaluation.num_images", "logging.samples_every",
     "ema.snapshot_every", "checkpoint.keep_every", "parallel.fsdp", "training.max_skipped",
     "data.held_out", "data.workers", "data.cache_limit",
+    "likelihood.num_images", "likelihood.bound_samples", "likelihood.seed",
 )  # fmt: skip
 
 PATHS = {
@@ -99,14 +104,14 @@ def validate(config: Config) -> None:
     ):
         for name in names:
             require(holds(flat[name]), f"{name}={flat[name]} must be {rule}: give it another value")
-    for name in ("seed", "sampling.seed"):
+    for name in ("seed", "sampling.seed", "likelihood.seed"):
         require(flat[name] < 2**32, f"{name}={flat[name]} has more than 32 bits: choose one below {2**32}")
     require(
         config.evaluation.final_samples != 1, "evaluation.final_samples=1 has no covariance: give it 0, or 2 or more"
     )
     require_increasing("sde.beta_min", config.sde.beta_min, "sde.beta_max", config.sde.beta_max)
     require_increasing("sde.sigma_min", config.sde.sigma_min, "sde.sigma_max", config.sde.sigma_max)
-    for section in ("training", "sampling"):
+    for section in ("training", "sampling", "likelihood"):
         t_min = config[section].t_min
         final = config.sde.sigma_max if config.sde.name == "edm" else 1
         require(t_min < final, f"{section}.t_min={t_min} must be below the SDE's final time {final}: try 1e-3")
@@ -134,6 +139,29 @@ def validate(config: Config) -> None:
     check_averages(config)
     _check_augmentation(config)
     check_network(config)
+
+
+def check_likelihood(config: Config) -> None:
+    """UsageError for a likelihood that means nothing, or settings of it without effect: for that mode alone."""
+    c, sde = config.likelihood, config.sde
+    require(
+        config.network.name != "ncsn",
+        "network.name='ncsn' jumps from one noise level's parameters to the next's, and likelihoods need the score at"
+        " every time in between: choose a run of another network",
+    )
+    require(
+        not (sde.discrete and sde.name == "vp") or c.t_min >= 1 / sde.num_scales,
+        f"likelihood.t_min={c.t_min} lies below the least of the sde.num_scales={sde.num_scales} noise levels that the"
+        f" network knows: set it to {1 / sde.num_scales} or more",
+    )
+    require(
+        c.divergence != "coloured" or c.probes & (c.probes - 1) == 0,
+        f"likelihood.probes={c.probes} is not a power of two, as likelihood.divergence='coloured' asks: try 4",
+    )
+    require(
+        c.divergence != "exact" or c.probes == 1,
+        f"likelihood.probes={c.probes} has no effect on likelihood.divergence='exact': set it to 1",
+    )
 
 
 def _check_types(flat: dict[str, Any]) -> None:

@@ -56,6 +56,7 @@ TOLERANCES = {
     "correctors": 5 * 9e-8,
     "predictor-corrector runs": 5 * 1.6e-6,
     "ODE endpoints": 5 * 9.3e-5,
+    "likelihoods": 5 * 2.3e-7,
     "networks": 5 * 1.5e-6,
     "optimizer": 1e-6,
     "checkpoints": 1e-5,

@@ -18,8 +18,9 @@ from tests.golden_files import COMPARISONS, GOLDEN, TOLERANCES, Comparison, load
 ROOT = pathlib.Path(__file__).parent.parent
 TESTS = [
     "tests/test_sde.py", "tests/test_chain.py", "tests/test_parametrization.py", "tests/test_losses.py",
-    "tests/solvers/test_reference.py", "tests/training/test_optimizer.py", "tests/networks/test_layers.py",
-    "tests/networks/test_ncsnpp.py", "tests/networks/test_ddpm.py", "tests/networks/test_ncsnv2.py", "tests/adapters",
+    "tests/test_likelihood.py", "tests/solvers/test_reference.py", "tests/training/test_optimizer.py",
+    "tests/networks/test_layers.py", "tests/networks/test_ncsnpp.py", "tests/networks/test_ddpm.py",
+    "tests/networks/test_ncsnv2.py", "tests/adapters",
 ]  # fmt: skip
 
 CHOSEN = " or ".join(
@@ -30,7 +31,7 @@ CHOSEN = " or ".join(
 INPUTS = {
     "sde": r"x|t|score|grid_t",
     "losses": r"x|t|z|labels_(vp|ve)",
-    "samplers": r"x|t|z|m|s|snr|(vp|subvp|ve)/x|pc/noise|pc/.*/(nfe|n_noise_used)|ode/z|ode/.*nfe|like/.*",
+    "samplers": r"x|t|z|m|s|snr|(vp|subvp|ve)/x|pc/noise|pc/.*/n_noise_used|ode/z|.*/nfe|like/(data|eps_.*)",
     "optim": r"grad/.*|params0/.*|.*/hyper_.*",
     "layers": r"x|temb|w_hwio|upfirdn_kernel|gfp_in|temb_in|.*params_(index|flat)",
     "net": r"x|time_cond|params_(index|flat)|config_json",
@@ -38,8 +39,8 @@ INPUTS = {
     "edm": r"meta_json|sigma|.*__(y|rnd|noise|round_sigma|sigma_min_max)",
     "edm2": r"meta_json|loss__(y|rnd|noise|logvar)|(?!loss__).*",
 }
-"""What the files hold beside outputs compared here. Recorded numbers of evaluations count some that never happened;
-likelihoods wait for the module that computes them; the PyTorch checkpoint's numbers and averaged parameters are equal
+"""What the files hold beside outputs compared here. Recorded numbers of evaluations count some that never happened
+(those of likelihoods are compared by their test); the PyTorch checkpoint's numbers and averaged parameters are equal
 to the last bit (tests/adapters/test_score_sde_torch.py); of EDM2 the loss alone is compared."""
 
 HEADER = """\

@@ -20,7 +20,7 @@ from score_sde.config import (
 )
 from score_sde.errors import UsageError
 from score_sde.networks import layers, ncsnpp, ncsnv2, refinenet, remat
-from score_sde.validation import CHOICES, validate
+from score_sde.validation import CHOICES, check_likelihood, validate
 from score_sde.workdir import Workdir
 
 CONFIGS = sorted((pathlib.Path(__file__).parent.parent / "configs").rglob("*.py"))
@@ -67,6 +67,8 @@ TABLES = {
     "sampling.variance": objects.VARIANCES,
     "sampling.corrector": objects.CORRECTORS,
     "sampling.times": [*objects.GRIDS, "optimised"],
+    "likelihood.split": objects.SPLITS,
+    "likelihood.divergence": objects.DIVERGENCES,
     **{f"network.{name}": choices for name, choices in ncsnpp.CHOICES.items()},
 }
 
@@ -302,6 +304,9 @@ REFUSED = [  # changes, what the sentence must hold: the offending value and the
     ({"ema.snapshot_every": 9}, ["snapshot_every=9", "('constant',)", "add it there, or set ema.snapshot_every=0"]),
     ({"sampling.average": "constnt"}, ["average='constnt'", "did you mean constant?"]),
     ({"sampling.average": "warmup"}, ["average='warmup'", "choose from constant, raw"]),
+    ({"likelihood.average": "warmup"}, ["likelihood.average='warmup'", "choose from constant, raw"]),
+    ({"likelihood.divergence": "rademachr"}, ["divergence='rademachr'", "did you mean rademacher?"]),
+    ({"likelihood.t_min": 1.5}, ["likelihood.t_min=1.5", "final time 1"]),
     (
         {"sampling.average": "phema", "ema.averages": ("power",)},
         ["'phema'", "power_0.050, power_0.100, raw, or a width", "power_0.070"],
@@ -329,6 +334,26 @@ REFUSED = [  # changes, what the sentence must hold: the offending value and the
     ({**HYBRID, "data.augmentation": 0.12}, ["objective='hybrid'", "augmentation=0.12"]),
     ({"network.name": "ddpm", "network.nf": 16}, ["network.nf=16", "a multiple of 32"]),
 ]
+
+
+LIKELIHOODS = [  # changes, what the mode's sentence must hold
+    ({**DISCRETE, "likelihood.t_min": 1e-5}, ["likelihood.t_min=1e-05", "num_scales=1000", "set it to 0.001 or more"]),
+    ({**NCSN, "likelihood.t_min": 0.1}, ["network.name='ncsn'", "another network"]),
+    ({"likelihood.divergence": "coloured", "likelihood.probes": 3}, ["probes=3", "power of two", "try 4"]),
+    ({"likelihood.divergence": "exact", "likelihood.probes": 3}, ["probes=3", "'exact'", "set it to 1"]),
+]
+
+
+@pytest.mark.parametrize(("changes", "words"), LIKELIHOODS, ids=lambda value: " ".join(value))
+def test_likelihoods_that_mean_nothing_are_refused_in_their_mode_alone(changes, words):
+    config = default()
+    config.data.update(image_size=32, num_channels=3)
+    check_likelihood(config)
+    config.update_from_flattened_dict(changes)
+    validate(config)
+    with pytest.raises(UsageError) as error:
+        check_likelihood(config)
+    assert all(word in str(error.value) for word in words), error.value
 
 
 @pytest.mark.parametrize(

@@ -137,7 +137,7 @@ def test_the_networks_of_ho_et_al_have_the_size_they_report(name, parameters):
 
 
 EDM = {  # Karras et al. 2022, tables 1 and 7 and appendix F, written down by hand
-    "sde.name": "edm", "sde.sigma_max": 80.0,
+    "sde.name": "edm", "sde.sigma_max": 80.0, "likelihood.t_min": 0.002,
     "network.ch_mult": (2, 2, 2), "network.dropout": 0.13,
     "parametrization.prediction": "edm", "parametrization.label": "log_sigma",
     "data.name": "cifar10", "data.image_size": 32, "data.num_channels": 3, "data.augmentation": 0.12,

@@ -1,5 +1,7 @@
 """From stored bytes to what the network sees, as pure functions of (key, image) per example."""
 
+import math
+
 import jax.numpy as jnp
 
 from score_sde.rng import Purpose, child, uniform
@@ -25,6 +27,14 @@ def scale(images: Array, centered: bool) -> Array:
 def unscale(images: Array, centered: bool) -> Array:
     """The inverse of `scale`."""
     return (images + 1) / 2 if centered else images
+
+
+def bits_offset(centered: bool) -> float:
+    """Bits per dimension that bytes have beyond the density of dequantised, scaled images: 7 where centered, or else 8.
+
+    P(bytes) is p(x) times the volume of the cell that `scale` makes of one of 1/256 a side: -log2 of its side.
+    """
+    return 8 - math.log2(scale(1.0, centered) - scale(0.0, centered))  # pyright: ignore[reportArgumentType]
 
 
 def preprocess(keys: Keys, images: Array, *, flip: bool, dequantization: bool, centered: bool) -> Array:
