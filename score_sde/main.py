@@ -16,12 +16,13 @@ from score_sde.config import Config, default, flatten, load, nearest, one_line, 
 from score_sde.errors import CheckpointError, UsageError, require
 from score_sde.validation import check_likelihood, validate
 
-MODES = ("train", "sample", "likelihood", "import")
+MODES = ("train", "sample", "likelihood", "report", "import")
 PROCESS_FLAGS = ("coordinator", "num_processes", "process_id")
 FLAGS = ("config", "workdir", "mode", "overwrite", "checkpoint", *PROCESS_FLAGS, "distributed")
 
 HELP = """\
-usage: python launch.py --config configs/digits.py [--workdir runs/digits] [--mode train|sample|likelihood|import]
+usage: python launch.py --config configs/digits.py [--workdir runs/digits]
+                        [--mode train|sample|likelihood|report|import]
                         [--overwrite] [--checkpoint path] [--config.<section>.<field>=value ...]
 
   --config     a Python file with get_config(), such as configs/digits.py
@@ -30,6 +31,7 @@ usage: python launch.py --config configs/digits.py [--workdir runs/digits] [--mo
                sample: draw sampling.num_samples samples from the newest checkpoint
                likelihood: bits per dimension of every image of likelihood.split; goes on where it was stopped
                import: make a new workdir of another program's checkpoint, to sample from or to train on
+               report: write report/index.html, a page about the newest checkpoint; an earlier one is replaced
   --overwrite  with --mode sample: replace samples of the same name drawn with other settings; with --mode likelihood:
                replace the figures of other settings
   --checkpoint with --mode import: a checkpoint of the official JAX or PyTorch code, a directory of them, or a directory
@@ -252,6 +254,7 @@ def _run(arguments: Arguments) -> int:
         "sample": lambda config, workdir: modes.sample(config, workdir, arguments.overwrite),
         "likelihood": lambda config, workdir: modes.likelihood(config, workdir, arguments.overwrite),
         "import": lambda config, workdir: modes.import_(config, workdir, arguments.checkpoint, arguments.command),
+        "report": lambda config, workdir: modes.report(config, workdir, arguments.command),
     }
     code = actions[arguments.mode](arguments.config, workdir)
     if arguments.processes is not None:

@@ -139,6 +139,18 @@ def likelihood(config: Config, workdir: Workdir, overwrite: bool = False) -> int
     return 0
 
 
+def report(config: Config, workdir: Workdir, command: str) -> int:
+    """Make the page about the newest checkpoint's averaged weights; `command` is the run's without a mode."""
+    from score_sde.reporting.report import report  # with matplotlib, for which nothing else waits
+
+    experiment = build(config)
+    with closing(Checkpoints(workdir.checkpoints)) as checkpoints:
+        state, meta = checkpoints.restore(experiment.restorable_state())
+    params = weights(experiment, state, meta["position"], workdir)
+    say(f"report in {report(experiment, params, meta['step'], workdir, command)}")
+    return 0
+
+
 def weights(experiment: Experiment, state: TrainState, images: int, workdir: Workdir, section: str = "sampling") -> Any:
     """The parameters that the section's `average` names, of a state that has seen so many images."""
     name = experiment.config[section].average

@@ -1,6 +1,6 @@
 """From prior to data: one pure function over every solver, to be compiled once as a whole trajectory."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -42,27 +42,55 @@ def sample(
             raise ValueError("an adaptive solver takes no constraint: choose a fixed-grid solver")
         x, evaluations = solver.solve(step_keys, sde, score, x, times[0], times[-1])
     else:
-        x = _march(step_keys, score, sde, x, solver, times, constrain)
+        x, _ = _march(step_keys, score, sde, x, solver, times, constrain)
         evaluations = jnp.int32((len(times) - 1) * solver.evaluations)
     if denoise:
         x, evaluations = denoiser(sde, score)(x, times[-1]), evaluations + 1
     return Samples(x, evaluations)
 
 
-def _march(
-    keys: Keys, score: ScoreFn, sde: SDE, x: Array, solver: Solver, times: Array, constrain: Constraint | None
+def trajectory(
+    keys: Keys,
+    score: ScoreFn,
+    sde: SDE,
+    shape: tuple[int, ...],
+    *,
+    solver: Solver,
+    times: Array,
+    constrain: Constraint | None = None,
 ) -> Array:
-    """Every step of a fixed-grid solver in one scan."""
+    """x [N + 1, B, ...] at every node of the grid, from the prior's draw to what `sample` has before it denoises.
 
-    def body(carry: tuple, node: tuple[Array, Array, Array]) -> tuple[tuple, None]:
+    The arguments are those of `sample`, and so are the numbers; the solver is one of a fixed grid. All the states are
+    kept in memory.
+    """
+    x = sde.prior_sample(child(keys, Purpose.PRIOR), shape)
+    step_keys = child(keys, Purpose.STEPS)
+    _, later = _march(step_keys, score, sde, x, solver, times, constrain, keep=True)
+    return jnp.concatenate([x[None], later])
+
+
+def _march(
+    keys: Keys,
+    score: ScoreFn,
+    sde: SDE,
+    x: Array,
+    solver: Solver,
+    times: Array,
+    constrain: Constraint | None,
+    keep: bool = False,
+) -> tuple[Array, Any]:
+    """Every step of a fixed-grid solver in one scan: the last x and, where they are kept, all [N, B, ...]."""
+
+    def body(carry: tuple, node: tuple[Array, Array, Array]) -> tuple[tuple, Array | None]:
         x, memory = carry
         i, t, s = node
         here = child(keys, i)
         x, _, memory = solver.step(here, sde, score, x, t, s, memory)
         if constrain is not None:
             x = constrain(child(here, Purpose.CONSTRAINT), x, s)
-        return (x, memory), None
+        return (x, memory), x if keep else None
 
     nodes = (jnp.arange(len(times) - 1), times[:-1], times[1:])
-    (x, _), _ = jax.lax.scan(body, (x, solver.init(sde, x, times)), nodes)
-    return x
+    (x, _), kept = jax.lax.scan(body, (x, solver.init(sde, x, times)), nodes)
+    return x, kept

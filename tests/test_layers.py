@@ -64,6 +64,10 @@ ORDER = [
     "training.health",
     "training.heldout",
     "training.loop",
+    "reporting.figures",
+    "reporting.page",
+    "reporting.records",
+    "reporting",
     "modes",
     "main",
 ]
@@ -96,6 +100,9 @@ FREE_OF_JAX = {
     "images",
     "progress",
     "evaluation",
+    "reporting.figures",
+    "reporting.page",
+    "reporting.records",
 }
 ALLOWED = {  # package -> the layers that may import it
     "optax": {"training.optimizer"},
@@ -108,6 +115,7 @@ ALLOWED = {  # package -> the layers that may import it
     "scipy": {"evaluation"},
     "safetensors": {"adapters"},
     "tqdm": {"progress"},
+    "matplotlib": {"reporting.figures"},
     "tensorboardX": {"training.metrics"},
     "ml_collections": {"config", "workdir", "experiment", "modes", "main"},
     "absl": {"main", "data"},
@@ -159,7 +167,7 @@ def test_what_runs_before_validation_is_free_of_jax(module):
 
 
 def test_main_imports_nothing_heavy():
-    heavy = "{'jax', 'flax', 'optax', 'orbax', 'PIL', 'grain', 'tensorboardX', 'msgpack', 'safetensors'}"
+    heavy = "{'jax', 'flax', 'optax', 'orbax', 'PIL', 'grain', 'tensorboardX', 'msgpack', 'safetensors', 'matplotlib'}"
     code = f"import sys, score_sde.main; print(*sorted({heavy} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == ""
 

@@ -7,8 +7,8 @@ import pytest
 
 from score_sde import times
 from score_sde.errors import UsageError
-from score_sde.rng import example_keys, positions, root_key
-from score_sde.sampling import Samples, sample
+from score_sde.rng import Purpose, child, example_keys, positions, root_key
+from score_sde.sampling import Samples, sample, trajectory
 from score_sde.sde import SDE, VP
 from score_sde.solvers import RK45, AnnealedLangevin, EulerMaruyama, Langevin, PredictorCorrector, ReverseDiffusion
 from tests.oracles import CONTINUOUS, SDES, T_MIN, bimodal
@@ -112,6 +112,17 @@ def test_grids_are_equally_spaced_in_what_they_say():
     steps = np.diff(np.asarray(sde.log_snr(times.log_snr(sde, 1e-3, 8))))
     np.testing.assert_allclose(steps, steps[0], rtol=1e-3)
     np.testing.assert_allclose(times.uniform(SDES["ve"], 1e-5, 6), times.log_snr(SDES["ve"], 1e-5, 6), rtol=1e-4)
+
+
+def test_a_trajectory_ends_where_sampling_does():
+    """Bitwise; and it begins with the prior's draw."""
+    solver = PredictorCorrector(EulerMaruyama(), AnnealedLangevin())
+    sde, grid = SDES["vp"], times.uniform(SDES["vp"], 1e-3, 6)
+    walk = lambda k: trajectory(k, DATA.score(sde), sde, SHAPE, solver=solver, times=grid)
+    states = jax.jit(walk)(keys(0, 3))
+    assert states.shape == (7, 3, *SHAPE)
+    np.testing.assert_array_equal(states[-1], draw(solver, keys(0, 3), steps=6, denoise=False).x)
+    np.testing.assert_array_equal(states[0], sde.prior_sample(child(keys(0, 3), Purpose.PRIOR), SHAPE))
 
 
 def test_bad_grids_are_refused():

@@ -8,6 +8,9 @@ import numpy as np
 Vectors = np.ndarray
 """One row per image, float64 [N, D], on the [-1, 1] scale."""
 
+Moments = tuple[np.ndarray, np.ndarray]
+"""Mean [D] and covariance [D, D]."""
+
 
 def to_vectors(images: np.ndarray) -> Vectors:
     """uint8 images [N, H, W, C] -> [N, D] on the [-1, 1] scale."""
@@ -19,11 +22,21 @@ def frechet_distance(a: Vectors, b: Vectors) -> float:
 
     Unbiased covariances; the root's trace from the eigenvalues of the symmetrised product.
     """
-    values, basis = np.linalg.eigh(np.cov(a, rowvar=False))
+    return frechet_between(moments(a), moments(b))
+
+
+def moments(a: Vectors) -> Moments:
+    """Mean and unbiased covariance of the rows."""
+    return a.mean(0), np.cov(a, rowvar=False)
+
+
+def frechet_between(a: Moments, b: Moments) -> float:
+    """The Fréchet distance of two Gaussians."""
+    (mean_a, cov_a), (mean_b, cov_b) = a, b
+    values, basis = np.linalg.eigh(cov_a)
     root = (basis * np.sqrt(np.clip(values, 0, None))) @ basis.T
-    cov_b = np.cov(b, rowvar=False)
     cross = np.sqrt(np.clip(np.linalg.eigvalsh(root @ cov_b @ root), 0, None)).sum()
-    return float(((a.mean(0) - b.mean(0)) ** 2).sum() + values.sum() + np.trace(cov_b) - 2 * cross)
+    return float(((mean_a - mean_b) ** 2).sum() + values.sum() + np.trace(cov_b) - 2 * cross)
 
 
 def squared_distances(a: Vectors, b: Vectors) -> np.ndarray:

@@ -1,0 +1,179 @@
+"""What a report measures on a trained model: samples and their distance, paths, the score at every noise level."""
+
+import statistics
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from score_sde import objects, times
+from score_sde.data import augment
+from score_sde.data.sources import gather
+from score_sde.evaluation.two_sample import frechet_between, moments
+from score_sde.experiment import Experiment
+from score_sde.generation import Generator
+from score_sde.losses import mean, perturb
+from score_sde.parallel import collect, replicate, spread
+from score_sde.rng import Purpose, child, example_keys, normal, positions, root_key
+from score_sde.sampling import trajectory
+from score_sde.sde import SDE, denoiser
+from score_sde.solvers import AdaptiveSolver
+from score_sde.typing import Array, Keys, ScoreFn
+
+DIMENSIONS = 256
+"""At most so many numbers per image enter the Fréchet distance: larger images are averaged over blocks of pixels."""
+RESAMPLINGS = 20
+"""Of the bootstrap."""
+NODES = 24
+"""Noise levels at which the score is looked at."""
+STOPS = 10
+"""Times at which a path is shown."""
+
+
+class Drawn(NamedTuple):
+    """Samples uint8 [N, H, W, C], evaluations per sample, and seconds per image once compiled (median of batches)."""
+
+    images: np.ndarray
+    evaluations: float
+    seconds: float
+
+
+def draw(experiment: Experiment, params: Any, count: int) -> Drawn:
+    """Samples 0 .. count - 1 of the config's seed."""
+    generator = Generator(experiment)
+    drawn = generator(params, count, show=False)
+    timed = drawn.seconds[1:] or generator(params, count, show=False).seconds
+    per_image = statistics.median(timed) / experiment.config.sampling.batch_size
+    return Drawn(drawn.images, drawn.evaluations, per_image)
+
+
+class Yardstick:
+    """The Fréchet distance from images uint8 [N, H, W, C] in pixel space, large ones averaged over square blocks."""
+
+    def __init__(self, images: np.ndarray) -> None:
+        height, width, channels = images.shape[1:]
+        self.block, self.count = 1, len(images)
+        numbers = lambda block: (height // block) * (width // block) * channels
+        while numbers(self.block) > DIMENSIONS and self.block < min(height, width):
+            self.block += 1
+        self._moments = moments(self._vectors(images))
+
+    def __call__(self, images: np.ndarray) -> tuple[float, float]:
+        """The distance of samples [N, H, W, C], N >= 2, and its standard error by the bootstrap."""
+        x, random = self._vectors(images), np.random.default_rng(0)
+        again = [
+            frechet_between(moments(x[random.integers(len(x), size=len(x))]), self._moments) for _ in range(RESAMPLINGS)
+        ]
+        return frechet_between(moments(x), self._moments), float(np.std(again, ddof=1))
+
+    def _vectors(self, images: np.ndarray) -> np.ndarray:
+        """On the [-1, 1] scale; what is left over at the lower and right edge is cut off."""
+        (n, height, width, channels), b = images.shape, self.block
+        height, width = height // b, width // b
+        blocks = images[:, : height * b, : width * b].reshape(n, height, b, width, b, channels)
+        return blocks.mean(axis=(2, 4), dtype=np.float64).reshape(n, -1) / 127.5 - 1
+
+
+class Path(NamedTuple):
+    """One sample on its way: t, log-SNR, alpha and sigma [K], x_t and E[x_0 | x_t] [K, H, W, C] as the network's."""
+
+    t: np.ndarray
+    log_snr: np.ndarray
+    alpha: np.ndarray
+    sigma: np.ndarray
+    x: np.ndarray
+    denoised: np.ndarray
+
+
+def path(experiment: Experiment, params: Any) -> Path | None:
+    """The path of sample 0 at STOPS nodes of the grid, both ends among them; None for an adaptive solver."""
+    if isinstance(experiment.solver(None), AdaptiveSolver):
+        return None
+    sde, config = experiment.sde, experiment.config
+
+    def walk(params: Any, keys: Keys) -> tuple[Array, ...]:
+        score, grid = experiment.score_of(params), experiment.times(params)
+        solver: Any = experiment.solver(params)
+        stops = jnp.round(jnp.linspace(0, len(grid) - 1, STOPS)).astype(int)
+        t = grid[stops]
+        x = trajectory(keys, score, sde, experiment.image_shape, solver=solver, times=grid)[stops, 0]
+        return t, sde.log_snr(t), sde.alpha(t), sde.sigma(t), x, denoiser(sde, score)(x, t)
+
+    keys = example_keys(root_key(config.sampling.seed), positions(0, 1))
+    return Path(*collect(jax.jit(walk)(replicate(params), replicate(keys))))
+
+
+class NoiseLevels(NamedTuple):
+    """t and log-SNR [K]; mean over images and standard error [K] each of what `look` takes per image."""
+
+    t: np.ndarray
+    log_snr: np.ndarray
+    norm: tuple[np.ndarray, np.ndarray]
+    loss: tuple[np.ndarray, np.ndarray]
+    total: tuple[np.ndarray, np.ndarray]
+    images: int
+
+
+def noise_levels(experiment: Experiment, params: Any, chosen: np.ndarray, source: Any) -> NoiseLevels:
+    """The score on the images of a source with the numbers chosen, in batches of sampling.batch_size."""
+    config, sde = experiment.config, experiment.sde
+    grid = _levels(experiment)
+    size = min(config.sampling.batch_size, len(chosen))
+
+    def at_images(params: Any, images: Array, position: Array) -> tuple[Array, ...]:
+        keys = child(example_keys(root_key(config.seed), position), Purpose.EVALUATION)
+        x0 = augment.preprocess(
+            keys,
+            images,
+            flip=False,
+            dequantization=config.data.uniform_dequantization,
+            centered=config.data.centered,
+        )
+        return look(keys, experiment.score_of(params), sde, x0, grid)
+
+    program, params = jax.jit(at_images), replicate(params)
+    found = []
+    for first in range(0, len(chosen), size):
+        numbers = chosen[first : first + size]
+        padded = np.pad(numbers, (0, size - len(numbers)), mode="edge")
+        batch = spread((gather(source, padded), positions(first, size)))
+        found.append([part[:, : len(numbers)] for part in collect(program(params, *batch))])
+    norm, loss, total = (_summary(np.concatenate(parts, axis=1)) for parts in zip(*found))
+    return NoiseLevels(np.asarray(grid), np.asarray(sde.log_snr(grid)), norm, loss, total, len(chosen))
+
+
+def look(keys: Keys, score: ScoreFn, sde: SDE, x0: Array, grid: Array) -> tuple[Array, Array, Array]:
+    """The score at every t of the grid, s = s(x_t, t): [K, B] each of
+
+        |sigma s|^2 / D,  |sigma s + z|^2 / D  and  1 + 2 (sigma s . (sigma s + z)) / D.
+
+    The third is the sum of the first two with |z|^2 replaced by its mean D, which lowers the variance. It is 1 in the
+    mean under the exact score, for which E[z . sigma s] = -E|sigma s|^2.
+    """
+    own = child(keys, Purpose.NOISE)
+
+    def at(node: tuple[Array, Array]) -> tuple[Array, Array, Array]:
+        k, t = node
+        z = normal(child(own, k), x0.shape[1:], x0.dtype)
+        x, sigma = perturb(sde, x0, t, z)
+        scaled = sigma * score(x, t)
+        return mean(scaled**2), mean((scaled + z) ** 2), 1 + 2 * mean(scaled * (scaled + z))
+
+    return jax.lax.map(at, (jnp.arange(len(grid)), grid))
+
+
+def _levels(experiment: Experiment) -> Array:
+    """NODES times from T down to sampling.t_min, equally spaced in log-SNR, or discrete levels."""
+    config, sde = experiment.config, experiment.sde
+    if config.sde.discrete:
+        levels = objects.levels(config)
+        return times.levels(sde, levels, min(NODES, levels.num_scales))
+    return times.log_snr(sde, config.sampling.t_min, NODES - 1)
+
+
+def _summary(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard error over images of values [K, B]."""
+    count = values.shape[1]
+    error = values.std(axis=1, ddof=1) / np.sqrt(count) if count > 1 else np.full(len(values), np.nan)
+    return values.mean(axis=1), error

@@ -1,0 +1,188 @@
+"""What a report shows and says: every measurement as a figure, its caption with the numbers, and a table."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from score_sde.images import grid
+from score_sde.reporting import figures
+from score_sde.reporting.measure import Drawn, NoiseLevels, Path, Yardstick
+from score_sde.reporting.page import Section, Table
+from score_sde.reporting.records import Curve, Likelihoods
+from score_sde.reporting.rows import BUDGETS
+
+FIGURES = ("samples", "distance", "trajectory", "noise_levels", "training", "likelihood")
+"""Names of the PNGs."""
+SHOWN, COLUMNS = 8, 4
+"""Samples in a cell, and how many of them side by side."""
+
+
+class Result(NamedTuple):
+    """What is kept of the samples of one solver and budget."""
+
+    picture: np.ndarray
+    evaluations: float
+    seconds: float
+    distance: float | None
+    error: float | None
+
+
+Results = Mapping[str, Mapping[int, Result]]
+"""By the name of the solver and by the budget; the config's own way stands under the budget next to it."""
+
+
+def result(drawn: Drawn, yardstick: Yardstick | None) -> Result:
+    """The first samples as a picture, and the distance of all."""
+    distance, error = yardstick(drawn.images) if yardstick else (None, None)
+    picture = np.asarray(grid(drawn.images[:SHOWN], COLUMNS, padding=1))
+    return Result(picture, drawn.evaluations, drawn.seconds, distance, error)
+
+
+def numbers(results: Results, levels: NoiseLevels | None) -> dict[str, Any]:
+    """What the figures were drawn from, for programs to read."""
+    solvers = {
+        name: {str(budget): {k: v for k, v in r._asdict().items() if k != "picture"} for budget, r in row.items()}
+        for name, row in results.items()
+    }
+    if levels is None:
+        return {"solvers": solvers}
+    columns = {"t": levels.t, "log_snr": levels.log_snr}
+    for name, (value, error) in (("score_norm", levels.norm), ("loss", levels.loss), ("sum", levels.total)):
+        columns |= {name: value, f"{name}_standard_error": error}
+    by_level = {name: [float(v) for v in values] for name, values in columns.items()}
+    return {"solvers": solvers, "noise_levels": {"images": levels.images, **by_level}}
+
+
+def samples(results: Results, seed: int) -> Section:
+    """The pictures of every solver and budget."""
+    cells = {name: {b: figures.Cell(r.picture, r.evaluations) for b, r in row.items()} for name, row in results.items()}
+    caption = (
+        f"Samples 0 to {SHOWN - 1} of seed {seed} in every cell: each begins with the same noise, and whatever noise"
+        " a solver adds is the same too. Down a column the cost is the same, along a row the solver. To be seen:"
+        " from which budget on the samples are clean, and that the solvers of the probability-flow ODE agree with one"
+        " another image by image once their steps are small enough, while those that add noise go elsewhere."
+    )
+    return Section("Samples", caption, "samples", figures.png(figures.samples(cells, BUDGETS)))
+
+
+def distances(results: Results, count: int, yardstick: Yardstick, held_out: tuple[int, float] | None) -> Section:
+    """The distance against evaluations and time."""
+    points = {
+        name: [figures.Point(r.evaluations, r.seconds, r.distance, r.error) for r in row.values()]  # pyright: ignore[reportArgumentType]
+        for name, row in results.items()
+    }
+    references = {f"{held_out[0]} held-out images": held_out[1]} if held_out else {}
+    best = min(((p, name) for name, row in points.items() for p in row), key=lambda found: found[0].distance)
+    averaged = (
+        f", both averaged over blocks of {yardstick.block} x {yardstick.block} pixels" if yardstick.block > 1 else ""
+    )
+    caption = (
+        f"Fréchet distance of {count} samples from {yardstick.count} training images in pixel space{averaged}: lower is"
+        f" better. The least is {best[0].distance:.3f} ± {best[0].error:.3f}, by {best[1]} with"
+        f" {best[0].evaluations:.0f} evaluations. Bars: one standard error, by the bootstrap over samples. The distance"
+        " grows as samples get fewer, so compare numbers of equal counts alone."
+    )
+    if held_out:
+        caption += (
+            f" {held_out[0]} held-out images, which no network has made, are {held_out[1]:.3f} away (dashed line)."
+        )
+    return Section(
+        "Distance against cost",
+        caption,
+        "distance",
+        figures.png(figures.distances(points, references)),
+        _distance_table(results),
+    )
+
+
+def _distance_table(results: Results) -> Table:
+    """A solver per row, a budget per column."""
+
+    def text(row: Mapping[int, Result], budget: int) -> str:
+        r = row.get(budget)
+        if r is None or r.distance is None:
+            return ""
+        cost = "" if r.evaluations == budget else f" ({r.evaluations:.0f})"
+        return f"{r.distance:.3f} ± {r.error:.3f}, {1000 * r.seconds:.3g} ms{cost}"
+
+    heading = ("solver", *(f"{b} evaluations" for b in BUDGETS))
+    return Table(heading, [(name, *(text(row, b) for b in BUDGETS)) for name, row in results.items()])
+
+
+def trajectories(paths: Mapping[str, Path], centered: bool) -> Section:
+    """One sample on its way, by several solvers from the same noise."""
+    lines = []
+    for name, path in paths.items():
+        titles = [f"t = {t:.3g}\nlog-SNR {s:.1f}" for t, s in zip(path.t, path.log_snr)]
+        limits = path.alpha + 2 * path.sigma
+        states = [visible(x, limit, centered) for x, limit in zip(path.x, limits)]
+        lines.append(figures.Strip(f"{name}\n$x_t$", states, titles))
+        denoised = [visible(x, 1.0, centered) for x in path.denoised]
+        lines.append(figures.Strip(r"$E[x_0\,|\,x_t]$", denoised, [""] * len(denoised)))
+    caption = (
+        "Sample 0 on its way from the prior (left) to the data (right), and below each state what the network expects"
+        " of its end. States are shown with the contrast alpha + 2 sigma. Good: the expectation begins near the mean of"
+        " the data and sharpens without jumps; middle times decide on the shape, the last ones on the detail. (Near T a"
+        " network that predicts noise has its errors divided by a tiny alpha: the first expectations may be wild.)"
+    )
+    return Section("Trajectory", caption, "trajectory", figures.png(figures.strips(lines)))
+
+
+def visible(x: np.ndarray, limit: float, centered: bool) -> np.ndarray:
+    """A state [H, W, C] of the network's range as bytes [H, W] or [H, W, 3]; ± limit, as of [-1, 1], is cut off."""
+    x = x if centered else 2 * x - 1
+    pixels = np.round(127.5 * (np.clip(x / limit, -1, 1) + 1)).astype(np.uint8)
+    return pixels[..., 0] if pixels.shape[-1] < 3 else pixels[..., :3]
+
+
+def noise_levels(found: NoiseLevels, held_out: bool) -> Section:
+    """The score's norm and the loss over noise levels."""
+    total, error = found.total
+    worst = int(np.argmax(np.abs(total - 1)))
+    caption = (
+        f"The score s on {found.images} {'held-out' if held_out else 'training'} images with fresh noise z, at"
+        f" {len(found.t)} noise levels: its squared norm and the denoising loss per dimension, with standard errors."
+        " Where noise is all there is (low log-SNR) the score knows it all, norm 1 and loss 0; where there is little,"
+        " the noise cannot be told from the data. Of an exact score the two add up to 1 in the mean at every level: a"
+        " sum below 1 is a score too short, a sum above 1 one too long. Here it is furthest from 1 at log-SNR"
+        f" {found.log_snr[worst]:.1f}, where it is {total[worst]:.3f} ± {error[worst]:.3f}."
+    )
+    picture = figures.noise_levels(found.t, found.log_snr, found.norm, found.loss, found.total)
+    return Section("Score and loss at every noise level", caption, "noise_levels", figures.png(picture))
+
+
+def training(curves: Mapping[str, Curve]) -> Section:
+    """The log of the training."""
+    if "loss" not in curves:
+        return Section("Training", "No metrics.jsonl: this run was imported, or has not logged anything.")
+    steps, loss = curves["loss"]
+    caption = (
+        f"The loss that was trained on, from {loss[0]:.4g} at step {steps[0]} to {loss[-1]:.4g} at step {steps[-1]}, a"
+        " mean over the steps between two lines of metrics.jsonl"
+    )
+    held_out = [name for name in curves if name.startswith("held_out_loss")]
+    caption += "".join(f"; {name} ends at {curves[name][1][-1]:.4g}" for name in held_out)
+    caption += (
+        ". Right: the norm of its gradient before clipping. Good: both fall fast, then slowly; a held-out loss that"
+        " turns upwards while the loss falls tells of overfitting, spikes of a learning rate too high."
+    )
+    return Section("Training", caption, "training", figures.png(figures.training(curves)))
+
+
+def likelihood(found: Likelihoods | None, command: str) -> Section:
+    """The histogram of bits per dimension."""
+    if found is None:
+        return Section(
+            "Likelihood", f"Not computed yet: {command} --mode likelihood does, and then --mode report again."
+        )
+    bits = found.bits_per_dim
+    error = bits.std(ddof=1) / np.sqrt(len(bits)) if len(bits) > 1 else float("nan")
+    caption = (
+        f"Negative log-likelihood of {len(bits)} images in bits per dimension, by the probability-flow ODE: mean"
+        f" {bits.mean():.3f} ± {error:.3f}, from {bits.min():.2f} to {bits.max():.2f}. Lower is better; a long tail to"
+        " the right is of images unlike the training data."
+    )
+    if found.bound is not None:
+        caption += f" The variational bound's mean is {found.bound.mean():.3f}: not below, and the nearer the better."
+    return Section("Likelihood", caption, "likelihood", figures.png(figures.likelihood(bits, found.bound)))
