@@ -35,8 +35,7 @@ def sde_bound(keys: Keys, score: ScoreFn, sde: SDE, x0: Array, *, samples: int, 
     From |r|^2, which is about |z|^2 where there is little noise, c (|z|^2 - D) is subtracted, whose mean is 0: with c
     the square of the share of the log-SNR's range that lies below t, this takes four fifths of an image's variance.
     """
-    t_min, final = jnp.asarray(t_min, x0.dtype), jnp.asarray(sde.T, x0.dtype)
-
+    first, final = jnp.asarray(t_min, x0.dtype), jnp.asarray(sde.T, x0.dtype)
     draws = child(keys, Purpose.STEPS)
 
     def stratum(j: Array) -> Array:
@@ -46,9 +45,9 @@ def sde_bound(keys: Keys, score: ScoreFn, sde: SDE, x0: Array, *, samples: int, 
         x, sigma = perturb(sde, x0, t, z)
         return half_sum(denoising(None, score, x, t, sigma, z)) - (1 - u) ** 2 * _surplus(z)
 
-    steps = (sde.log_snr(t_min) - sde.log_snr(final)) * jnp.mean(jax.lax.map(stratum, jnp.arange(samples)), axis=0)
+    steps = (sde.log_snr(first) - sde.log_snr(final)) * jnp.mean(jax.lax.map(stratum, jnp.arange(samples)), axis=0)
     z = normal(child(keys, Purpose.NOISE), x0.shape[1:], x0.dtype)
-    return Bound(prior_term(sde, x0), steps, _reconstruction(score, sde, x0, z, t_min))
+    return Bound(prior_term(sde, x0), steps, _reconstruction(score, sde, x0, z, first))
 
 
 def _surplus(z: Array) -> Array:

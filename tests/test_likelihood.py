@@ -67,6 +67,16 @@ def test_the_converged_reference(float64, name, law):
         assert relative_error(found.log_prob[:, 0], golden[f"{prefix}__logp_ode"]) < 1e-7
 
 
+@pytest.mark.parametrize("law", ["gauss", "mix"])
+def test_k_diffusions_likelihood(float64, quick_compilation, law):
+    """From sigma 0.002 to 80 with its recorded Rademacher probe."""
+    golden, sde, data = load("kdiffusion", "solvers"), CONTINUOUS["edm"], recorded_law(law)
+    estimate = functools.partial(divergence.along, jnp.asarray(golden[f"{law}__ll__v"])[None])
+    options = {"solver": RK45(1e-10, 1e-10), "t_min": 0.002}
+    solve = jax.jit(lambda x0: log_likelihood_given(estimate, data.score(sde), sde, x0, **options))
+    assert relative_error(solve(jnp.asarray(golden[f"{law}__ll__x"])).log_prob[:, 0], golden[f"{law}__ll__value"]) < 1e-6
+
+
 @pytest.mark.parametrize("name", SDES)
 def test_the_recorded_likelihoods(name):
     """Reference settings: one probe, one error norm for the batch, 1e-5, the official 1 - exp; evaluations too."""

@@ -9,16 +9,16 @@ from score_sde.typing import Array, ScoreFn
 
 
 def trajectory(solver: Solver, sde: SDE, score: ScoreFn, x: Array, times: Array, noise: Array | None = None) -> Array:
-    """x at every node [N + 1, B, ...]; noise [N, B, ...] for the solvers that draw it."""
+    """x at every node [N + 1, B, ...]; noise [N, B, ...] for the solvers that draw it, 0 without."""
     x, times = jnp.asarray(x), jnp.asarray(times)
 
     def body(carry, inputs):
         x, memory = carry
         t, s, z = inputs
-        if noise is None:
-            step = solver.step(None, sde, score, x, t, s, memory)
+        if hasattr(solver, "given"):
+            step = solver.given(sde, score, x, t, s, memory, jnp.broadcast_to(z, x.shape))
         else:
-            step = solver.given(sde, score, x, t, s, memory, z)
+            step = solver.step(None, sde, score, x, t, s, memory)
         return (step.x, step.memory), step.x
 
     z = jnp.zeros(len(times) - 1) if noise is None else jnp.asarray(noise)

@@ -10,7 +10,7 @@ from score_sde.sde import SDE, VE, VP, SubVP
 from score_sde.solvers import reference
 from score_sde.typing import ScoreFn
 from tests.golden_files import agree, load, relative_error
-from tests.oracles import CHAINS, FAKE, FAKE_LEVELS
+from tests.oracles import CHAINS, FAKE, FAKE_LEVELS, recorded_law
 
 N = 10
 SHORT = {
@@ -159,3 +159,20 @@ def test_sub_vp_has_correctors_here_and_no_ancestral_predictor():
     assert relative_error(mean, by_hand) < 1e-6
     with pytest.raises(NotImplementedError, match="sub-VP"):
         reference.Ancestral()(chain, lambda x, t: score, x, t, z)
+
+
+@pytest.mark.parametrize("law", ["gauss", "mix"])
+def test_the_predictor_corrector_of_diffusers(float64, law):
+    """Its VE loop with recorded noise: a Langevin correction with batch-mean norms, then reverse diffusion."""
+    g, chain = load("sde_ve_pc", "solvers"), reference.DiscreteVE(VE(), 20)
+    z = jnp.asarray(g[f"{law}__noise"]).reshape(20, 2, *g[f"{law}__noise"].shape[1:])
+    x, _ = reference.predictor_corrector(
+        chain,
+        recorded_law(law).score(chain.sde),
+        jnp.asarray(g[f"{law}__x_init"]),
+        reference.ReverseDiffusion(),
+        reference.Langevin(0.15),
+        lambda i, j: z[i, j],
+        t_min=1e-5,
+    )
+    assert relative_error(x, g[f"{law}__predictor_mean"][-1]) < 1e-6

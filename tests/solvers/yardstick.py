@@ -50,11 +50,20 @@ def stochastic_peers(names: tuple[str, ...]) -> dict[int, tuple[float, str]]:
 
 def rms_error(problem: str, solver: Solver, grid: jax.Array, law: str = "mix") -> float:
     """Of 32 recorded starting points against the converged probability flow's ends."""
+    return rms_errors(problem, solver, grid[None], law)[0]
+
+
+def rms_errors(problem: str, solver: Solver, grids: jax.Array, law: str = "mix") -> list[float]:
+    """The same for several grids [G, N + 1], in one program."""
     p, g = PROBLEMS[problem], load("yardstick", "solvers")
     score, x = recorded_law(law).score(p.sde), p.scale * g[f"{law}__unit_x"]
-    x = jax.jit(lambda x, grid: trajectory(solver, p.sde, score, x, grid)[-1])(x, grid)
-    x = denoiser(p.sde, score)(x, grid[-1]) if p.denoise else x
-    return float(np.sqrt(np.mean((np.asarray(x) - g[f"{law}__ref_{p.end}"]) ** 2)))
+
+    def end(grid):
+        end = trajectory(solver, p.sde, score, x, grid)[-1]
+        return denoiser(p.sde, score)(end, grid[-1]) if p.denoise else end
+
+    ends = np.asarray(jax.jit(jax.vmap(end))(grids))
+    return [float(np.sqrt(np.mean((end - g[f"{law}__ref_{p.end}"]) ** 2))) for end in ends]
 
 
 def wasserstein(problem: str, solver: Solver, grid: jax.Array, mean: float = 0.3, std: float = 0.5) -> float:
