@@ -5,11 +5,19 @@ The measurements: docs/solvers.md, made by benchmarks/solvers.py.
 
 from typing import Any
 
+ENOUGH = 18
+"""Evaluations from which the third order pays on learned scores: below, its steps are too long for their noise."""
+
+_QUADRATIC = ((0, {"solver": "unipc_2", "times": "quadratic"}), (ENOUGH, {"solver": "adams_3", "times": "quadratic"}))
+_KARRAS = (
+    (0, {"solver": "unipc_2", "times": "karras", "rho": 20.0}),
+    (ENOUGH, {"solver": "adams_3", "times": "karras", "rho": 20.0}),
+)
 CHOICES: dict[str, tuple[tuple[int, dict[str, Any]], ...]] = {
-    "vp": ((0, {"solver": "adams_3", "times": "quadratic"}),),
-    "subvp": ((0, {"solver": "adams_3", "times": "quadratic"}),),
-    "ve": ((0, {"solver": "adams_3", "times": "karras", "rho": 20.0}),),
-    "edm": ((0, {"solver": "adams_3", "times": "karras", "rho": 20.0}),),
+    "vp": _QUADRATIC,
+    "subvp": _QUADRATIC,
+    "ve": _KARRAS,
+    "edm": _KARRAS,
 }
 """By SDE: from so many evaluations on, the fields of the config's `sampling` section that differ."""
 

@@ -159,6 +159,7 @@ SOLVERS: dict[str, Callable[[Config, posterior.Variance], solvers.Solver | solve
     "unipc_3": lambda c, v: solvers.UniPC(3),
     "unipc_2_bh1": lambda c, v: solvers.UniPC(2, exponential=False),
     "unipc_3_bh1": lambda c, v: solvers.UniPC(3, exponential=False),
+    "adams_2": lambda c, v: solvers.ExponentialAdams(2, corrected=True, lower_final=True),
     "adams_3": lambda c, v: solvers.ExponentialAdams(3, corrected=True, lower_final=True),
     "adams_4": lambda c, v: solvers.ExponentialAdams(4, corrected=True, lower_final=True),
     "exponential_euler_maruyama": lambda c, v: solvers.ExponentialAdams(1, solvers.Data(c.churn)),

@@ -64,7 +64,7 @@ def carried(keys: Keys, score: ScoreFn, sde: SDE, x: Array, solver: Solver, grid
 
 def pilot_run(score: ScoreFn, sde: SDE, x: Array, t_min: float) -> tuple[Array, Array, Sequence[Array]]:
     """The end of the fine run [B, ...], its log-SNRs [FINE + 1], and there the densities of steps for p = 1, 2, 3."""
-    grid, solver = _fine_grid(sde, t_min), ExponentialAdams(3)
+    grid, solver = _fine_grid(sde, t_min), ExponentialAdams(3, corrected=True)
 
     def body(carry: tuple, ends: tuple[Array, Array]) -> tuple[tuple, tuple[Array, Array]]:
         step = solver.step(None, sde, score, carry[0], *ends, carry[1])  # pyright: ignore[reportArgumentType]

@@ -42,7 +42,7 @@ CHOICES = {
         "auto", "euler_maruyama", "reverse_diffusion", "ancestral", "euler", "heun", "edm", "ddim", "deis_2", "deis_3",
         "lms", "dpm_solver_2s", "dpm_solver_3s", "dpm_solver_2m", "dpm_solver_3m", "dpm_solver_pp_2s",
         "dpm_solver_pp_3s", "dpm_solver_pp_2s_ancestral", "dpm_solver_pp_2m", "dpm_solver_pp_3m",
-        "dpm_solver_pp_2m_sde", "unipc_2", "unipc_3", "unipc_2_bh1", "unipc_3_bh1", "adams_3", "adams_4",
+        "dpm_solver_pp_2m_sde", "unipc_2", "unipc_3", "unipc_2_bh1", "unipc_3_bh1", "adams_2", "adams_3", "adams_4",
         "exponential_euler_maruyama", "sde_adams_2", "sde_adams_3", "rk45", "rk45_batch", "adaptive_sde",
         "none",
     ),

@@ -74,7 +74,9 @@ def test_k_diffusions_likelihood(float64, quick_compilation, law):
     estimate = functools.partial(divergence.along, jnp.asarray(golden[f"{law}__ll__v"])[None])
     options = {"solver": RK45(1e-10, 1e-10), "t_min": 0.002}
     solve = jax.jit(lambda x0: log_likelihood_given(estimate, data.score(sde), sde, x0, **options))
-    assert relative_error(solve(jnp.asarray(golden[f"{law}__ll__x"])).log_prob[:, 0], golden[f"{law}__ll__value"]) < 1e-6
+    assert (
+        relative_error(solve(jnp.asarray(golden[f"{law}__ll__x"])).log_prob[:, 0], golden[f"{law}__ll__value"]) < 1e-6
+    )
 
 
 @pytest.mark.parametrize("name", SDES)

@@ -10,17 +10,20 @@ from score_sde.typing import Array, ScoreFn
 
 def trajectory(solver: Solver, sde: SDE, score: ScoreFn, x: Array, times: Array, noise: Array | None = None) -> Array:
     """x at every node [N + 1, B, ...]; noise [N, B, ...] for the solvers that draw it, 0 without."""
+
+    @jax.jit
+    def run(x, times, noise):
+        def body(carry, inputs):
+            x, memory = carry
+            t, s, z = inputs
+            if hasattr(solver, "given"):
+                step = solver.given(sde, score, x, t, s, memory, jnp.broadcast_to(z, x.shape))
+            else:
+                step = solver.step(None, sde, score, x, t, s, memory)
+            return (step.x, step.memory), step.x
+
+        _, states = jax.lax.scan(body, (x, solver.init(sde, x, times)), (times[:-1], times[1:], noise))
+        return jnp.concatenate([x[None], states])
+
     x, times = jnp.asarray(x), jnp.asarray(times)
-
-    def body(carry, inputs):
-        x, memory = carry
-        t, s, z = inputs
-        if hasattr(solver, "given"):
-            step = solver.given(sde, score, x, t, s, memory, jnp.broadcast_to(z, x.shape))
-        else:
-            step = solver.step(None, sde, score, x, t, s, memory)
-        return (step.x, step.memory), step.x
-
-    z = jnp.zeros(len(times) - 1) if noise is None else jnp.asarray(noise)
-    _, states = jax.lax.scan(body, (x, solver.init(sde, x, times)), (times[:-1], times[1:], z))
-    return jnp.concatenate([x[None], states])
+    return run(x, times, jnp.zeros(len(times) - 1) if noise is None else jnp.asarray(noise))
