@@ -33,8 +33,7 @@ def check_sampling(config: Config) -> None:
     require(
         c.churn == 1 or c.solver in CHURNING or (c.reference and c.solver in ("reverse_diffusion", "ancestral")),
         f"sampling.churn={c.churn} has no effect on sampling.solver={c.solver!r}: set it to 1.0 or choose"
-        " euler_maruyama or another of "
-        f"{', '.join(CHURNING)}",
+        f" one of {', '.join(CHURNING)}",
     )
     require(
         c.eta == 0 or c.solver == "ddim",
@@ -45,7 +44,7 @@ def check_sampling(config: Config) -> None:
         c.times != "optimised" or (c.solver not in DRAWING and not c.eta and c.corrector == "none"),
         f"sampling.times='optimised' is not made for sampling.solver={c.solver!r} with sampling.corrector="
         f"{c.corrector!r} and sampling.eta={c.eta}: choose a solver of the probability-flow ODE on a grid, such as"
-        " adams_4, alone",
+        " adams_3, alone",
     )
     require(
         c.solver != "auto" or c.corrector == "none",

@@ -68,7 +68,7 @@ def test_the_converged_reference(float64, name, law):
 
 
 @pytest.mark.parametrize("law", ["gauss", "mix"])
-def test_k_diffusions_likelihood(float64, quick_compilation, law):
+def test_k_diffusions_likelihood(float64, law):
     """From sigma 0.002 to 80 with its recorded Rademacher probe."""
     golden, sde, data = load("kdiffusion", "solvers"), CONTINUOUS["edm"], recorded_law(law)
     estimate = functools.partial(divergence.along, jnp.asarray(golden[f"{law}__ll__v"])[None])

@@ -27,6 +27,7 @@ def test_the_step_has_order_five(float64):
     np.testing.assert_allclose(np.log2(np.divide(errors[:-1], errors[1:])), 6, atol=0.35)
 
 
+@pytest.mark.certification
 @pytest.mark.parametrize("per_sample", [False, True])
 @pytest.mark.parametrize("sde_name", CONTINUOUS)
 def test_scipys_steps_are_taken(float64, sde_name, per_sample):

@@ -70,6 +70,7 @@ def combined(predictor: str, corrector: str) -> Solver | AdaptiveSolver:
     return PredictorCorrector(first, second)
 
 
+@pytest.mark.certification
 @pytest.mark.parametrize(("sde_name", "predictor", "corrector"), WAYS)
 def test_gaussian_data_is_recovered(data, sde_name, predictor, corrector):
     """n = 2048 samples: mean and covariance along the principal axes within 5 standard errors of Monte Carlo.
