@@ -170,9 +170,10 @@ def noise_levels(t: np.ndarray, log_snr: np.ndarray, norm: Estimate, loss: Estim
 
 
 def likelihood(bits: np.ndarray, bound: np.ndarray | None = None) -> Figure:
-    """A histogram of bits per dimension [N], and of the variational bound's where it is known."""
+    """A histogram of the ODE's bits per dimension [N], and of the SDE's bound where it is known."""
     figure, ((axes,),) = _figure(1, 1, 3.0)
-    sets = {"exact likelihood": bits} if bound is None else {"exact likelihood": bits, "variational bound": bound}
+    ode, sde = "probability-flow ODE", "bound of the SDE"
+    sets = {ode: bits} if bound is None else {ode: bits, sde: bound}
     edges = np.histogram_bin_edges(np.concatenate(list(sets.values())), bins=min(40, max(5, len(bits) // 4)))
     for (name, values), colour in zip(sets.items(), COLOURS):
         axes.hist(values, edges, color=colour, alpha=0.6, label=f"{name}: mean {values.mean():.3f}")

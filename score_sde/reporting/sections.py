@@ -184,5 +184,5 @@ def likelihood(found: Likelihoods | None, command: str) -> Section:
         " the right is of images unlike the training data."
     )
     if found.bound is not None:
-        caption += f" The variational bound's mean is {found.bound.mean():.3f}: not below, and the nearer the better."
+        caption += f" The mean bound of the reverse SDE, another model of the same score, is {found.bound.mean():.3f}."
     return Section("Likelihood", caption, "likelihood", figures.png(figures.likelihood(bits, found.bound)))
