@@ -126,7 +126,7 @@ def test_likelihoods_are_read_where_they_are(tmp_path):
     (tmp_path / "per_image.csv").write_text(header + "0,1.5,0.1,2.0,0.1,80\n1,2.5,0.1,3.0,0.1,80\n")
     section = likelihood(likelihoods(tmp_path), "")
     assert "mean 2.000 ± 0.500, from 1.50 to 2.50" in section.caption
-    assert "bound's mean is 2.500" in section.caption
+    assert "bound of the reverse SDE, another model of the same score, is 2.500" in section.caption
     axes = figures.likelihood(*found).axes[0]
     assert sum(bar.get_height() for bar in axes.patches) == 2
     assert likelihoods(tmp_path / "nowhere") is None
