@@ -405,7 +405,8 @@ def test_a_full_disk_is_told_and_hurts_no_earlier_checkpoint(limit, tmp_path):
         f"checkpoint {tmp_path}/2 cannot be written (File too large): the last good checkpoint 1 is intact; free some"
         " space or mend the disk, and start again\n"
     )
-    assert names(tmp_path) == ["1", "4"]
+    # By which of Orbax's threads fails first, the unfinished directory of 2 is left there or not; no one reads it.
+    assert [name for name in names(tmp_path) if not name.endswith("-tmp")] == ["1", "4"]
     manifest.verify(tmp_path / "1", 1)
 
 
