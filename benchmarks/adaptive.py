@@ -73,7 +73,7 @@ def _weights(experiment: "Experiment", run: pathlib.Path) -> Any:
     """The averaged weights of a run's newest checkpoint."""
     from contextlib import closing
 
-    from score_sde.checkpoint import Checkpoints
+    from score_sde.storage.checkpoint import Checkpoints
 
     require((run / "checkpoints").is_dir(), f"--run {run} holds no trained run: train one, or leave the flag out")
     with closing(Checkpoints(run / "checkpoints")) as checkpoints:

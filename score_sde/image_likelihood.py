@@ -21,9 +21,9 @@ from score_sde.parallel import collect, replicate, spread
 from score_sde.rng import Purpose, child, example_keys, root_key, words
 from score_sde.sde_bound import sde_bound
 from score_sde.solvers import RK45
+from score_sde.storage.workdir import write_json
 from score_sde.typing import Array
 from score_sde.variational import bits_per_dim
-from score_sde.workdir import write_json
 
 COLUMNS = ("index", "bits_per_dim", "standard_error", "bound", "bound_standard_error", "evaluations")
 

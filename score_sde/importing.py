@@ -14,11 +14,11 @@ import numpy as np
 from score_sde.adapters import diffusers, jax_msgpack, score_sde_torch, torch_pickle
 from score_sde.adapters.foreign import Foreign, Tree, flat, printable
 from score_sde.adapters.layout import Layout, replay
-from score_sde.checkpoint import Checkpoints
 from score_sde.errors import UsageError, require
 from score_sde.experiment import Experiment
+from score_sde.storage.checkpoint import Checkpoints
+from score_sde.storage.workdir import Workdir
 from score_sde.training.step import TrainState
-from score_sde.workdir import Workdir
 
 
 class Imported(NamedTuple):

@@ -231,7 +231,7 @@ def _parse_flags(values: flags.FlagValues, argv: Sequence[str], known_only: bool
 
 def _run(arguments: Arguments) -> int:
     """Check the workdir, then import jax and do the work."""
-    from score_sde.workdir import Workdir
+    from score_sde.storage.workdir import Workdir
 
     workdir, c = Workdir(arguments.workdir), arguments.config.training
     if arguments.mode == "import":

@@ -11,26 +11,26 @@ import jax
 import numpy as np
 
 from score_sde.averages import canonical, width
-from score_sde.checkpoint import Checkpoints
 from score_sde.config import Config
 from score_sde.data.sources import chosen, some
 from score_sde.distributed import together
 from score_sde.errors import require
 from score_sde.evaluation.two_sample import two_sample
 from score_sde.experiment import Experiment, build
-from score_sde.files import whole
 from score_sde.generation import Generated, Generator
 from score_sde.image_likelihood import ImageLikelihood, LikelihoodFolder, describe
-from score_sde.images import GRID, save_grid
 from score_sde.importing import import_checkpoint
 from score_sde.objects import SPLITS
 from score_sde.progress import Progress
+from score_sde.storage.checkpoint import Checkpoints
+from score_sde.storage.files import whole
+from score_sde.storage.images import GRID, save_grid
+from score_sde.storage.workdir import Workdir, write_json
 from score_sde.training.health import NonFiniteLoss
 from score_sde.training.loop import Stopped
 from score_sde.training.loop import train as train_loop
 from score_sde.training.snapshots import reconstruct
 from score_sde.training.step import TrainState
-from score_sde.workdir import Workdir, write_json
 
 COMPARED = 10_000
 """Images of the data, at most, that samples are compared with."""

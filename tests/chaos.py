@@ -17,8 +17,8 @@ import time
 import jax
 import numpy as np
 
-from score_sde.checkpoint import Checkpoints
 from score_sde.experiment import build
+from score_sde.storage.checkpoint import Checkpoints
 from tests.processes import end, environment, kill, lines, start, wait_for
 from tests.tiny import tiny_config
 

@@ -12,7 +12,7 @@ from collections import defaultdict
 
 import pytest
 
-from score_sde.workdir import versions
+from score_sde.storage.workdir import versions
 from tests.golden_files import COMPARISONS, GOLDEN, TOLERANCES, Comparison, load
 
 ROOT = pathlib.Path(__file__).parent.parent

@@ -20,8 +20,8 @@ from score_sde.config import (
 )
 from score_sde.errors import UsageError
 from score_sde.networks import layers, ncsnpp, ncsnv2, refinenet, remat
+from score_sde.storage.workdir import Workdir
 from score_sde.validation import CHOICES, check_likelihood, validate
-from score_sde.workdir import Workdir
 
 CONFIGS = sorted((pathlib.Path(__file__).parent.parent / "configs").rglob("*.py"))
 CONFIGS = [path for path in CONFIGS if path.stem not in ("__init__", "published")]

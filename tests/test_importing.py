@@ -17,14 +17,14 @@ import optax
 import pytest
 from flax import serialization
 
-from score_sde import manifest
-from score_sde.checkpoint import Checkpoints
 from score_sde.errors import UsageError
 from score_sde.experiment import Experiment, build
 from score_sde.importing import import_checkpoint, newest, read
 from score_sde.main import main
+from score_sde.storage import manifest
+from score_sde.storage.checkpoint import Checkpoints
+from score_sde.storage.workdir import Workdir
 from score_sde.training.optimizer import Optimizer
-from score_sde.workdir import Workdir
 from tests.adapters.official import JAX_FILE, TORCH_FILE, config_of, experiment_of
 from tests.golden_files import GOLDEN
 

@@ -227,7 +227,7 @@ def test_unusable_workdir(path, mode, tmp_path, capsys):
 
 @pytest.mark.parametrize("mode", ["train", "sample"])
 def test_workdir_of_another_experiment(mode, base, tmp_path, capsys):
-    from score_sde.workdir import Workdir
+    from score_sde.storage.workdir import Workdir
 
     workdir = Workdir(tmp_path / "runs" / "new")
     workdir.claim(parse(["launch.py", *base, "--config.network.nf=64"]).config)
@@ -237,7 +237,7 @@ def test_workdir_of_another_experiment(mode, base, tmp_path, capsys):
 
 
 def test_workdir_without_a_checkpoint(base, tmp_path, capsys):
-    from score_sde.workdir import Workdir
+    from score_sde.storage.workdir import Workdir
 
     Workdir(tmp_path / "runs" / "new").claim(parse(["launch.py", *base]).config)
     refused([*base, "--mode=sample"], ["holds no trained run"], "train first", tmp_path, capsys)
@@ -245,7 +245,7 @@ def test_workdir_without_a_checkpoint(base, tmp_path, capsys):
 
 def test_importing_into_a_run(base, tmp_path, capsys):
     """Even one of the same config without a checkpoint, which training may be about to write."""
-    from score_sde.workdir import Workdir
+    from score_sde.storage.workdir import Workdir
 
     Workdir(tmp_path / "runs" / "new").claim(parse(["launch.py", *base]).config)
     arguments = [*base, "--mode=import", f"--checkpoint={tmp_path}"]

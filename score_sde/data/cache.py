@@ -15,8 +15,8 @@ import numpy as np
 from score_sde.data.pictures import Encoded, Format, Pictures
 from score_sde.data.sources import Source, gather
 from score_sde.errors import UsageError
-from score_sde.files import held, whole
 from score_sde.progress import Progress
+from score_sde.storage.files import held, whole
 
 VERSION = 1
 """Of the decoding's arithmetic: raised when the same files would become other pixels."""

@@ -11,13 +11,13 @@ from score_sde.config import SCHEMA, flatten
 from score_sde.data.sources import Source, chosen, some
 from score_sde.errors import UsageError
 from score_sde.experiment import Experiment
-from score_sde.files import whole
 from score_sde.progress import Progress
 from score_sde.reporting import measure, rows, sections
 from score_sde.reporting.measure import Yardstick
 from score_sde.reporting.page import Section, Table, page
 from score_sde.reporting.records import curves, likelihoods
-from score_sde.workdir import Workdir, versions, write_json
+from score_sde.storage.files import whole
+from score_sde.storage.workdir import Workdir, versions, write_json
 
 MOST_SAMPLES = 500
 """Samples per solver and budget where evaluation.final_samples asks for as many; never fewer than num_samples."""

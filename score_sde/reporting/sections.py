@@ -5,12 +5,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from score_sde.images import grid
 from score_sde.reporting import figures
 from score_sde.reporting.measure import Drawn, NoiseLevels, Path, Yardstick
 from score_sde.reporting.page import Section, Table
 from score_sde.reporting.records import Curve, Likelihoods
 from score_sde.reporting.rows import BUDGETS
+from score_sde.storage.images import grid
 
 FIGURES = ("samples", "distance", "trajectory", "noise_levels", "training", "likelihood")
 """Names of the PNGs."""

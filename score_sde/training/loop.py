@@ -11,15 +11,16 @@ from typing import Any
 
 import jax
 
-from score_sde.checkpoint import Checkpoints
 from score_sde.data.stream import Stream
 from score_sde.errors import CheckpointError, require
 from score_sde.experiment import Experiment
 from score_sde.generation import Generator
-from score_sde.images import GRID, save_grid
 from score_sde.objects import SKIPPING
 from score_sde.parallel import Agreement, check_batch_size, collect, process_rows
 from score_sde.progress import Progress
+from score_sde.storage.checkpoint import Checkpoints
+from score_sde.storage.images import GRID, save_grid
+from score_sde.storage.workdir import Workdir
 from score_sde.training.health import Health
 from score_sde.training.heldout import HeldOut
 from score_sde.training.metrics import MetricsLog
@@ -27,7 +28,6 @@ from score_sde.training.prefetch import Prefetch
 from score_sde.training.schedule import Call, schedule
 from score_sde.training.snapshots import discard_after, save_snapshot, snapshot_path
 from score_sde.training.step import TrainState
-from score_sde.workdir import Workdir
 
 
 class Stopped(Exception):

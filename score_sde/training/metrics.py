@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from tensorboardX import SummaryWriter
 
-from score_sde.files import sync, whole
+from score_sde.storage.files import sync, whole
 from score_sde.training.step import BINS, Metrics
 
 Row = list[Any]

@@ -11,10 +11,10 @@ from score_sde.config import FREE_ON_RESUME, SCHEMA
 from score_sde.distributed import LOST_AFTER
 from score_sde.main import HELP, parse
 from score_sde.parallel import SMALL
+from score_sde.storage.workdir import Workdir
 from score_sde.training.metrics import MetricsLog
 from score_sde.training.step import BINS, Metrics
 from score_sde.validation import CHOICES, validate
-from score_sde.workdir import Workdir
 
 ROOT = pathlib.Path(__file__).parents[2]
 GUIDE = (ROOT / "docs" / "training.md").read_text()

@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 
 from score_sde import modes
-from score_sde.checkpoint import Checkpoints
 from score_sde.experiment import build
 from score_sde.parallel import Pmap, Sharded
+from score_sde.storage.checkpoint import Checkpoints
+from score_sde.storage.workdir import Workdir
 from score_sde.training import loop
 from score_sde.training.health import NonFiniteLoss
 from score_sde.training.loop import train
-from score_sde.workdir import Workdir
 from tests import chaos
 from tests.golden_files import relative_error
 from tests.processes import end, environment, kill, lines, start, wait_for

@@ -14,7 +14,7 @@ import pytest
 
 from score_sde.config import default, flatten
 from score_sde.errors import UsageError
-from score_sde.workdir import Workdir, versions, write_json
+from score_sde.storage.workdir import Workdir, versions, write_json
 
 
 def config(**fields):
@@ -153,7 +153,7 @@ def test_home_is_expanded(monkeypatch, tmp_path):
 
 HOLDER = """
 import os, subprocess, sys, time
-from score_sde.workdir import Workdir
+from score_sde.storage.workdir import Workdir
 
 with Workdir(sys.argv[1]).lock():
     if os.fork() == 0:
@@ -166,7 +166,7 @@ with Workdir(sys.argv[1]).lock():
 
 def test_a_second_process_is_refused_until_the_first_is_dead_though_its_workers_live(tmp_path):
     command = [sys.executable, "-c", HOLDER, str(tmp_path / "run")]
-    root = str(pathlib.Path(__file__).parent.parent)
+    root = str(pathlib.Path(__file__).parents[2])
     environment = os.environ | {"PYTHONPATH": root}
     with subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, text=True, start_new_session=True

@@ -6,7 +6,7 @@ import pathlib
 import numpy as np
 from PIL import Image
 
-from score_sde.files import whole
+from score_sde.storage.files import whole
 
 GRID = 100
 """At most so many images are shown in a run's grids."""

@@ -16,11 +16,11 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
 
-from score_sde import manifest
-from score_sde.checkpoint import Checkpoints
 from score_sde.errors import CheckpointError, UsageError
+from score_sde.storage import manifest
+from score_sde.storage.checkpoint import Checkpoints
 
-ROOT = pathlib.Path(__file__).parent.parent
+ROOT = pathlib.Path(__file__).parents[2]
 LIKE = {"step": jax.ShapeDtypeStruct((), jnp.int32), "w": jax.ShapeDtypeStruct((3, 2), jnp.float32)}
 STATE = {"step": jnp.int32(7), "w": jnp.arange(6.0).reshape(3, 2) / 7}
 META = {"position": 2**40, "pending": [[0.1, 1e-45, 3.0]]}
@@ -93,7 +93,7 @@ def test_saved_on_one_device_restored_where_there_is_no_such_device(tmp_path):
         checkpoints.save(7, jax.device_put(STATE, jax.local_devices()[1]), META)
     code = f"""
 import pathlib, jax, jax.numpy as jnp
-from score_sde.checkpoint import Checkpoints
+from score_sde.storage.checkpoint import Checkpoints
 like = {{"step": jax.ShapeDtypeStruct((), jnp.int32), "w": jax.ShapeDtypeStruct((3, 2), jnp.float32)}}
 state, _ = Checkpoints(pathlib.Path({str(tmp_path)!r})).restore(like)
 print(jax.device_count(), int(state["step"]), float(state["w"].sum()))
@@ -312,7 +312,7 @@ def test_arrays_of_another_config_are_named(kind, three):
 KILLED = """
 import os, pathlib, sys
 import numpy as np, jax
-from score_sde.checkpoint import Checkpoints
+from score_sde.storage.checkpoint import Checkpoints
 
 def saves():
     checkpoints = Checkpoints(pathlib.Path(sys.argv[1]))
@@ -370,7 +370,7 @@ def test_a_kill_at_any_moment_loses_the_save_under_way_at_most(tmp_path):
 FULL = """
 import pathlib, resource, signal, sys
 import jax
-from score_sde.checkpoint import Checkpoints
+from score_sde.storage.checkpoint import Checkpoints
 from score_sde.errors import CheckpointError
 
 states = [{f"w{j}": jax.random.normal(jax.random.key(i + j), (1000, 500)) for j in range(4)} for i in range(3)]
@@ -455,7 +455,7 @@ import pathlib, sys
 import jax, numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from score_sde.checkpoint import Checkpoints
+from score_sde.storage.checkpoint import Checkpoints
 from score_sde.errors import CheckpointError, UsageError
 
 directory, port, process = pathlib.Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
@@ -505,7 +505,7 @@ for step, kind in ((3, UsageError), (9, UsageError)):
     except kind as error:
         print(error)
 
-from score_sde import manifest
+from score_sde.storage import manifest
 write = manifest.write
 def full(directory, step):
     raise OSError(28, "No space left on device")

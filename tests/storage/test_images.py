@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from score_sde.images import grid, save_grid
+from score_sde.storage.images import grid, save_grid
 
 
 def test_three_grey_images_in_two_columns():

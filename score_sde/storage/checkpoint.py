@@ -17,9 +17,9 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from score_sde import manifest
 from score_sde.distributed import PATIENCE, together
 from score_sde.errors import CheckpointError, UsageError, require
+from score_sde.storage import manifest
 
 
 def _quiet() -> None:

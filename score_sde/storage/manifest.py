@@ -11,7 +11,7 @@ import shutil
 from typing import Any
 
 from score_sde.errors import UsageError
-from score_sde.files import sync, whole
+from score_sde.storage.files import sync, whole
 
 NAME = "manifest.json"
 FORMAT = 1

@@ -15,7 +15,7 @@ from typing import Any
 
 from score_sde.config import SCHEMA, Config, differing_fields, flatten
 from score_sde.errors import UsageError, require
-from score_sde.files import held, whole
+from score_sde.storage.files import held, whole
 
 PACKAGES = ("score-sde", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 

@@ -1,0 +1,1 @@
+"""Checkpoints, manifests, whole files, run directories, pictures: what lies on the disk."""
