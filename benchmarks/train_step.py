@@ -34,8 +34,8 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from benchmarks import common
 from benchmarks.operations import largest_operations
-from score_sde import memory
 from score_sde.config import Config
+from score_sde.devices import memory
 from score_sde.errors import UsageError, require
 from score_sde.validation import CHOICES
 

@@ -10,16 +10,17 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from score_sde import losses, memory, objects, parametrization, pilot, sde, solvers, variational
+from score_sde import losses, objects, parametrization, pilot, sde, solvers, variational
 from score_sde.automatic import choose
 from score_sde.averages import RAW, canonical
 from score_sde.config import Config, nearest
 from score_sde.data import augment, nonleaking
 from score_sde.data.sources import Images, hold_out
 from score_sde.data.stream import Batch, Stream
+from score_sde.devices import memory
+from score_sde.devices.parallel import Strategy
 from score_sde.errors import require
 from score_sde.networks.remat import compiler_options
-from score_sde.parallel import Strategy
 from score_sde.rng import Purpose, child, example_keys, low_discrepancy, normal, positions, root_key, uniform
 from score_sde.sampling import Samples, sample
 from score_sde.solvers import reference

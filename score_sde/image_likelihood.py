@@ -11,13 +11,13 @@ import numpy as np
 
 from score_sde.data.augment import bits_offset, preprocess
 from score_sde.data.sources import Source, gather
+from score_sde.devices.parallel import collect, replicate, spread
 from score_sde.errors import require
 from score_sde.evaluation.estimates import Mean, degrees_of_freedom, over_images, per_image
 from score_sde.evaluation.per_image import PerImage
 from score_sde.experiment import Experiment
 from score_sde.likelihood import log_likelihood
 from score_sde.objects import DIVERGENCES
-from score_sde.parallel import collect, replicate, spread
 from score_sde.rng import Purpose, child, example_keys, root_key, words
 from score_sde.sde_bound import sde_bound
 from score_sde.solvers import RK45

@@ -109,7 +109,7 @@ def _tell(error: object) -> str:
 
 def _tell_of_a_bug(error: Exception) -> str:
     """Where the error is the echo of another process's end, that is told instead, and ends this process too."""
-    from score_sde.distributed import await_the_watch
+    from score_sde.devices.distributed import await_the_watch
 
     await_the_watch(error)
     traceback.print_exc()
@@ -118,7 +118,7 @@ def _tell_of_a_bug(error: Exception) -> str:
 
 def _leave(code: int, why: str) -> None:
     """End one process of several after a failure of its own: at once, as an orderly end would wait for the others."""
-    from score_sde.distributed import end_now, farewell
+    from score_sde.devices.distributed import end_now, farewell
 
     farewell(why)
     end_now(code)
@@ -238,12 +238,12 @@ def _run(arguments: Arguments) -> int:
         workdir.check_new()
     else:
         workdir.check(arguments.config, trained=arguments.mode != "train")
-    from score_sde import distributed
+    from score_sde.devices import distributed
 
     if arguments.processes is not None:
         distributed.start(*arguments.processes)
     if arguments.mode == "train":
-        from score_sde.parallel import check_batch_size  # jax and the devices, but not yet the slow rest
+        from score_sde.devices.parallel import check_batch_size  # jax and the devices, but not yet the slow rest
 
         check_batch_size("training.batch_size", c.batch_size, c.microbatches)
     from score_sde import modes

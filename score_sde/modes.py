@@ -13,7 +13,7 @@ import numpy as np
 from score_sde.averages import canonical, width
 from score_sde.config import Config
 from score_sde.data.sources import chosen, some
-from score_sde.distributed import together
+from score_sde.devices.distributed import together
 from score_sde.errors import require
 from score_sde.evaluation.two_sample import two_sample
 from score_sde.experiment import Experiment, build

@@ -16,11 +16,11 @@ from score_sde.data.cache import Cache
 from score_sde.data.pictures import Format
 from score_sde.data.resolve import CROPS, resolve
 from score_sde.data.sources import Images, Source, array_file, digits
+from score_sde.devices.parallel import Pmap, Sharded, Strategy
 from score_sde.divergence import Coloured, Divergence, Exact, Gaussian, Rademacher
 from score_sde.networks.ddpm import ddpm
 from score_sde.networks.ncsnpp import NCSNpp
 from score_sde.networks.ncsnv2 import NCSNv2
-from score_sde.parallel import Pmap, Sharded, Strategy
 from score_sde.solvers import reference
 from score_sde.training import ema
 from score_sde.typing import Array, ScoreFn

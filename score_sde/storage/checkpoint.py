@@ -17,7 +17,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from score_sde.distributed import PATIENCE, together
+from score_sde.devices.distributed import PATIENCE, together
 from score_sde.errors import CheckpointError, UsageError, require
 from score_sde.storage import manifest
 

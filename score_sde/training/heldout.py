@@ -8,9 +8,9 @@ import numpy as np
 
 from score_sde.data.sources import chosen, gather
 from score_sde.data.stream import Batch
+from score_sde.devices.parallel import collect, replicate, spread
 from score_sde.errors import require
 from score_sde.experiment import Experiment
-from score_sde.parallel import collect, replicate, spread
 from score_sde.rng import positions
 
 

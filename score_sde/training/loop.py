@@ -12,11 +12,11 @@ from typing import Any
 import jax
 
 from score_sde.data.stream import Stream
+from score_sde.devices.parallel import Agreement, check_batch_size, collect, process_rows
 from score_sde.errors import CheckpointError, require
 from score_sde.experiment import Experiment
 from score_sde.generation import Generator
 from score_sde.objects import SKIPPING
-from score_sde.parallel import Agreement, check_batch_size, collect, process_rows
 from score_sde.progress import Progress
 from score_sde.storage.checkpoint import Checkpoints
 from score_sde.storage.images import GRID, save_grid

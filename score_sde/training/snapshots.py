@@ -9,8 +9,8 @@ import jax
 import numpy as np
 
 from score_sde.averages import width
+from score_sde.devices.parallel import collect
 from score_sde.errors import UsageError, require
-from score_sde.parallel import collect
 from score_sde.storage.files import whole
 from score_sde.training.posthoc import coefficients
 

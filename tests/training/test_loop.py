@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from score_sde import modes
+from score_sde.devices.parallel import Pmap, Sharded
 from score_sde.experiment import build
-from score_sde.parallel import Pmap, Sharded
 from score_sde.storage.checkpoint import Checkpoints
 from score_sde.storage.workdir import Workdir
 from score_sde.training import loop

@@ -127,7 +127,7 @@ def test_snapshots_of_the_same_step_and_later_ones_are_ignored(tracked, tmp_path
 PROCESS = """
 import pathlib, sys
 import jax, numpy as np
-from score_sde.parallel import Sharded
+from score_sde.devices.parallel import Sharded
 from score_sde.training.snapshots import reconstruct, save_snapshot, snapshot_path
 folder, address, process = pathlib.Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 jax.distributed.initialize(address, num_processes=2, process_id=process)

@@ -14,8 +14,8 @@ import pytest
 
 from score_sde.config import load
 from score_sde.data.stream import Batch
+from score_sde.devices.parallel import Pmap, Sharded
 from score_sde.experiment import build
-from score_sde.parallel import Pmap, Sharded
 from score_sde.rng import positions
 from score_sde.training.ema import Constant
 from score_sde.training.optimizer import Optimizer

@@ -11,11 +11,11 @@ import jax
 import numpy as np
 import pytest
 
-from score_sde.distributed import LOST_AFTER, Pulse, owns_what_it_sees
+from score_sde.devices.distributed import LOST_AFTER, Pulse, owns_what_it_sees
+from score_sde.devices.parallel import Pmap
 from score_sde.errors import UsageError
 from score_sde.experiment import build
 from score_sde.main import cluster, parse
-from score_sde.parallel import Pmap
 from score_sde.storage.workdir import Workdir
 from score_sde.training.loop import train
 from score_sde.training.snapshots import IMAGES
@@ -90,7 +90,7 @@ def test_jax_is_told_of_the_gpus_before_it_looks_for_them(tasks, gpus):
     slurm |= {"STEP_TASKS_PER_NODE": tasks}
     env = {k: v for k, v in os.environ.items() if k != "CUDA_VISIBLE_DEVICES"}
     env |= {f"SLURM_{name}": value for name, value in slurm.items()} | {"JAX_PLATFORMS": "cpu"}
-    imports = "from jax._src.xla_bridge import CUDA_VISIBLE_DEVICES as visible; from score_sde.distributed import start"
+    imports = "from jax._src.xla_bridge import CUDA_VISIBLE_DEVICES as visible; from score_sde.devices.distributed import start"
     line = [sys.executable, "-c", f"{imports}; start(); print(visible.value)"]
     done = subprocess.run(line, cwd=ROOT, env=env, capture_output=True, text=True)
     assert done.stdout.split() == [gpus], done.stderr

@@ -16,7 +16,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from score_sde import memory
+from score_sde.devices import memory
 from score_sde.errors import require
 
 AXIS = "batch"

@@ -1,0 +1,1 @@
+"""Devices and processes: pmap and sharding, several hosts, memory handed back."""
