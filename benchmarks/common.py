@@ -19,9 +19,9 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from score_sde.config import Config, load, require_field, wrong_type
+from score_sde.config.validation import CHOICES, validate
 from score_sde.errors import UsageError, require
 from score_sde.storage.workdir import versions, write_json
-from score_sde.validation import CHOICES, validate
 
 if TYPE_CHECKING:
     from score_sde.experiment import Experiment

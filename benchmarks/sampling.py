@@ -28,8 +28,8 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from benchmarks import common
 from score_sde.config import Config
+from score_sde.config.validation import CHOICES
 from score_sde.errors import UsageError, require
-from score_sde.validation import CHOICES
 
 MOST_CALLS = 10
 """Bare network calls before and after a run of the sampler, at most."""

@@ -121,8 +121,8 @@ def optimised(problem_name: str, budget: int) -> float:
 def automatic(problem_name: str, budget: int) -> float:
     """What sampling.solver="auto" takes."""
     from score_sde import objects
-    from score_sde.automatic import choose
     from score_sde.config import default
+    from score_sde.config.automatic import choose
     from tests.solvers.yardstick import PROBLEMS, rms_error
 
     p, config = PROBLEMS[problem_name], default()

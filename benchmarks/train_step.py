@@ -35,9 +35,9 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 from benchmarks import common
 from benchmarks.operations import largest_operations
 from score_sde.config import Config
+from score_sde.config.validation import CHOICES
 from score_sde.devices import memory
 from score_sde.errors import UsageError, require
-from score_sde.validation import CHOICES
 
 GRID_STEPS = [1, 5]
 

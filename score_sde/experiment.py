@@ -11,9 +11,10 @@ import jax
 import jax.numpy as jnp
 
 from score_sde import losses, objects, parametrization, pilot, sde, solvers, variational
-from score_sde.automatic import choose
-from score_sde.averages import RAW, canonical
 from score_sde.config import Config, nearest
+from score_sde.config.automatic import choose
+from score_sde.config.averages import RAW, canonical
+from score_sde.config.validation import validate
 from score_sde.data import augment, nonleaking
 from score_sde.data.sources import Images, hold_out
 from score_sde.data.stream import Batch, Stream
@@ -28,7 +29,6 @@ from score_sde.training.ema import Average
 from score_sde.training.optimizer import Optimizer
 from score_sde.training.step import TrainState, TrainStep, initial_state, make_train_step
 from score_sde.typing import Array, Keys, Network, ScoreFn
-from score_sde.validation import validate
 
 
 @dataclasses.dataclass(frozen=True)

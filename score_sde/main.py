@@ -13,8 +13,8 @@ from absl import flags
 from ml_collections import config_flags
 
 from score_sde.config import Config, default, flatten, load, nearest, one_line, require_field, wrong_type
+from score_sde.config.validation import check_likelihood, validate
 from score_sde.errors import CheckpointError, UsageError, require
-from score_sde.validation import check_likelihood, validate
 
 MODES = ("train", "sample", "likelihood", "report", "import")
 PROCESS_FLAGS = ("coordinator", "num_processes", "process_id")

@@ -10,8 +10,8 @@ from typing import Any, TextIO
 import jax
 import numpy as np
 
-from score_sde.averages import canonical, width
 from score_sde.config import Config
+from score_sde.config.averages import canonical, width
 from score_sde.data.sources import chosen, some
 from score_sde.devices.distributed import together
 from score_sde.errors import require

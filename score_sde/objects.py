@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from score_sde import chain, losses, parametrization, posterior, score_matching, sde, solvers, times, variational
-from score_sde.architecture import NETWORK_FIELDS
-from score_sde.averages import power_name, stored_names
 from score_sde.config import Config
+from score_sde.config.architecture import NETWORK_FIELDS
+from score_sde.config.averages import power_name, stored_names
 from score_sde.data import nonleaking
 from score_sde.data.cache import Cache
 from score_sde.data.pictures import Format

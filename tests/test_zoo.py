@@ -14,7 +14,7 @@ import pytest
 
 from score_sde import experiment
 from score_sde.config import Config, default, flatten, load
-from score_sde.validation import validate
+from score_sde.config.validation import validate
 from tests.zoo import ZOO, Row
 
 ROOT = pathlib.Path(__file__).parent.parent

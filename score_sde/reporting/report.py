@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from score_sde.averages import canonical
 from score_sde.config import SCHEMA, flatten
+from score_sde.config.averages import canonical
 from score_sde.data.sources import Source, chosen, some
 from score_sde.errors import UsageError
 from score_sde.experiment import Experiment

@@ -6,10 +6,10 @@ from typing import Any, NamedTuple
 import jax
 
 from score_sde.config import Config, default
+from score_sde.config.validation import validate
 from score_sde.errors import UsageError
 from score_sde.experiment import Experiment
 from score_sde.solvers import AdaptiveSolver
-from score_sde.validation import validate
 
 BUDGETS = (5, 10, 20, 50)
 """Network evaluations per sample, the final denoising included: a report's columns."""

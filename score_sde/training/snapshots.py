@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from score_sde.averages import width
+from score_sde.config.averages import width
 from score_sde.devices.parallel import collect
 from score_sde.errors import UsageError, require
 from score_sde.storage.files import whole

@@ -12,13 +12,13 @@ from PIL import Image
 
 from configs.ve.celeba_ncsnpp import get_config
 from score_sde.config import default
+from score_sde.config.validation import validate
 from score_sde.data.cache import Cache
 from score_sde.data.pictures import Format
 from score_sde.data.resolve import resolve
 from score_sde.data.sources import Images, Subset, gather, hold_out, is_array, some
 from score_sde.errors import UsageError
 from score_sde.experiment import load_images
-from score_sde.validation import validate
 from tests.data import builders
 from tests.data.making import Shades, random_images, write, zipped
 from tests.data.test_pictures import resizing_matrix

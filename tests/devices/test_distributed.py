@@ -90,7 +90,8 @@ def test_jax_is_told_of_the_gpus_before_it_looks_for_them(tasks, gpus):
     slurm |= {"STEP_TASKS_PER_NODE": tasks}
     env = {k: v for k, v in os.environ.items() if k != "CUDA_VISIBLE_DEVICES"}
     env |= {f"SLURM_{name}": value for name, value in slurm.items()} | {"JAX_PLATFORMS": "cpu"}
-    imports = "from jax._src.xla_bridge import CUDA_VISIBLE_DEVICES as visible; from score_sde.devices.distributed import start"
+    imports = "from jax._src.xla_bridge import CUDA_VISIBLE_DEVICES as visible"
+    imports += "; from score_sde.devices.distributed import start"
     line = [sys.executable, "-c", f"{imports}; start(); print(visible.value)"]
     done = subprocess.run(line, cwd=ROOT, env=env, capture_output=True, text=True)
     assert done.stdout.split() == [gpus], done.stderr

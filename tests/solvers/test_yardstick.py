@@ -3,8 +3,8 @@
 import jax.numpy as jnp
 import pytest
 
-from score_sde import automatic, objects, times
-from score_sde.config import default
+from score_sde import objects, times
+from score_sde.config import automatic, default
 from score_sde.posterior import Small
 from score_sde.solvers import Data, ExponentialAdams
 from tests.solvers.yardstick import BUDGETS, PROBLEMS, peers, rms_error, stochastic_peers, wasserstein

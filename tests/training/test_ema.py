@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from score_sde.averages import LARGEST_STD
+from score_sde.config.averages import LARGEST_STD
 from score_sde.data.stream import Batch
 from score_sde.rng import positions
 from score_sde.training.ema import Average, Constant, HalfLife, Power, Seen, WarmedUp, seen_after, update

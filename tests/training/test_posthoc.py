@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from score_sde.averages import LARGEST_STD
+from score_sde.config.averages import LARGEST_STD
 from score_sde.training.posthoc import coefficients, correlations, gamma_to_std, profiles, std_to_gamma
 from tests.golden_files import GOLDEN as GOLDEN_FOLDER
 from tests.golden_files import load, relative_error

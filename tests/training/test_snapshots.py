@@ -17,6 +17,7 @@ import pytest
 
 from score_sde import modes, objects
 from score_sde.config import Config
+from score_sde.config.validation import validate
 from score_sde.errors import UsageError
 from score_sde.experiment import build
 from score_sde.main import parse
@@ -25,7 +26,6 @@ from score_sde.training.ema import Power, Seen, update
 from score_sde.training.loop import train
 from score_sde.training.posthoc import coefficients
 from score_sde.training.snapshots import discard_after, reconstruct, save_snapshot, snapshot_path
-from score_sde.validation import validate
 from tests.processes import ROOT, end, environment, free_address
 from tests.tiny import tiny_config
 from tests.training.small import OneConvolution

@@ -3,11 +3,11 @@
 import math
 from typing import Any
 
-from score_sde.architecture import check_network
-from score_sde.averages import check_averages
 from score_sde.config import SCHEMA, Config, flatten, nearest, require_field, wrong_type
+from score_sde.config.architecture import check_network
+from score_sde.config.averages import check_averages
+from score_sde.config.sampling_checks import ADAPTIVE, check_reference, check_sampling
 from score_sde.errors import require, require_increasing
-from score_sde.sampling_checks import ADAPTIVE, check_reference, check_sampling
 
 CHOICES = {
     "sde.name": ("vp", "subvp", "ve", "edm"),

@@ -8,22 +8,23 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from score_sde import averages, objects
-from score_sde.architecture import HALVINGS, normalised_channels
+from score_sde import objects
 from score_sde.config import (
     FREE_ON_RESUME,
     SCHEMA,
+    averages,
     default,
     differing_fields,
     flatten,
     nearest,
 )
+from score_sde.config.architecture import HALVINGS, normalised_channels
+from score_sde.config.validation import CHOICES, check_likelihood, validate
 from score_sde.errors import UsageError
 from score_sde.networks import layers, ncsnpp, ncsnv2, refinenet, remat
 from score_sde.storage.workdir import Workdir
-from score_sde.validation import CHOICES, check_likelihood, validate
 
-CONFIGS = sorted((pathlib.Path(__file__).parent.parent / "configs").rglob("*.py"))
+CONFIGS = sorted((pathlib.Path(__file__).parents[2] / "configs").rglob("*.py"))
 CONFIGS = [path for path in CONFIGS if path.stem not in ("__init__", "published")]
 
 
