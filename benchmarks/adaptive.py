@@ -59,7 +59,7 @@ def measure(config: Config, run: pathlib.Path | None, repeats: int) -> list[comm
 
     import jax.numpy as jnp
 
-    from score_sde.analytic import mixture
+    from score_sde.sde.analytic import mixture
 
     exact = mixture(jnp.ones(1), jnp.zeros((1, *experiment.image_shape)), jnp.full(1, 0.5)).score(experiment.sde)
     params = experiment.init_params() if run is None else _weights(experiment, run)

@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 
-from score_sde import chain, losses, parametrization, posterior, score_matching, sde, solvers, times, variational
+from score_sde import losses, parametrization, posterior, score_matching, sde, solvers, times, variational
 from score_sde.config import Config
 from score_sde.config.architecture import NETWORK_FIELDS
 from score_sde.config.averages import power_name, stored_names
@@ -21,6 +21,7 @@ from score_sde.divergence import Coloured, Divergence, Exact, Gaussian, Rademach
 from score_sde.networks.ddpm import ddpm
 from score_sde.networks.ncsnpp import NCSNpp
 from score_sde.networks.ncsnv2 import NCSNv2
+from score_sde.sde import chain
 from score_sde.solvers import reference
 from score_sde.training import ema
 from score_sde.typing import Array, ScoreFn

@@ -5,10 +5,10 @@ import dataclasses
 import jax.numpy as jnp
 import numpy as np
 
-from score_sde.analytic import Gaussian, Mixture, gaussian, mixture
-from score_sde.chain import cosine_betas, linear_betas, vp_chain
 from score_sde.parametrization import Noise, Parametrization, Score, sigma_label, time_label
 from score_sde.sde import SDE, VE, VP, SubVP, karras, subvp, ve, vp
+from score_sde.sde.analytic import Gaussian, Mixture, gaussian, mixture
+from score_sde.sde.chain import cosine_betas, linear_betas, vp_chain
 from score_sde.solvers import reference
 from score_sde.typing import expand
 from tests.golden_files import load

@@ -12,12 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from score_sde.analytic import gaussian
 from score_sde.data.sources import digits
 from score_sde.errors import UsageError
 from score_sde.image_likelihood import COLUMNS, ImageLikelihood, LikelihoodFolder, describe
 from score_sde.main import main
 from score_sde.sde import vp
+from score_sde.sde.analytic import gaussian
 from score_sde.solvers import RK45
 from tests.adapters.official import JAX_FILE
 from tests.tiny import tiny_config

@@ -9,7 +9,6 @@ import pytest
 from jax.scipy.special import ndtr
 
 from score_sde import losses
-from score_sde.chain import linear_betas, vp_chain
 from score_sde.losses import (
     EDM,
     LikelihoodTimes,
@@ -25,6 +24,7 @@ from score_sde.losses import simple as simple_weighting
 from score_sde.parametrization import Noise, Parametrization, Preconditioned, Score, ve_levels, vp_levels
 from score_sde.rng import example_keys, low_discrepancy, positions, root_key
 from score_sde.sde import VE, karras
+from score_sde.sde.chain import linear_betas, vp_chain
 from score_sde.typing import expand
 from tests.golden_files import agree, load, relative_error
 from tests.oracles import (

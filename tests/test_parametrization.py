@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from score_sde.chain import cosine_betas, vp_chain
 from score_sde.parametrization import (
     Denoiser,
     Noise,
@@ -25,6 +24,7 @@ from score_sde.parametrization import (
 )
 from score_sde.posterior import posterior_mean
 from score_sde.sde import SDE, VE, denoiser, karras
+from score_sde.sde.chain import cosine_betas, vp_chain
 from score_sde.typing import expand
 from tests.golden_files import agree, load, relative_error
 from tests.oracles import CONTINUOUS, EVERY_SDE, FAKE, SDES, official_numerics

@@ -10,11 +10,11 @@ import pytest
 
 from configs import digits
 from score_sde import times
-from score_sde.analytic import gaussian
 from score_sde.config.validation import validate
 from score_sde.main import parse
 from score_sde.rng import example_keys, normal, positions, root_key
 from score_sde.sde import reverse
+from score_sde.sde.analytic import gaussian
 from tests.golden_files import relative_error
 
 ROOT = pathlib.Path(__file__).parent.parent

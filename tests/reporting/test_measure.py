@@ -5,13 +5,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from score_sde.analytic import gaussian
 from score_sde.data.sources import digits
 from score_sde.evaluation.two_sample import frechet_distance, to_vectors, two_sample
 from score_sde.experiment import Experiment, build
 from score_sde.reporting import measure
 from score_sde.reporting.measure import Yardstick, draw, look, noise_levels, path
 from score_sde.rng import example_keys, positions, root_key
+from score_sde.sde.analytic import gaussian
 from tests.oracles import CONTINUOUS, T_MIN, correlated
 from tests.tiny import tiny_config
 

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from score_sde.analytic import gaussian
 from score_sde.sde import SDE, VE, VP, SubVP
+from score_sde.sde.analytic import gaussian
 from score_sde.solvers import reference
 from score_sde.typing import ScoreFn
 from tests.golden_files import agree, load, relative_error

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from score_sde.errors import require
 from score_sde.rng import normal
-from score_sde.sde import SDE, denoiser
+from score_sde.sde.base import SDE, denoiser
 from score_sde.typing import Array, Keys, ScoreFn, Time, expand
 
 

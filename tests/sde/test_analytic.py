@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from score_sde.analytic import Gaussian, gaussian, mixture
 from score_sde.errors import UsageError
 from score_sde.rng import example_keys, positions, root_key
 from score_sde.sde import reverse
+from score_sde.sde.analytic import Gaussian, gaussian, mixture
 from tests.golden_files import load, relative_error
 from tests.oracles import CONTINUOUS, T_MIN, bimodal, correlated, recorded_law
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from score_sde.errors import require
-from score_sde.sde import VariancePreserving
+from score_sde.sde.linear import VariancePreserving
 from score_sde.typing import Array, Time
 
 
