@@ -84,7 +84,7 @@ def solver(name: str) -> Any:
     """The solver that the config's word stands for."""
     from score_sde import objects
     from score_sde.config import default
-    from score_sde.posterior import Small
+    from score_sde.scores.posterior import Small
 
     return objects.SOLVERS[name](default().sampling, Small())
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from score_sde.divergence import Divergence, Estimate
+from score_sde.scores.divergence import Divergence, Estimate
 from score_sde.sde import SDE, reverse
 from score_sde.solvers.rk45 import RK45
 from score_sde.typing import Array, Keys, ScoreFn

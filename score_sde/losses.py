@@ -14,8 +14,8 @@ from collections.abc import Callable
 import jax.numpy as jnp
 from jax.scipy.special import ndtri
 
-from score_sde.parametrization import Levels
 from score_sde.rng import Purpose, child, normal, uniform
+from score_sde.scores.parametrization import Levels
 from score_sde.sde import SDE
 from score_sde.typing import Array, Keys, ScoreFn, Time, expand, sum_per_example
 

@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 
-from score_sde import losses, parametrization, posterior, score_matching, sde, solvers, times, variational
+from score_sde import losses, score_matching, sde, solvers, times, variational
 from score_sde.config import Config
 from score_sde.config.architecture import NETWORK_FIELDS
 from score_sde.config.averages import power_name, stored_names
@@ -17,10 +17,11 @@ from score_sde.data.pictures import Format
 from score_sde.data.resolve import CROPS, resolve
 from score_sde.data.sources import Images, Source, array_file, digits
 from score_sde.devices.parallel import Pmap, Sharded, Strategy
-from score_sde.divergence import Coloured, Divergence, Exact, Gaussian, Rademacher
 from score_sde.networks.ddpm import ddpm
 from score_sde.networks.ncsnpp import NCSNpp
 from score_sde.networks.ncsnv2 import NCSNv2
+from score_sde.scores import parametrization, posterior
+from score_sde.scores.divergence import Coloured, Divergence, Exact, Gaussian, Rademacher
 from score_sde.sde import chain
 from score_sde.solvers import reference
 from score_sde.training import ema

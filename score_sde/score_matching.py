@@ -11,8 +11,8 @@ import math
 import jax
 import jax.numpy as jnp
 
-from score_sde import divergence
 from score_sde.rng import Purpose, child, normal
+from score_sde.scores import divergence
 from score_sde.typing import Array, Keys, ScoreFn, expand, sum_per_example
 
 

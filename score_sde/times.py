@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from score_sde.errors import require
-from score_sde.parametrization import Levels
+from score_sde.scores.parametrization import Levels
 from score_sde.sde import SDE
 from score_sde.typing import Array
 

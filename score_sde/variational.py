@@ -19,9 +19,9 @@ from jax.scipy.special import log_ndtr
 
 from score_sde.errors import require
 from score_sde.losses import LevelTimes, Reduction, Weighting, denoising, draw, perturb
-from score_sde.parametrization import Levels
-from score_sde.posterior import Learned, Small, Variance, log_variances, model_mean, posterior_mean
 from score_sde.rng import Purpose, child, normal
+from score_sde.scores.parametrization import Levels
+from score_sde.scores.posterior import Learned, Small, Variance, log_variances, model_mean, posterior_mean
 from score_sde.sde import SDE, denoiser
 from score_sde.typing import Array, Keys, ScoreFn, Time, expand, sum_per_example
 

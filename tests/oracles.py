@@ -5,7 +5,7 @@ import dataclasses
 import jax.numpy as jnp
 import numpy as np
 
-from score_sde.parametrization import Noise, Parametrization, Score, sigma_label, time_label
+from score_sde.scores.parametrization import Noise, Parametrization, Score, sigma_label, time_label
 from score_sde.sde import SDE, VE, VP, SubVP, karras, subvp, ve, vp
 from score_sde.sde.analytic import Gaussian, Mixture, gaussian, mixture
 from score_sde.sde.chain import cosine_betas, linear_betas, vp_chain

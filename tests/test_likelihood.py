@@ -11,11 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from score_sde import divergence
 from score_sde.data.augment import bits_offset
 from score_sde.evaluation.estimates import interval, over_images, per_image
 from score_sde.likelihood import LogLikelihood, log_likelihood, log_likelihood_given
 from score_sde.rng import Purpose, child, example_keys, positions, root_key
+from score_sde.scores import divergence
 from score_sde.sde import SDE, VP
 from score_sde.sde.analytic import gaussian
 from score_sde.sde_bound import sde_bound

@@ -21,8 +21,8 @@ from score_sde.losses import (
     mean,
 )
 from score_sde.losses import simple as simple_weighting
-from score_sde.parametrization import Noise, Parametrization, Preconditioned, Score, ve_levels, vp_levels
 from score_sde.rng import example_keys, low_discrepancy, positions, root_key
+from score_sde.scores.parametrization import Noise, Parametrization, Preconditioned, Score, ve_levels, vp_levels
 from score_sde.sde import VE, karras
 from score_sde.sde.chain import linear_betas, vp_chain
 from score_sde.typing import expand

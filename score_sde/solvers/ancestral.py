@@ -4,7 +4,7 @@ import dataclasses
 
 import jax.numpy as jnp
 
-from score_sde.posterior import Small, Variance, log_variances, model_mean
+from score_sde.scores.posterior import Small, Variance, log_variances, model_mean
 from score_sde.sde import SDE
 from score_sde.solvers.base import OneStepSolver, Step
 from score_sde.typing import Array, ScoreFn, expand

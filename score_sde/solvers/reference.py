@@ -14,7 +14,7 @@ from typing import Generic, TypeVar
 import jax
 import jax.numpy as jnp
 
-from score_sde.parametrization import Noise, Parametrization, Score, sigma_label, time_label
+from score_sde.scores.parametrization import Noise, Parametrization, Score, sigma_label, time_label
 from score_sde.sde import SDE, VE, VP, SubVP, reverse
 from score_sde.solvers.base import Step
 from score_sde.solvers.langevin import langevin_step

@@ -7,10 +7,10 @@ import pytest
 
 from score_sde import times
 from score_sde.errors import UsageError
-from score_sde.parametrization import ve_levels, vp_levels
-from score_sde.posterior import Large, Small
 from score_sde.rng import example_keys, normal, positions, root_key
 from score_sde.sampling import sample
+from score_sde.scores.parametrization import ve_levels, vp_levels
+from score_sde.scores.posterior import Large, Small
 from score_sde.sde import VP, transition
 from score_sde.sde.analytic import gaussian
 from score_sde.sde.chain import cosine_betas, linear_betas, vp_chain

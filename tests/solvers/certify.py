@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.integrate import solve_ivp
 
-from score_sde.posterior import Large
+from score_sde.scores.posterior import Large
 from score_sde.sde import SDE
 from score_sde.sde.analytic import Mixture
 from score_sde.solvers import (

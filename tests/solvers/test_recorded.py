@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from score_sde.posterior import Large, Small
+from score_sde.scores.posterior import Large, Small
 from score_sde.sde import SDE, denoiser, karras, vp
 from score_sde.sde.chain import linear_betas, vp_chain
 from score_sde.solvers import (

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from score_sde import times
-from score_sde.posterior import Large, Small
 from score_sde.rng import example_keys, normal, positions, root_key
 from score_sde.sampling import sample
+from score_sde.scores.posterior import Large, Small
 from score_sde.sde import SDE
 from score_sde.sde.analytic import gaussian
 from score_sde.solvers import (

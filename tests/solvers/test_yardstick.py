@@ -5,7 +5,7 @@ import pytest
 
 from score_sde import objects, times
 from score_sde.config import automatic, default
-from score_sde.posterior import Small
+from score_sde.scores.posterior import Small
 from score_sde.solvers import Data, ExponentialAdams
 from tests.solvers.yardstick import BUDGETS, PROBLEMS, peers, rms_error, stochastic_peers, wasserstein
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from score_sde.posterior import Large, Learned, Small, log_variances, model_mean, posterior_mean
+from score_sde.scores.posterior import Large, Learned, Small, log_variances, model_mean, posterior_mean
 from score_sde.sde import denoiser, transition
 from score_sde.solvers import Ancestral
 from tests.oracles import EVERY_SDE, correlated

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from score_sde.parametrization import (
+from score_sde.scores.parametrization import (
     Denoiser,
     Noise,
     Parametrization,
@@ -22,7 +22,7 @@ from score_sde.parametrization import (
     ve_levels,
     vp_levels,
 )
-from score_sde.posterior import posterior_mean
+from score_sde.scores.posterior import posterior_mean
 from score_sde.sde import SDE, VE, denoiser, karras
 from score_sde.sde.chain import cosine_betas, vp_chain
 from score_sde.typing import expand

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from score_sde import divergence
 from score_sde.errors import UsageError
+from score_sde.scores import divergence
 
 A = jax.random.normal(jax.random.key(1), (6, 6))
 KEYS = jax.random.split(jax.random.key(2), 200)
