@@ -10,7 +10,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from score_sde import losses, objects, pilot, sde, solvers, variational
+from score_sde import objects, pilot, sde, solvers
 from score_sde.config import Config, nearest
 from score_sde.config.automatic import choose
 from score_sde.config.averages import RAW, canonical
@@ -22,6 +22,8 @@ from score_sde.devices import memory
 from score_sde.devices.parallel import Strategy
 from score_sde.errors import require
 from score_sde.networks.remat import compiler_options
+from score_sde.objectives import denoising as losses
+from score_sde.objectives import variational
 from score_sde.rng import Purpose, child, example_keys, low_discrepancy, normal, positions, root_key, uniform
 from score_sde.sampling import Samples, sample
 from score_sde.scores import parametrization

@@ -17,13 +17,13 @@ from score_sde.evaluation.estimates import Mean, degrees_of_freedom, over_images
 from score_sde.evaluation.per_image import PerImage
 from score_sde.experiment import Experiment
 from score_sde.likelihood import log_likelihood
+from score_sde.objectives.variational import bits_per_dim
 from score_sde.objects import DIVERGENCES
 from score_sde.rng import Purpose, child, example_keys, root_key, words
 from score_sde.sde_bound import sde_bound
 from score_sde.solvers import RK45
 from score_sde.storage.workdir import write_json
 from score_sde.typing import Array
-from score_sde.variational import bits_per_dim
 
 COLUMNS = ("index", "bits_per_dim", "standard_error", "bound", "bound_standard_error", "evaluations")
 

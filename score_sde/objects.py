@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 
-from score_sde import losses, score_matching, sde, solvers, times, variational
+from score_sde import sde, solvers, times
 from score_sde.config import Config
 from score_sde.config.architecture import NETWORK_FIELDS
 from score_sde.config.averages import power_name, stored_names
@@ -20,6 +20,8 @@ from score_sde.devices.parallel import Pmap, Sharded, Strategy
 from score_sde.networks.ddpm import ddpm
 from score_sde.networks.ncsnpp import NCSNpp
 from score_sde.networks.ncsnv2 import NCSNv2
+from score_sde.objectives import denoising as losses
+from score_sde.objectives import score_matching, variational
 from score_sde.scores import parametrization, posterior
 from score_sde.scores.divergence import Coloured, Divergence, Exact, Gaussian, Rademacher
 from score_sde.sde import chain

@@ -18,11 +18,11 @@ probability-flow ODE (likelihood.py), which for a learned score is another model
 import jax
 import jax.numpy as jnp
 
-from score_sde.losses import LikelihoodTimes, denoising, draw, half_sum, perturb
+from score_sde.objectives.denoising import LikelihoodTimes, denoising, draw, half_sum, perturb
+from score_sde.objectives.variational import Bound, gaussian_decoder, prior_term
 from score_sde.rng import Purpose, child, normal, uniform
 from score_sde.sde import SDE, denoiser
 from score_sde.typing import Array, Keys, ScoreFn, expand, sum_per_example
-from score_sde.variational import Bound, gaussian_decoder, prior_term
 
 
 def sde_bound(keys: Keys, score: ScoreFn, sde: SDE, x0: Array, *, samples: int, t_min: float) -> Bound:

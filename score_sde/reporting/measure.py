@@ -14,7 +14,7 @@ from score_sde.devices.parallel import collect, replicate, spread
 from score_sde.evaluation.two_sample import frechet_between, moments
 from score_sde.experiment import Experiment
 from score_sde.generation import Generator
-from score_sde.losses import mean, perturb
+from score_sde.objectives.denoising import mean, perturb
 from score_sde.rng import Purpose, child, example_keys, normal, positions, root_key
 from score_sde.sampling import trajectory
 from score_sde.sde import SDE, denoiser

@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from score_sde.losses import UniformTimes, denoising, denoising_loss, half_sum, mean, simple
+from score_sde.objectives.denoising import UniformTimes, denoising, denoising_loss, half_sum, mean, simple
+from score_sde.objectives.score_matching import Sliced, implicit
 from score_sde.rng import example_keys, positions, root_key
-from score_sde.score_matching import Sliced, implicit
 from tests.oracles import CONTINUOUS, SDES, correlated
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")

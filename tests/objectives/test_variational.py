@@ -7,14 +7,21 @@ import pytest
 from scipy.stats import norm
 
 from score_sde import times
-from score_sde.losses import mean, simple
+from score_sde.objectives.denoising import mean, simple
+from score_sde.objectives.variational import (
+    BoundLoss,
+    Discretized,
+    HybridLoss,
+    bits_per_dim,
+    gaussian_decoder,
+    variational_bound,
+)
 from score_sde.rng import example_keys, positions, root_key
 from score_sde.scores.parametrization import vp_levels
 from score_sde.scores.posterior import Large, Learned, Small
 from score_sde.sde import VE
 from score_sde.sde.analytic import gaussian
 from score_sde.sde.chain import cosine_betas, linear_betas, vp_chain
-from score_sde.variational import BoundLoss, Discretized, HybridLoss, bits_per_dim, gaussian_decoder, variational_bound
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from jax.scipy.special import ndtr
 
-from score_sde import losses
-from score_sde.losses import (
+from score_sde.objectives import denoising as losses
+from score_sde.objectives.denoising import (
     EDM,
     LikelihoodTimes,
     LogNormalTimes,
@@ -20,7 +20,7 @@ from score_sde.losses import (
     likelihood,
     mean,
 )
-from score_sde.losses import simple as simple_weighting
+from score_sde.objectives.denoising import simple as simple_weighting
 from score_sde.rng import example_keys, low_discrepancy, positions, root_key
 from score_sde.scores.parametrization import Noise, Parametrization, Preconditioned, Score, ve_levels, vp_levels
 from score_sde.sde import VE, karras

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jax.scipy.special import log_ndtr
 
 from score_sde.errors import require
-from score_sde.losses import LevelTimes, Reduction, Weighting, denoising, draw, perturb
+from score_sde.objectives.denoising import LevelTimes, Reduction, Weighting, denoising, draw, perturb
 from score_sde.rng import Purpose, child, normal
 from score_sde.scores.parametrization import Levels
 from score_sde.scores.posterior import Learned, Small, Variance, log_variances, model_mean, posterior_mean

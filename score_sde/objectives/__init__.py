@@ -1,0 +1,1 @@
+"""What is minimised: denoising and other score matching, variational bounds."""
