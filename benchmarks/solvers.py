@@ -73,11 +73,11 @@ def table(head: Sequence[Any], rows: Sequence[Sequence[Any]]) -> list[str]:
 
 def grids(problem: Any, count: int) -> dict[str, Any]:
     """The closed-form grids that compete, of so many steps."""
-    from score_sde import times
+    from score_sde.solvers import grids
 
-    found = {f"power {rho:g}": times.power(problem.sde, problem.t_min, count, rho) for rho in (1, 1.5, 2, 3, 5)}
-    found |= {f"karras {rho:g}": times.karras(problem.sde, problem.t_min, count, rho) for rho in (3, 7, 20)}
-    return found | {"log_snr": times.log_snr(problem.sde, problem.t_min, count)}
+    found = {f"power {rho:g}": grids.power(problem.sde, problem.t_min, count, rho) for rho in (1, 1.5, 2, 3, 5)}
+    found |= {f"karras {rho:g}": grids.karras(problem.sde, problem.t_min, count, rho) for rho in (3, 7, 20)}
+    return found | {"log_snr": grids.log_snr(problem.sde, problem.t_min, count)}
 
 
 def solver(name: str) -> Any:
@@ -106,8 +106,8 @@ def optimised(problem_name: str, budget: int) -> float:
     """adams_3 on a grid from a pilot run on other samples of the same score."""
     import jax
 
-    from score_sde import pilot
     from score_sde.rng import example_keys, positions, root_key
+    from score_sde.solvers import pilot
     from tests.oracles import recorded_law
     from tests.solvers.yardstick import PROBLEMS, rms_error
 
@@ -153,7 +153,7 @@ def errors(missed: list[str]) -> list[str]:
 
 def distances(missed: list[str]) -> list[str]:
     """The table of Wasserstein distances."""
-    from score_sde import times
+    from score_sde.solvers import grids
     from tests.solvers.yardstick import BUDGETS, PROBLEMS, stochastic_peers, wasserstein
 
     peers = stochastic_peers(("Euler-Maruyama", "DDPM ancestral", "kd euler_ancestral", "kd dpmpp_2m_sde"))
@@ -161,7 +161,7 @@ def distances(missed: list[str]) -> list[str]:
         ["best of Euler-Maruyama, ancestral, SDE-DPM-Solver++(2M), recorded", *(f"{peers[b][0]:.1e}" for b in BUDGETS)]
     ]
     for name in STOCHASTIC:
-        grid = lambda b: times.power(PROBLEMS["vp"].sde, PROBLEMS["vp"].t_min, b, 5.0)
+        grid = lambda b: grids.power(PROBLEMS["vp"].sde, PROBLEMS["vp"].t_min, b, 5.0)
         found = [wasserstein("vp", solver(name), grid(b)) for b in BUDGETS]
         rows.append([f"`{name}` on power 5", *(f"{w:.1e}" for w in found)])
         if name == "sde_adams_3":

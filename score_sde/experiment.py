@@ -10,7 +10,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from score_sde import objects, pilot, sde, solvers
+from score_sde import objects, sde, solvers
 from score_sde.config import Config, nearest
 from score_sde.config.automatic import choose
 from score_sde.config.averages import RAW, canonical
@@ -22,12 +22,11 @@ from score_sde.devices import memory
 from score_sde.devices.parallel import Strategy
 from score_sde.errors import require
 from score_sde.networks.remat import compiler_options
-from score_sde.objectives import denoising as losses
-from score_sde.objectives import variational
+from score_sde.objectives import denoising, variational
 from score_sde.rng import Purpose, child, example_keys, low_discrepancy, normal, positions, root_key, uniform
-from score_sde.sampling import Samples, sample
 from score_sde.scores import parametrization
-from score_sde.solvers import reference
+from score_sde.solvers import pilot, reference
+from score_sde.solvers.sampling import Samples, sample
 from score_sde.training.ema import Average
 from score_sde.training.optimizer import Optimizer
 from score_sde.training.step import TrainState, TrainStep, initial_state, make_train_step
@@ -172,7 +171,7 @@ class Experiment:
             model = self.model(params, dropout_keys, labels, **execution)
             return objects.BOUNDS[objective](config)(keys, model, self.sde, x0, u)
         score = self.score_of(params, dropout_keys, labels, **execution)
-        return losses.denoising_loss(
+        return denoising.denoising_loss(
             keys,
             score,
             self.sde,

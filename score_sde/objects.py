@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 
-from score_sde import sde, solvers, times
+from score_sde import sde, solvers
 from score_sde.config import Config
 from score_sde.config.architecture import NETWORK_FIELDS
 from score_sde.config.averages import power_name, stored_names
@@ -20,12 +20,11 @@ from score_sde.devices.parallel import Pmap, Sharded, Strategy
 from score_sde.networks.ddpm import ddpm
 from score_sde.networks.ncsnpp import NCSNpp
 from score_sde.networks.ncsnv2 import NCSNv2
-from score_sde.objectives import denoising as losses
-from score_sde.objectives import score_matching, variational
+from score_sde.objectives import denoising, score_matching, variational
 from score_sde.scores import parametrization, posterior
 from score_sde.scores.divergence import Coloured, Divergence, Exact, Gaussian, Rademacher
 from score_sde.sde import chain
-from score_sde.solvers import reference
+from score_sde.solvers import grids, reference
 from score_sde.training import ema
 from score_sde.typing import Array, ScoreFn
 
@@ -35,9 +34,9 @@ def levels(config: Config) -> parametrization.Levels:
     return LEVELS[config.sde.name](config.sde.num_scales)
 
 
-def reduction(config: Config) -> losses.Reduction:
+def reduction(config: Config) -> denoising.Reduction:
     """The mean over an example's elements, or half their sum."""
-    return losses.mean if config.training.reduce_mean else losses.half_sum
+    return denoising.mean if config.training.reduce_mean else denoising.half_sum
 
 
 def averages(config: Config) -> dict[str, ema.Average]:
@@ -106,8 +105,8 @@ LABELS: dict[str, Callable[[Config], parametrization.Label]] = {
     "root_sigma": lambda c: parametrization.root_sigma_label,
     "level": levels,
 }
-OBJECTIVES: dict[str, Callable[[Config], losses.Objective]] = {
-    "denoising": lambda c: losses.denoising,
+OBJECTIVES: dict[str, Callable[[Config], denoising.Objective]] = {
+    "denoising": lambda c: denoising.denoising,
     "implicit": lambda c: score_matching.implicit,
     "sliced": lambda c: score_matching.Sliced(c.projections, variance_reduced=False),
     "sliced_variance_reduced": lambda c: score_matching.Sliced(c.projections),
@@ -118,16 +117,16 @@ BOUNDS: dict[str, Callable[[Config], variational.BoundLoss | variational.HybridL
         _bound(c), WEIGHTINGS[c.training.weighting](c), reduction(c), c.training.bound_weight
     ),
 }
-WEIGHTINGS: dict[str, Callable[[Config], losses.Weighting]] = {
-    "simple": lambda c: losses.simple,
-    "likelihood": lambda c: losses.likelihood,
-    "edm": lambda c: losses.EDM(c.parametrization.sigma_data),
+WEIGHTINGS: dict[str, Callable[[Config], denoising.Weighting]] = {
+    "simple": lambda c: denoising.simple,
+    "likelihood": lambda c: denoising.likelihood,
+    "edm": lambda c: denoising.EDM(c.parametrization.sigma_data),
 }
-TIMES: dict[str, Callable[[Config], losses.Times]] = {
-    "uniform": lambda c: losses.UniformTimes(c.training.t_min),
-    "likelihood": lambda c: losses.LikelihoodTimes(c.training.t_min),
-    "log_normal": lambda c: losses.LogNormalTimes(c.training.p_mean, c.training.p_std),
-    "levels": lambda c: losses.LevelTimes(levels(c)),
+TIMES: dict[str, Callable[[Config], denoising.Times]] = {
+    "uniform": lambda c: denoising.UniformTimes(c.training.t_min),
+    "likelihood": lambda c: denoising.LikelihoodTimes(c.training.t_min),
+    "log_normal": lambda c: denoising.LogNormalTimes(c.training.p_mean, c.training.p_std),
+    "levels": lambda c: denoising.LevelTimes(levels(c)),
 }
 AVERAGES: dict[str, Callable[[Config], dict[str, ema.Average]]] = {
     "constant": lambda c: {"constant": ema.Constant(c.decay)},
@@ -195,14 +194,14 @@ SPLITS: dict[str, Callable[[Images], Source]] = {
     "train": lambda images: images.train,
 }
 GRIDS: dict[str, Callable[[Config, sde.SDE], Array]] = {
-    "uniform": lambda c, s: times.uniform(s, c.sampling.t_min, c.sampling.num_steps),
-    "quadratic": lambda c, s: times.quadratic(s, c.sampling.t_min, c.sampling.num_steps),
-    "power": lambda c, s: times.power(s, c.sampling.t_min, c.sampling.num_steps, c.sampling.rho),
-    "log_snr": lambda c, s: times.log_snr(s, c.sampling.t_min, c.sampling.num_steps),
-    "log_sigma": lambda c, s: times.log_sigma(s, c.sampling.t_min, c.sampling.num_steps),
-    "karras": lambda c, s: times.karras(s, c.sampling.t_min, c.sampling.num_steps, c.sampling.rho),
-    "edm_levels": lambda c, s: times.edm_levels(s, c.sampling.t_min, c.sampling.num_steps),
-    "levels": lambda c, s: times.levels(s, levels(c), c.sampling.num_steps),
+    "uniform": lambda c, s: grids.uniform(s, c.sampling.t_min, c.sampling.num_steps),
+    "quadratic": lambda c, s: grids.quadratic(s, c.sampling.t_min, c.sampling.num_steps),
+    "power": lambda c, s: grids.power(s, c.sampling.t_min, c.sampling.num_steps, c.sampling.rho),
+    "log_snr": lambda c, s: grids.log_snr(s, c.sampling.t_min, c.sampling.num_steps),
+    "log_sigma": lambda c, s: grids.log_sigma(s, c.sampling.t_min, c.sampling.num_steps),
+    "karras": lambda c, s: grids.karras(s, c.sampling.t_min, c.sampling.num_steps, c.sampling.rho),
+    "edm_levels": lambda c, s: grids.edm_levels(s, c.sampling.t_min, c.sampling.num_steps),
+    "levels": lambda c, s: grids.levels(s, levels(c), c.sampling.num_steps),
 }
 CHAINS: dict[str, Callable[[Config, int], reference.Discretization]] = {
     "vp": lambda c, n: reference.DiscreteVP(sde.vp(c.beta_min, c.beta_max), n),

@@ -12,7 +12,7 @@ from score_sde.evaluation.two_sample import two_sample
 from score_sde.experiment import build
 from score_sde.generation import Generator
 from score_sde.rng import example_keys, positions, root_key
-from score_sde.sampling import Samples
+from score_sde.solvers.sampling import Samples
 from score_sde.storage.workdir import Workdir
 from tests.tiny import tiny_config
 

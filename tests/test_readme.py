@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from configs import digits
-from score_sde import times
 from score_sde.config.validation import validate
 from score_sde.main import parse
 from score_sde.rng import example_keys, normal, positions, root_key
 from score_sde.sde import reverse
 from score_sde.sde.analytic import gaussian
+from score_sde.solvers import grids
 from tests.golden_files import relative_error
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -61,7 +61,7 @@ def test_the_examples_solver_has_order_two(float64, namespace):
     exact = data.flow(sde)(x, sde.T, 0.5)
     errors = []
     for n in (40, 80, 160):
-        grid = times.log_snr(sde, 0.5, n)
+        grid = grids.log_snr(sde, 0.5, n)
         body = lambda x, ts: (solver.step(x, sde, data.score(sde), x, *ts, ()).x, None)
         errors.append(relative_error(jax.lax.scan(body, x, (grid[:-1], grid[1:]))[0], exact))
     np.testing.assert_allclose(np.log2(np.divide(errors[:-1], errors[1:])), 2, atol=0.15)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from score_sde import objects, times
+from score_sde import objects
 from score_sde.data import augment
 from score_sde.data.sources import gather
 from score_sde.devices.parallel import collect, replicate, spread
@@ -16,9 +16,9 @@ from score_sde.experiment import Experiment
 from score_sde.generation import Generator
 from score_sde.objectives.denoising import mean, perturb
 from score_sde.rng import Purpose, child, example_keys, normal, positions, root_key
-from score_sde.sampling import trajectory
 from score_sde.sde import SDE, denoiser
-from score_sde.solvers import AdaptiveSolver
+from score_sde.solvers import AdaptiveSolver, grids
+from score_sde.solvers.sampling import trajectory
 from score_sde.typing import Array, Keys, ScoreFn
 
 DIMENSIONS = 256
@@ -168,8 +168,8 @@ def _levels(experiment: Experiment) -> Array:
     config, sde = experiment.config, experiment.sde
     if config.sde.discrete:
         levels = objects.levels(config)
-        return times.levels(sde, levels, min(NODES, levels.num_scales))
-    return times.log_snr(sde, config.sampling.t_min, NODES - 1)
+        return grids.levels(sde, levels, min(NODES, levels.num_scales))
+    return grids.log_snr(sde, config.sampling.t_min, NODES - 1)
 
 
 def _summary(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

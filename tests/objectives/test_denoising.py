@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from jax.scipy.special import ndtr
 
-from score_sde.objectives import denoising as losses
+from score_sde.objectives import denoising
 from score_sde.objectives.denoising import (
     EDM,
     LikelihoodTimes,
@@ -177,8 +177,8 @@ def test_stratified_times_reduce_the_variance_of_a_batch():
 
 def test_reductions_by_hand():
     squares = jnp.arange(12.0).reshape(2, 2, 3)
-    np.testing.assert_allclose(losses.mean(squares), [2.5, 8.5])
-    np.testing.assert_allclose(losses.half_sum(squares), [7.5, 25.5])
+    np.testing.assert_allclose(denoising.mean(squares), [2.5, 8.5])
+    np.testing.assert_allclose(denoising.half_sum(squares), [7.5, 25.5])
 
 
 def test_an_examples_loss_does_not_know_its_batch():
@@ -206,8 +206,10 @@ def test_golden_of_edms_losses(float64, name, law):
     file = f"{name if name.endswith('Loss') else 'edmLoss'}__{law}__"
     rnd, y, z = (jnp.asarray(load("edm_precond_loss", "solvers")[file + key]) for key in ("rnd", "y", "noise"))
     t, ratio = times(sde, quantile(rnd))
-    x, sigma = losses.perturb(sde, y, t, z)
-    loss = expand(ratio * weighting(sde, t), y) * losses.denoising(None, recorded_law(law).score(sde), x, t, sigma, z)
+    x, sigma = denoising.perturb(sde, y, t, z)
+    loss = expand(ratio * weighting(sde, t), y) * denoising.denoising(
+        None, recorded_law(law).score(sde), x, t, sigma, z
+    )
     agree(sde.sigma(t) / sde.alpha(t), "edm_precond_loss", file + "sigma", "EDM", folder="solvers")
     agree(loss, "edm_precond_loss", file + "loss", "EDM", folder="solvers")
 
@@ -224,8 +226,8 @@ def test_golden_of_edm2s_loss_without_its_uncertainty(float64):
     rnd, y, z, u = (jnp.asarray(recorded[f"loss__{key}"]) for key in ("rnd", "y", "noise", "logvar"))
     sde = karras()
     t, _ = LogNormalTimes(-0.4, 1.0)(sde, ndtr(rnd))
-    x, sigma = losses.perturb(sde, y, t, z)
-    squares = losses.denoising(None, recorded_law("mix").score(sde), x, t, sigma, z)
+    x, sigma = denoising.perturb(sde, y, t, z)
+    squares = denoising.denoising(None, recorded_law("mix").score(sde), x, t, sigma, z)
     loss = expand(EDM(0.5)(sde, t) * jnp.exp(-u), y) * squares + expand(u, y)
     agree(t, "edm2_ema_loss", "loss__sigma", "EDM", folder="solvers")
     agree(loss, "edm2_ema_loss", "loss__loss", "EDM", folder="solvers")
@@ -239,8 +241,8 @@ def test_edms_loss_of_a_network_that_returns_zero_is_one_at_every_level(float64,
     score = lambda x, t: Preconditioned(s).score(jnp.zeros_like(x), x, sde, t)
 
     def loss(x0: float, z: float):
-        x, sigma = losses.perturb(sde, x0 * jnp.ones_like(t), t, z * jnp.ones_like(t))
-        return EDM(s)(sde, t) * losses.denoising(None, score, x, t, sigma, z * jnp.ones_like(t))
+        x, sigma = denoising.perturb(sde, x0 * jnp.ones_like(t), t, z * jnp.ones_like(t))
+        return EDM(s)(sde, t) * denoising.denoising(None, score, x, t, sigma, z * jnp.ones_like(t))
 
     np.testing.assert_allclose(loss(s, 0.0) + loss(0.0, 1.0), 1, rtol=1e-9)
 

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from score_sde import times
 from score_sde.objectives.denoising import mean, simple
 from score_sde.objectives.variational import (
     BoundLoss,
@@ -22,6 +21,7 @@ from score_sde.scores.posterior import Large, Learned, Small
 from score_sde.sde import VE
 from score_sde.sde.analytic import gaussian
 from score_sde.sde.chain import cosine_betas, linear_betas, vp_chain
+from score_sde.solvers import grids
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -83,7 +83,7 @@ def test_every_term_has_its_closed_form_on_gaussian_data(float64, name, variance
             linear_score(sde),
             sde,
             x0,
-            times=times.levels(sde, levels, N),
+            times=grids.levels(sde, levels, N),
             variance=VARIANCES[variance],
             decoder=gaussian_decoder,
         )
@@ -110,7 +110,7 @@ def test_the_bound_is_the_likelihood_where_the_model_is_exact(float64):
     x0 = data().sample(example_keys(root_key(5), positions(0, COUNT)))
     fraction, score = jnp.asarray(exact_variance(betas)), linear_score(sde, 0.0, 1.0)
     of_level = lambda x, t: jnp.full_like(x, 1.0) * fraction[levels(sde, jnp.atleast_1d(t)).astype(int)][:, None]
-    options = {"times": times.levels(sde, levels, N), "variance": Learned(of_level), "decoder": gaussian_decoder}
+    options = {"times": grids.levels(sde, levels, N), "variance": Learned(of_level), "decoder": gaussian_decoder}
     total = jax.jit(lambda: variational_bound(KEYS, score, sde, x0, **options).total)()
     entropy, mean_T, variance_T = 0.5 * np.log(2 * np.pi * np.e * V), np.sqrt(bar) * M, bar * V + 1 - bar
     exact = 2 * (entropy + 0.5 * (variance_T + mean_T**2 - 1 - np.log(variance_T)))

@@ -5,16 +5,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from score_sde import times
 from score_sde.errors import UsageError
 from score_sde.rng import example_keys, normal, positions, root_key
-from score_sde.sampling import sample
 from score_sde.scores.parametrization import ve_levels, vp_levels
 from score_sde.scores.posterior import Large, Small
 from score_sde.sde import VP, transition
 from score_sde.sde.analytic import gaussian
 from score_sde.sde.chain import cosine_betas, linear_betas, vp_chain
-from score_sde.solvers import Ancestral
+from score_sde.solvers import Ancestral, grids
+from score_sde.solvers.sampling import sample
 from tests.golden_files import agree, relative_error
 
 
@@ -56,7 +55,7 @@ def test_ancestral_steps_over_all_levels_are_ddpms_algorithm(float64, variance, 
     sde, levels = vp_chain(betas), vp_levels(20)
     network = lambda x, i: 0.4 * x + np.sin(x) * (i + 1) / n
     score = lambda x, t: -network(x, levels(sde, jnp.asarray(t))) / sde.sigma(t)
-    grid = np.asarray(times.levels(sde, levels, n))
+    grid = np.asarray(grids.levels(sde, levels, n))
     z = np.random.default_rng(0).normal(size=(n, 3, 2))
     ours = z[0]
     for k in range(n - 1):
@@ -88,7 +87,7 @@ def law_after(sde, grid, variance):
 def test_gaussian_data_is_sampled_with_the_chains_law(float64, count):
     """On all levels, and on every fifth; the small variance leaves out the spread of x_0 given x_t."""
     data, sde = gaussian(jnp.ones(2), jnp.array([[0.3, 0.1], [0.1, 0.2]])), vp_chain(linear_betas(200, 0.1, 20.0))
-    keys, grid = example_keys(root_key(0), positions(0, 4096)), times.levels(sde, vp_levels(200), count)
+    keys, grid = example_keys(root_key(0), positions(0, 4096)), grids.levels(sde, vp_levels(200), count)
     draws = jax.jit(lambda k, g: sample(k, data.score(sde), sde, (2,), solver=Ancestral(), times=g))(keys, grid)
     assert int(draws.evaluations) == count
     x = (np.asarray(draws.x) - 1) @ np.asarray(data.basis)
@@ -100,12 +99,12 @@ def test_gaussian_data_is_sampled_with_the_chains_law(float64, count):
 
 def test_levels_grid_is_decreasing_and_refuses_more_levels_than_there_are():
     sde, levels = vp_chain(linear_betas(10, 0.1, 5.0)), vp_levels(10)
-    np.testing.assert_allclose(times.levels(sde, levels, 10), np.arange(10, 0, -1) / 10, rtol=1e-6)
-    np.testing.assert_allclose(times.levels(sde, levels, 4), [1.0, 0.7, 0.4, 0.1], rtol=1e-6)
+    np.testing.assert_allclose(grids.levels(sde, levels, 10), np.arange(10, 0, -1) / 10, rtol=1e-6)
+    np.testing.assert_allclose(grids.levels(sde, levels, 4), [1.0, 0.7, 0.4, 0.1], rtol=1e-6)
     for law in (levels, ve_levels(10)):
-        np.testing.assert_array_equal(times.levels(sde, law, 1), [1.0])
+        np.testing.assert_array_equal(grids.levels(sde, law, 1), [1.0])
     with pytest.raises(UsageError, match="num_steps=11"):
-        times.levels(sde, levels, 11)
+        grids.levels(sde, levels, 11)
 
 
 @pytest.mark.parametrize(("betas", "message"), [([0.1], "two or more"), ([0.1, 1.0], "1."), ([0.0, 0.1], "0.")])

@@ -5,9 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from score_sde import times
 from score_sde.rng import example_keys, normal, positions, root_key
-from score_sde.sampling import sample
 from score_sde.scores.posterior import Large, Small
 from score_sde.sde import SDE
 from score_sde.sde.analytic import gaussian
@@ -24,7 +22,9 @@ from score_sde.solvers import (
     PredictorCorrector,
     ReverseDiffusion,
     Solver,
+    grids,
 )
+from score_sde.solvers.sampling import sample
 from tests.golden_files import relative_error
 from tests.oracles import CONTINUOUS, EVERY_SDE, T_MIN
 
@@ -80,7 +80,7 @@ def test_gaussian_data_is_recovered(data, sde_name, predictor, corrector):
     """
     sde = CONTINUOUS[sde_name]
     keys = example_keys(root_key(0), positions(0, N_SAMPLES))
-    grid = times.log_snr(sde, T_MIN[sde_name], STEPS.get(predictor, 500))
+    grid = grids.log_snr(sde, T_MIN[sde_name], STEPS.get(predictor, 500))
     run = lambda keys: sample(keys, data.score(sde), sde, (D,), solver=combined(predictor, corrector), times=grid)
     x = np.asarray(jax.jit(run)(keys).x, np.float64)
     v = np.asarray(data.variances, np.float64)
@@ -126,7 +126,7 @@ def test_weak_order_one(float64, sde_name, predictor):
     sde = CONTINUOUS[sde_name]
     errors = []
     for n in (400, 800, 1600):
-        grid = np.asarray(times.uniform(sde, 0.1 * sde.T, n))
+        grid = np.asarray(grids.uniform(sde, 0.1 * sde.T, n))
         errors.append(np.abs(variance_after(ONE_STEP[predictor], sde, grid, 1e-3)).max())
     orders = np.log2(np.divide(errors[:-1], errors[1:]))
     np.testing.assert_allclose(orders, 1, atol=0.1)
@@ -139,7 +139,7 @@ def test_euler_has_order_one_on_the_probability_flow(float64, sde_name):
     exact = data.flow(sde)(x, sde.T, 0.1 * sde.T)
     errors = []
     for n in (200, 400, 800):
-        grid = times.uniform(sde, 0.1 * sde.T, n)
+        grid = grids.uniform(sde, 0.1 * sde.T, n)
         body = lambda x, ts: (Euler().step(x, sde, data.score(sde), x, *ts, ()).x, None)
         errors.append(relative_error(jax.lax.scan(body, x, (grid[:-1], grid[1:]))[0], exact))
     np.testing.assert_allclose(np.log2(np.divide(errors[:-1], errors[1:])), 1, atol=0.1)

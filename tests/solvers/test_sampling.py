@@ -5,12 +5,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from score_sde import times
 from score_sde.errors import UsageError
 from score_sde.rng import Purpose, child, example_keys, positions, root_key
-from score_sde.sampling import Samples, sample, trajectory
 from score_sde.sde import SDE, VP
-from score_sde.solvers import RK45, AnnealedLangevin, EulerMaruyama, Langevin, PredictorCorrector, ReverseDiffusion
+from score_sde.solvers import (
+    RK45,
+    AnnealedLangevin,
+    EulerMaruyama,
+    Langevin,
+    PredictorCorrector,
+    ReverseDiffusion,
+    grids,
+)
+from score_sde.solvers.sampling import Samples, sample, trajectory
 from tests.oracles import CONTINUOUS, SDES, T_MIN, bimodal
 
 SHAPE = (2, 2, 1)
@@ -22,7 +29,7 @@ def keys(first: int, count: int):
 
 
 def draw(solver, batch, *, sde: SDE = SDES["vp"], steps: int = 20, **options) -> Samples:
-    grid = times.uniform(sde, 1e-3, steps)
+    grid = grids.uniform(sde, 1e-3, steps)
     run = lambda k: sample(k, DATA.score(sde), sde, SHAPE, solver=solver, times=grid, **options)
     return jax.jit(run)(batch)
 
@@ -49,7 +56,7 @@ def test_evaluations_are_those_that_happen(solver, per_step, denoise):
         jax.debug.callback(lambda _: calls.append(1), t)
         return -x
 
-    sde, grid = SDES["vp"], times.uniform(SDES["vp"], 1e-3, 5)
+    sde, grid = SDES["vp"], grids.uniform(SDES["vp"], 1e-3, 5)
     reported = sample(keys(0, 2), score, sde, SHAPE, solver=solver, times=grid, denoise=denoise).evaluations
     jax.effects_barrier()
     assert int(reported) == len(calls) == 5 * per_step + denoise
@@ -64,7 +71,7 @@ def test_adaptive_evaluations_are_those_that_happen(per_sample):
         jax.debug.callback(lambda _: calls.append(1), t)
         return -x
 
-    sde, grid = SDES["vp"], times.uniform(SDES["vp"], 1e-3, 1)
+    sde, grid = SDES["vp"], grids.uniform(SDES["vp"], 1e-3, 1)
     reported = sample(keys(0, 2), score, sde, SHAPE, solver=RK45(1e-3, 1e-3, per_sample), times=grid).evaluations
     jax.effects_barrier()
     assert reported.shape == (2,) * per_sample
@@ -77,7 +84,7 @@ def test_one_compilation_serves_every_key_parameter_and_sde_number():
     @jax.jit
     def run(batch, sde, strength):
         traces.append(1)
-        grid = times.log_snr(sde, 1e-3, 10)
+        grid = grids.log_snr(sde, 1e-3, 10)
         return sample(batch, lambda x, t: -strength * x, sde, SHAPE, solver=EulerMaruyama(), times=grid).x
 
     first = run(keys(0, 2), VP(), 1.0)
@@ -106,18 +113,18 @@ def test_grids_run_from_T_to_t_min(name, grid):
 
 def test_grids_are_equally_spaced_in_what_they_say():
     sde = SDES["subvp"]
-    np.testing.assert_allclose(np.diff(np.asarray(times.uniform(sde, 1e-3, 4))), -(1 - 1e-3) / 4, rtol=1e-5)
-    steps = np.diff(np.sqrt(np.asarray(times.quadratic(sde, 1e-3, 4))))
+    np.testing.assert_allclose(np.diff(np.asarray(grids.uniform(sde, 1e-3, 4))), -(1 - 1e-3) / 4, rtol=1e-5)
+    steps = np.diff(np.sqrt(np.asarray(grids.quadratic(sde, 1e-3, 4))))
     np.testing.assert_allclose(steps, steps[0], rtol=1e-5)
-    steps = np.diff(np.asarray(sde.log_snr(times.log_snr(sde, 1e-3, 8))))
+    steps = np.diff(np.asarray(sde.log_snr(grids.log_snr(sde, 1e-3, 8))))
     np.testing.assert_allclose(steps, steps[0], rtol=1e-3)
-    np.testing.assert_allclose(times.uniform(SDES["ve"], 1e-5, 6), times.log_snr(SDES["ve"], 1e-5, 6), rtol=1e-4)
+    np.testing.assert_allclose(grids.uniform(SDES["ve"], 1e-5, 6), grids.log_snr(SDES["ve"], 1e-5, 6), rtol=1e-4)
 
 
 def test_a_trajectory_ends_where_sampling_does():
     """Bitwise; and it begins with the prior's draw."""
     solver = PredictorCorrector(EulerMaruyama(), AnnealedLangevin())
-    sde, grid = SDES["vp"], times.uniform(SDES["vp"], 1e-3, 6)
+    sde, grid = SDES["vp"], grids.uniform(SDES["vp"], 1e-3, 6)
     walk = lambda k: trajectory(k, DATA.score(sde), sde, SHAPE, solver=solver, times=grid)
     states = jax.jit(walk)(keys(0, 3))
     assert states.shape == (7, 3, *SHAPE)
@@ -127,6 +134,6 @@ def test_a_trajectory_ends_where_sampling_does():
 
 def test_bad_grids_are_refused():
     with pytest.raises(UsageError, match="num_steps=0"):
-        times.uniform(SDES["vp"], 1e-3, 0)
+        grids.uniform(SDES["vp"], 1e-3, 0)
     with pytest.raises(UsageError, match="t_min=0"):
-        times.log_snr(SDES["vp"], 0, 5)
+        grids.log_snr(SDES["vp"], 0, 5)

@@ -15,10 +15,9 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
-from score_sde import times
 from score_sde.rng import Purpose, child
 from score_sde.sde import SDE
-from score_sde.solvers import ExponentialAdams, Solver
+from score_sde.solvers import ExponentialAdams, Solver, grids
 from score_sde.typing import Array, Keys, ScoreFn
 
 FINE = 160
@@ -42,10 +41,10 @@ def optimised(
     end, places, densities = pilot_run(score, sde, x, t_min)
     grids = jnp.stack(
         [
-            *(times.from_density(sde, t_min, num_steps, places, d) for d in densities),
-            *(times.power(sde, t_min, num_steps, p) for p in POWERS),
-            *(times.karras(sde, t_min, num_steps, rho) for rho in RHOS),
-            times.log_snr(sde, t_min, num_steps),
+            *(grids.from_density(sde, t_min, num_steps, places, d) for d in densities),
+            *(grids.power(sde, t_min, num_steps, p) for p in POWERS),
+            *(grids.karras(sde, t_min, num_steps, rho) for rho in RHOS),
+            grids.log_snr(sde, t_min, num_steps),
         ]
     )
     errors = jax.lax.map(lambda grid: jnp.mean((carried(keys, score, sde, x, solver, grid) - end) ** 2), grids)
@@ -80,7 +79,7 @@ def pilot_run(score: ScoreFn, sde: SDE, x: Array, t_min: float) -> tuple[Array, 
 
 def _fine_grid(sde: SDE, t_min: float) -> Array:
     """Half of the steps equally spaced in log-SNR, half in time: neither end is left without."""
-    in_time, in_log_snr = times.power(sde, t_min, FINE // 2, 2.0), times.log_snr(sde, t_min, FINE - FINE // 2 + 1)
+    in_time, in_log_snr = grids.power(sde, t_min, FINE // 2, 2.0), grids.log_snr(sde, t_min, FINE - FINE // 2 + 1)
     return jnp.sort(jnp.concatenate([in_time, in_log_snr[1:-1]]))[::-1]
 
 

@@ -5,11 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from score_sde import pilot, times
 from score_sde.errors import UsageError
 from score_sde.rng import example_keys, positions, root_key
 from score_sde.sde import karras, vp
-from score_sde.solvers import ExponentialAdams
+from score_sde.solvers import ExponentialAdams, grids, pilot
 from tests.golden_files import load, relative_error
 from tests.oracles import CONTINUOUS, T_MIN, recorded_law
 from tests.solvers.yardstick import rms_error
@@ -20,13 +19,13 @@ EDM = karras()
 @pytest.mark.parametrize(
     ("name", "grid"),
     [
-        ("sigmas_karras", lambda: times.karras(EDM, 0.002, 9)),
-        ("sigmas_karras_rho3_narrow", lambda: times.karras(karras(10.0), 0.05, 9, 3.0)),
-        ("sigmas_exponential", lambda: times.log_snr(EDM, 0.002, 9)),
-        ("sigmas_polyexponential_rho0.5", lambda: times.log_snr(EDM, 0.002, 9, 0.5)),
-        ("sigmas_polyexponential_rho1.0", lambda: times.log_snr(EDM, 0.002, 9, 1.0)),
-        ("sigmas_polyexponential_rho2.0", lambda: times.log_snr(EDM, 0.002, 9, 2.0)),
-        ("sigmas_vp", lambda: (lambda t: vp().sigma(t) / vp().alpha(t))(times.uniform(vp(), 1e-3, 9))),
+        ("sigmas_karras", lambda: grids.karras(EDM, 0.002, 9)),
+        ("sigmas_karras_rho3_narrow", lambda: grids.karras(karras(10.0), 0.05, 9, 3.0)),
+        ("sigmas_exponential", lambda: grids.log_snr(EDM, 0.002, 9)),
+        ("sigmas_polyexponential_rho0.5", lambda: grids.log_snr(EDM, 0.002, 9, 0.5)),
+        ("sigmas_polyexponential_rho1.0", lambda: grids.log_snr(EDM, 0.002, 9, 1.0)),
+        ("sigmas_polyexponential_rho2.0", lambda: grids.log_snr(EDM, 0.002, 9, 2.0)),
+        ("sigmas_vp", lambda: (lambda t: vp().sigma(t) / vp().alpha(t))(grids.uniform(vp(), 1e-3, 9))),
     ],
 )
 def test_k_diffusions_grids(float64, name, grid):
@@ -44,10 +43,10 @@ def test_dpm_solvers_grids(float64, skip, grid):
 def test_edms_discretised_levels(float64):
     """Improved DDPM's table, and the grid of its levels with EDM's ends."""
     g = load("edm_precond_loss", "solvers")
-    table = times.iddpm_levels()
+    table = grids.iddpm_levels()
     assert relative_error(np.append(table, 0.0)[::20], g["iddpm__u_every_20"]) < 1e-6
     recorded = load("edm_ablation", "solvers")["grid__net_sigmas"][2, 2]
-    assert relative_error(times.edm_levels(karras(81.0), 0.002, 9), recorded) < 1e-6
+    assert relative_error(grids.edm_levels(karras(81.0), 0.002, 9), recorded) < 1e-6
 
 
 GRIDS = {
@@ -80,11 +79,11 @@ def test_a_density_is_shared_evenly(float64):
     """A density that falls as 1 / l^2 between l = 1 and 4: its integral is 1 - 1 / l."""
     places = jnp.linspace(1.0, 4.0, 20_001)
     sde = karras(float(EDM.time(1.0)))
-    grid = times.from_density(sde, float(EDM.time(4.0)), 6, places, 1 / places**2)
+    grid = grids.from_density(sde, float(EDM.time(4.0)), 6, places, 1 / places**2)
     np.testing.assert_allclose(1 - 1 / sde.log_snr(grid), np.linspace(0, 0.75, 7), atol=1e-6)
 
 
-@pytest.mark.parametrize("make", [lambda: times.karras(EDM, 0.002, 9, 0.0), lambda: times.power(EDM, 0.002, 9, -1.0)])
+@pytest.mark.parametrize("make", [lambda: grids.karras(EDM, 0.002, 9, 0.0), lambda: grids.power(EDM, 0.002, 9, -1.0)])
 def test_rho_is_positive(make):
     with pytest.raises(UsageError, match=r"rho=.* must be positive"):
         make()
@@ -97,5 +96,5 @@ def test_a_pilot_run_finds_a_better_grid(float64, quick_compilation):
     options = {"solver": solver, "t_min": 0.002, "num_steps": 19}
     grid = jax.jit(lambda keys: pilot.optimised(keys, data.score(EDM), EDM, (2,), **options))(keys)
     assert np.all(np.diff(grid) < 0)
-    closed = min(rms_error("edm", solver, times.karras(EDM, 0.002, 19, rho)) for rho in (3.0, 7.0, 20.0))
+    closed = min(rms_error("edm", solver, grids.karras(EDM, 0.002, 19, rho)) for rho in (3.0, 7.0, 20.0))
     assert rms_error("edm", solver, grid) < 0.5 * closed
