@@ -81,7 +81,7 @@ def _run(command: Sequence[str]) -> tuple[float, float]:
 
 def import_(config: Config, kind: str, folder: pathlib.Path) -> None:
     """Import the file into a run beside it, and leave the figures in facts.json."""
-    from score_sde import importing
+    from score_sde.experiment import importing
     from score_sde.storage.workdir import Workdir
 
     experiment = common.build(config)

@@ -82,8 +82,8 @@ def grids(problem: Any, count: int) -> dict[str, Any]:
 
 def solver(name: str) -> Any:
     """The solver that the config's word stands for."""
-    from score_sde import objects
     from score_sde.config import default
+    from score_sde.experiment import objects
     from score_sde.scores.posterior import Small
 
     return objects.SOLVERS[name](default().sampling, Small())
@@ -120,9 +120,9 @@ def optimised(problem_name: str, budget: int) -> float:
 
 def automatic(problem_name: str, budget: int) -> float:
     """What sampling.solver="auto" takes."""
-    from score_sde import objects
     from score_sde.config import default
     from score_sde.config.automatic import choose
+    from score_sde.experiment import objects
     from tests.solvers.yardstick import PROBLEMS, rms_error
 
     p, config = PROBLEMS[problem_name], default()

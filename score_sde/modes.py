@@ -17,10 +17,10 @@ from score_sde.devices.distributed import together
 from score_sde.errors import require
 from score_sde.evaluation.two_sample import two_sample
 from score_sde.experiment import Experiment, build
-from score_sde.generation import Generated, Generator
-from score_sde.image_likelihood import ImageLikelihood, LikelihoodFolder, describe
-from score_sde.importing import import_checkpoint
-from score_sde.objects import SPLITS
+from score_sde.experiment.generation import Generated, Generator
+from score_sde.experiment.image_likelihood import ImageLikelihood, LikelihoodFolder, describe
+from score_sde.experiment.importing import import_checkpoint
+from score_sde.experiment.objects import SPLITS
 from score_sde.progress import Progress
 from score_sde.storage.checkpoint import Checkpoints
 from score_sde.storage.files import whole

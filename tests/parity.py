@@ -18,9 +18,9 @@ from tests.golden_files import COMPARISONS, GOLDEN, TOLERANCES, Comparison, load
 ROOT = pathlib.Path(__file__).parent.parent
 TESTS = [
     "tests/sde/test_sdes.py", "tests/sde/test_chain.py", "tests/scores/test_parametrization.py",
-    "tests/objectives/test_denoising.py", "tests/test_likelihood.py", "tests/solvers/test_reference.py", "tests/training/test_optimizer.py",
-    "tests/networks/test_layers.py", "tests/networks/test_ncsnpp.py", "tests/networks/test_ddpm.py",
-    "tests/networks/test_ncsnv2.py", "tests/adapters",
+    "tests/objectives/test_denoising.py", "tests/likelihood/test_ode.py", "tests/solvers/test_reference.py",
+    "tests/training/test_optimizer.py", "tests/networks/test_layers.py", "tests/networks/test_ncsnpp.py",
+    "tests/networks/test_ddpm.py", "tests/networks/test_ncsnv2.py", "tests/adapters",
 ]  # fmt: skip
 
 CHOSEN = " or ".join(

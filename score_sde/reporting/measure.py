@@ -7,13 +7,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from score_sde import objects
 from score_sde.data import augment
 from score_sde.data.sources import gather
 from score_sde.devices.parallel import collect, replicate, spread
 from score_sde.evaluation.two_sample import frechet_between, moments
-from score_sde.experiment import Experiment
-from score_sde.generation import Generator
+from score_sde.experiment import Experiment, objects
+from score_sde.experiment.generation import Generator
 from score_sde.objectives.denoising import mean, perturb
 from score_sde.rng import Purpose, child, example_keys, normal, positions, root_key
 from score_sde.sde import SDE, denoiser

@@ -39,7 +39,7 @@ def optimised(
     """
     x = sde.prior_sample(child(keys, Purpose.PRIOR), shape)
     end, places, densities = pilot_run(score, sde, x, t_min)
-    grids = jnp.stack(
+    candidates = jnp.stack(
         [
             *(grids.from_density(sde, t_min, num_steps, places, d) for d in densities),
             *(grids.power(sde, t_min, num_steps, p) for p in POWERS),
@@ -47,8 +47,8 @@ def optimised(
             grids.log_snr(sde, t_min, num_steps),
         ]
     )
-    errors = jax.lax.map(lambda grid: jnp.mean((carried(keys, score, sde, x, solver, grid) - end) ** 2), grids)
-    return grids[jnp.nanargmin(errors)]
+    errors = jax.lax.map(lambda grid: jnp.mean((carried(keys, score, sde, x, solver, grid) - end) ** 2), candidates)
+    return candidates[jnp.nanargmin(errors)]
 
 
 def carried(keys: Keys, score: ScoreFn, sde: SDE, x: Array, solver: Solver, grid: Array) -> Array:

@@ -31,7 +31,7 @@ def sample(
 ) -> Samples:
     """Draw one sample of the given shape per key: the prior, carried from times[0] to times[-1], then denoised.
 
-    times is a decreasing grid [N + 1] (score_sde.solvers.grids); an adaptive solver uses its two ends. `denoise` replaces
+    times is a decreasing grid [N + 1] (solvers.grids); an adaptive solver uses its two ends. `denoise` replaces
     the last x by E[x_0 | x], one more evaluation. `constrain` projects after every step, on fixed grids alone.
     Sample k depends on keys[k] and nothing else, but for RK45 with one error norm for the batch. Pure: jit it whole.
     """

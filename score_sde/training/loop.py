@@ -15,8 +15,8 @@ from score_sde.data.stream import Stream
 from score_sde.devices.parallel import Agreement, check_batch_size, collect, process_rows
 from score_sde.errors import CheckpointError, require
 from score_sde.experiment import Experiment
-from score_sde.generation import Generator
-from score_sde.objects import SKIPPING
+from score_sde.experiment.generation import Generator
+from score_sde.experiment.objects import SKIPPING
 from score_sde.progress import Progress
 from score_sde.storage.checkpoint import Checkpoints
 from score_sde.storage.images import GRID, save_grid

@@ -12,13 +12,12 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from score_sde import importing
 from score_sde.adapters import torch_pickle
 from score_sde.adapters.diffusers import read
 from score_sde.adapters.foreign import Foreign
 from score_sde.config import default
 from score_sde.errors import UsageError
-from score_sde.experiment import Experiment, build
+from score_sde.experiment import Experiment, build, importing
 from tests.adapters.official import layout_of
 from tests.golden_files import GOLDEN, load, quick_jit, relative_error
 

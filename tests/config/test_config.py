@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from score_sde import objects
 from score_sde.config import (
     FREE_ON_RESUME,
     SCHEMA,
@@ -21,6 +20,7 @@ from score_sde.config import (
 from score_sde.config.architecture import HALVINGS, normalised_channels
 from score_sde.config.validation import CHOICES, check_likelihood, validate
 from score_sde.errors import UsageError
+from score_sde.experiment import objects
 from score_sde.networks import layers, ncsnpp, ncsnv2, refinenet, remat
 from score_sde.storage.workdir import Workdir
 

@@ -10,7 +10,7 @@ import pytest
 from score_sde.data.sources import digits
 from score_sde.evaluation.two_sample import two_sample
 from score_sde.experiment import build
-from score_sde.generation import Generator
+from score_sde.experiment.generation import Generator
 from score_sde.main import main
 from score_sde.reporting import measure, report, rows
 from score_sde.storage.checkpoint import Checkpoints

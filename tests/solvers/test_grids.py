@@ -33,7 +33,7 @@ def test_k_diffusions_grids(float64, name, grid):
 
 
 @pytest.mark.parametrize(
-    ("skip", "grid"), [("time_uniform", times.uniform), ("time_quadratic", times.quadratic), ("logSNR", times.log_snr)]
+    ("skip", "grid"), [("time_uniform", grids.uniform), ("time_quadratic", grids.quadratic), ("logSNR", grids.log_snr)]
 )
 def test_dpm_solvers_grids(float64, skip, grid):
     for n in (10, 20):
@@ -50,8 +50,8 @@ def test_edms_discretised_levels(float64):
 
 
 GRIDS = {
-    "uniform": times.uniform, "quadratic": times.quadratic, "power": times.power, "log_snr": times.log_snr,
-    "log_sigma": times.log_sigma, "karras": times.karras,
+    "uniform": grids.uniform, "quadratic": grids.quadratic, "power": grids.power, "log_snr": grids.log_snr,
+    "log_sigma": grids.log_sigma, "karras": grids.karras,
 }  # fmt: skip
 EVEN = {
     "uniform": lambda sde, t: t,

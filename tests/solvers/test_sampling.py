@@ -102,7 +102,7 @@ def test_the_constraint_is_applied_after_every_step_and_refused_by_adaptive_solv
 
 
 @pytest.mark.parametrize("name", CONTINUOUS)
-@pytest.mark.parametrize("grid", [times.uniform, times.quadratic, times.log_snr])
+@pytest.mark.parametrize("grid", [grids.uniform, grids.quadratic, grids.log_snr])
 def test_grids_run_from_T_to_t_min(name, grid):
     sde, t_min = CONTINUOUS[name], T_MIN[name]
     nodes = np.asarray(grid(sde, t_min, 50))

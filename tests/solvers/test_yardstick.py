@@ -3,8 +3,8 @@
 import jax.numpy as jnp
 import pytest
 
-from score_sde import objects
 from score_sde.config import automatic, default
+from score_sde.experiment import objects
 from score_sde.scores.posterior import Small
 from score_sde.solvers import Data, ExponentialAdams, grids
 from tests.solvers.yardstick import BUDGETS, PROBLEMS, peers, rms_error, stochastic_peers, wasserstein

@@ -6,11 +6,10 @@ import jax
 import numpy as np
 import pytest
 
-from score_sde import objects
 from score_sde.data.sources import Images
 from score_sde.data.stream import Batch
 from score_sde.errors import UsageError
-from score_sde.experiment import Experiment, build
+from score_sde.experiment import Experiment, build, objects
 from score_sde.rng import positions
 from score_sde.training.heldout import HeldOut
 from tests.golden_files import quick_jit

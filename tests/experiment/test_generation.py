@@ -10,7 +10,7 @@ import pytest
 from score_sde import modes
 from score_sde.evaluation.two_sample import two_sample
 from score_sde.experiment import build
-from score_sde.generation import Generator
+from score_sde.experiment.generation import Generator
 from score_sde.rng import example_keys, positions, root_key
 from score_sde.solvers.sampling import Samples
 from score_sde.storage.workdir import Workdir

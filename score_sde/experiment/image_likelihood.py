@@ -16,11 +16,11 @@ from score_sde.errors import require
 from score_sde.evaluation.estimates import Mean, degrees_of_freedom, over_images, per_image
 from score_sde.evaluation.per_image import PerImage
 from score_sde.experiment import Experiment
+from score_sde.experiment.objects import DIVERGENCES
 from score_sde.likelihood import log_likelihood
+from score_sde.likelihood.bound import sde_bound
 from score_sde.objectives.variational import bits_per_dim
-from score_sde.objects import DIVERGENCES
 from score_sde.rng import Purpose, child, example_keys, root_key, words
-from score_sde.sde_bound import sde_bound
 from score_sde.solvers import RK45
 from score_sde.storage.workdir import write_json
 from score_sde.typing import Array

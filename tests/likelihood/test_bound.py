@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from score_sde.likelihood.bound import sde_bound
 from score_sde.rng import example_keys, positions, root_key
-from score_sde.sde_bound import sde_bound
 from tests.oracles import CONTINUOUS, correlated
 
 KEYS = example_keys(root_key(3), positions(0, 4096))

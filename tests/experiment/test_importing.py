@@ -19,7 +19,7 @@ from flax import serialization
 
 from score_sde.errors import UsageError
 from score_sde.experiment import Experiment, build
-from score_sde.importing import import_checkpoint, newest, read
+from score_sde.experiment.importing import import_checkpoint, newest, read
 from score_sde.main import main
 from score_sde.storage import manifest
 from score_sde.storage.checkpoint import Checkpoints
@@ -29,7 +29,7 @@ from tests.adapters.official import JAX_FILE, TORCH_FILE, config_of, experiment_
 from tests.golden_files import GOLDEN
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
-ROOT = pathlib.Path(__file__).parent.parent
+ROOT = pathlib.Path(__file__).parents[2]
 NAME = "ckpt_jax_expected"
 CONFIG = """
 from tests.adapters.official import config_of

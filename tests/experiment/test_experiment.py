@@ -12,9 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from score_sde import objects
 from score_sde.data.stream import Batch
-from score_sde.experiment import Experiment, build
+from score_sde.experiment import Experiment, build, objects
 from score_sde.rng import example_keys, positions, root_key
 from score_sde.sde.chain import linear_betas
 from tests.golden_files import quick_jit

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from score_sde.encoding import decode, encode, interpolate, temperature
+from score_sde.likelihood.encoding import decode, encode, interpolate, temperature
 from score_sde.rng import example_keys, normal, positions, root_key
 from score_sde.solvers import RK45
 from tests.golden_files import relative_error

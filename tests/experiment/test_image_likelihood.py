@@ -14,7 +14,7 @@ import pytest
 
 from score_sde.data.sources import digits
 from score_sde.errors import UsageError
-from score_sde.image_likelihood import COLUMNS, ImageLikelihood, LikelihoodFolder, describe
+from score_sde.experiment.image_likelihood import COLUMNS, ImageLikelihood, LikelihoodFolder, describe
 from score_sde.main import main
 from score_sde.sde import vp
 from score_sde.sde.analytic import gaussian

@@ -14,12 +14,12 @@ import pytest
 from score_sde.data.augment import bits_offset
 from score_sde.evaluation.estimates import interval, over_images, per_image
 from score_sde.likelihood import LogLikelihood, log_likelihood, log_likelihood_given
+from score_sde.likelihood.bound import sde_bound
 from score_sde.objectives.variational import bits_per_dim
 from score_sde.rng import Purpose, child, example_keys, positions, root_key
 from score_sde.scores import divergence
 from score_sde.sde import SDE, VP
 from score_sde.sde.analytic import gaussian
-from score_sde.sde_bound import sde_bound
 from score_sde.solvers import RK45
 from tests.golden_files import agree, load, relative_error
 from tests.oracles import CONTINUOUS, SDES, bimodal, correlated, official_numerics, recorded_law
@@ -110,7 +110,7 @@ def test_the_recorded_closed_form():
 
 
 def test_the_guides_block():
-    text = (pathlib.Path(__file__).parent.parent / "docs" / "likelihood.md").read_text()
+    text = (pathlib.Path(__file__).parents[2] / "docs" / "likelihood.md").read_text()
     names: dict = {}
     with contextlib.redirect_stdout(io.StringIO()):
         exec(compile(text.split("```python\n")[1].split("```")[0], "likelihood.md", "exec"), names)

@@ -10,7 +10,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from score_sde import objects, sde, solvers
+from score_sde import sde, solvers
 from score_sde.config import Config, nearest
 from score_sde.config.automatic import choose
 from score_sde.config.averages import RAW, canonical
@@ -21,6 +21,7 @@ from score_sde.data.stream import Batch, Stream
 from score_sde.devices import memory
 from score_sde.devices.parallel import Strategy
 from score_sde.errors import require
+from score_sde.experiment import objects
 from score_sde.networks.remat import compiler_options
 from score_sde.objectives import denoising, variational
 from score_sde.rng import Purpose, child, example_keys, low_discrepancy, normal, positions, root_key, uniform
