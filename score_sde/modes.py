@@ -21,15 +21,15 @@ from score_sde.experiment.generation import Generated, Generator
 from score_sde.experiment.image_likelihood import ImageLikelihood, LikelihoodFolder, describe
 from score_sde.experiment.importing import import_checkpoint
 from score_sde.experiment.objects import SPLITS
+from score_sde.loop.health import NonFiniteLoss
+from score_sde.loop.loop import Stopped
+from score_sde.loop.loop import train as train_loop
+from score_sde.loop.snapshots import reconstruct
 from score_sde.progress import Progress
 from score_sde.storage.checkpoint import Checkpoints
 from score_sde.storage.files import whole
 from score_sde.storage.images import GRID, save_grid
 from score_sde.storage.workdir import Workdir, write_json
-from score_sde.training.health import NonFiniteLoss
-from score_sde.training.loop import Stopped
-from score_sde.training.loop import train as train_loop
-from score_sde.training.snapshots import reconstruct
 from score_sde.training.step import TrainState
 
 COMPARED = 10_000

@@ -11,9 +11,9 @@ from score_sde.config import FREE_ON_RESUME, SCHEMA
 from score_sde.config.validation import CHOICES, validate
 from score_sde.devices.distributed import LOST_AFTER
 from score_sde.devices.parallel import SMALL
+from score_sde.loop.metrics import MetricsLog
 from score_sde.main import HELP, parse
 from score_sde.storage.workdir import Workdir
-from score_sde.training.metrics import MetricsLog
 from score_sde.training.step import BINS, Metrics
 
 ROOT = pathlib.Path(__file__).parents[2]

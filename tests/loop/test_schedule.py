@@ -2,7 +2,7 @@
 
 import pytest
 
-from score_sde.training.schedule import schedule
+from score_sde.loop.schedule import schedule
 from tests.tiny import tiny_config
 
 FIELDS = {"training__num_steps": 37, "training__steps_per_call": 10, "training__batch_size": 16}

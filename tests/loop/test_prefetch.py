@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from score_sde.training.prefetch import Prefetch
+from score_sde.loop.prefetch import Prefetch
 
 
 def alive() -> int:

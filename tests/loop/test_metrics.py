@@ -5,7 +5,7 @@ import json
 import numpy as np
 from tensorboardX.proto import event_pb2
 
-from score_sde.training.metrics import MetricsLog
+from score_sde.loop.metrics import MetricsLog
 from score_sde.training.step import Metrics
 
 

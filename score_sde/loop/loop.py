@@ -17,16 +17,16 @@ from score_sde.errors import CheckpointError, require
 from score_sde.experiment import Experiment
 from score_sde.experiment.generation import Generator
 from score_sde.experiment.objects import SKIPPING
+from score_sde.loop.health import Health
+from score_sde.loop.heldout import HeldOut
+from score_sde.loop.metrics import MetricsLog
+from score_sde.loop.prefetch import Prefetch
+from score_sde.loop.schedule import Call, schedule
+from score_sde.loop.snapshots import discard_after, save_snapshot, snapshot_path
 from score_sde.progress import Progress
 from score_sde.storage.checkpoint import Checkpoints
 from score_sde.storage.images import GRID, save_grid
 from score_sde.storage.workdir import Workdir
-from score_sde.training.health import Health
-from score_sde.training.heldout import HeldOut
-from score_sde.training.metrics import MetricsLog
-from score_sde.training.prefetch import Prefetch
-from score_sde.training.schedule import Call, schedule
-from score_sde.training.snapshots import discard_after, save_snapshot, snapshot_path
 from score_sde.training.step import TrainState
 
 

@@ -16,11 +16,11 @@ import pytest
 from score_sde import modes
 from score_sde.devices.parallel import Pmap, Sharded
 from score_sde.experiment import build
+from score_sde.loop import loop
+from score_sde.loop.health import NonFiniteLoss
+from score_sde.loop.loop import train
 from score_sde.storage.checkpoint import Checkpoints
 from score_sde.storage.workdir import Workdir
-from score_sde.training import loop
-from score_sde.training.health import NonFiniteLoss
-from score_sde.training.loop import train
 from tests import chaos
 from tests.golden_files import relative_error
 from tests.processes import end, environment, kill, lines, start, wait_for

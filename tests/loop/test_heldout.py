@@ -10,8 +10,8 @@ from score_sde.data.sources import Images
 from score_sde.data.stream import Batch
 from score_sde.errors import UsageError
 from score_sde.experiment import Experiment, build, objects
+from score_sde.loop.heldout import HeldOut
 from score_sde.rng import positions
-from score_sde.training.heldout import HeldOut
 from tests.golden_files import quick_jit
 from tests.tiny import tiny_config
 from tests.training.small import OneConvolution

@@ -2,7 +2,7 @@
 
 import pytest
 
-from score_sde.training.health import Health, NonFiniteLoss
+from score_sde.loop.health import Health, NonFiniteLoss
 from score_sde.training.step import Metrics
 
 NAN = float("nan")

@@ -1,0 +1,1 @@
+"""The training loop: calls of the compiled step, and what is due between them."""
