@@ -2,7 +2,7 @@
 
 import sys
 
-from score_sde.main import main
+from score_sde.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main(sys.argv))

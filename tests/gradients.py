@@ -10,7 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from score_sde.devices.parallel import Pmap, Sharded, Strategy, collect, process_rows
+from score_sde.devices.arrays import collect
+from score_sde.devices.parallel import Pmap, Sharded, Strategy, process_rows
 from score_sde.experiment import Experiment, build
 from score_sde.training.step import Losses, TrainState, gradients
 from tests.tiny import tiny_config

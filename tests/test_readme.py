@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from configs import digits
+from score_sde.cli.main import parse
 from score_sde.config.validation import validate
-from score_sde.main import parse
 from score_sde.rng import example_keys, normal, positions, root_key
 from score_sde.sde import reverse
 from score_sde.sde.analytic import gaussian

@@ -5,21 +5,18 @@ process has B / processes consecutive rows of it (`process_rows`) and never sees
 """
 
 import abc
-import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from score_sde.devices import memory
+from score_sde.devices.arrays import AXIS, all_devices, line, ordered, put
 from score_sde.errors import require
 
-AXIS = "batch"
 DATA, FSDP = "data", "fsdp"
 SMALL = 1024
 """Arrays of fewer elements are copied whole onto every device, however the rest is sharded."""
@@ -100,7 +97,7 @@ class Pmap(Strategy):
 
     def __init__(self, devices: Sequence[Any] | None = None) -> None:
         self.devices = list(jax.local_devices() if devices is None else devices)
-        self._sharding = NamedSharding(_line(tuple(self.devices)), PartitionSpec(AXIS))
+        self._sharding = NamedSharding(line(tuple(self.devices)), PartitionSpec(AXIS))
         self.ahead = jax.process_count() == 1  # of several, a program of pmap's compiled ahead wants global arrays
 
     def wrap(self, loss: Loss) -> Loss:
@@ -117,7 +114,7 @@ class Pmap(Strategy):
         return _first_copies(metrics)
 
     def abstract(self, state: Any) -> Any:
-        sharding = NamedSharding(_mesh(), PartitionSpec())
+        sharding = NamedSharding(all_devices(), PartitionSpec())
         return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding), state)
 
     def place_state(self, state: Any) -> Any:
@@ -145,7 +142,7 @@ class Pmap(Strategy):
         leaves, tree = jax.tree.flatten(state)
         per_device = zip(*([s.data for s in x.addressable_shards] for x in leaves))
         copies = zip(*(_unstacked(list(shards)) for shards in per_device))
-        sharding = NamedSharding(_mesh(), PartitionSpec())
+        sharding = NamedSharding(all_devices(), PartitionSpec())
         whole = [jax.make_array_from_single_device_arrays(s[0].shape, sharding, list(s)) for s in copies]
         return jax.tree.unflatten(tree, whole)
 
@@ -161,7 +158,7 @@ class Sharded(Strategy):
     axis_name = None
 
     def __init__(self, fsdp: int = 1, devices: Sequence[Any] | None = None) -> None:
-        devices = _ordered() if devices is None else devices
+        devices = ordered() if devices is None else devices
         n = len(devices)
         fsdp = fsdp or n
         require(n % fsdp == 0, f"parallel.fsdp={fsdp} does not divide the {n} devices: choose one of {_divisors(n)}")
@@ -214,7 +211,7 @@ class Sharded(Strategy):
         return jax.tree.map(make, state, self.shardings(state))
 
     def place_state(self, state: Any) -> Any:
-        return _put(state, self.shardings(state))
+        return put(state, self.shardings(state))
 
     def place_batches(self, batches: Any) -> Any:
         sharding = self._sharding(None, (DATA, FSDP))
@@ -242,33 +239,6 @@ def _first_copies(tree: Any) -> Any:
     return jax.tree.unflatten(structure, _unstacked([x.addressable_shards[0].data for x in leaves]))
 
 
-def _put(tree: Any, shardings: Any) -> Any:
-    """Arrays every process has the same of, laid out; those that lie right already are left alone.
-
-    The others share no memory with what they are made of, as those of device_put would: they may be donated.
-    """
-    leaves, structure = jax.tree.flatten(tree)
-    pairs = list(zip(leaves, structure.flatten_up_to(shardings)))
-    moving = [i for i, (x, s) in enumerate(pairs) if isinstance(x, jax.Array) and x.sharding != s]
-    moving = [i for i in moving if not pairs[i][0].is_fully_addressable]
-    moved = _moved(tuple(pairs[i][1] for i in moving))([pairs[i][0] for i in moving])
-    there = dict(zip(moving, moved))
-    return structure.unflatten([there[i] if i in there else _placed(x, s) for i, (x, s) in enumerate(pairs)])
-
-
-@functools.cache
-def _moved(shardings: tuple[NamedSharding, ...]) -> Callable[[list[Any]], list[Any]]:
-    """Arrays of several processes to these shardings: one program, compiled once."""
-    return jax.jit(lambda arrays: arrays, out_shardings=list(shardings))
-
-
-def _placed(x: Any, sharding: NamedSharding) -> jax.Array:
-    if isinstance(x, jax.Array) and x.sharding == sharding:
-        return x
-    host = np.asarray(x)
-    return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
-
-
 def process_rows(size: int) -> slice:
     """The rows of a batch of `size` examples that this process reads."""
     part = size // jax.process_count()
@@ -283,79 +253,5 @@ def check_batch_size(name: str, size: int, microbatches: int = 1) -> None:
     require(size % n == 0, f"{name}={size} is not divisible by {by}: make it a multiple of {n}")
 
 
-def spread(x: Any) -> Any:
-    """Arrays [B, ...], the same in every process, laid over all devices along B where they divide it: for jit."""
-    mesh = _mesh()
-
-    def place(a: Any) -> jax.Array:
-        axes = (AXIS,) if a.shape[0] % mesh.devices.size == 0 else ()
-        return _put(a, NamedSharding(mesh, PartitionSpec(*axes)))
-
-    return jax.tree.map(place, x)
-
-
-def replicate(x: Any) -> Any:
-    """Arrays copied whole onto every device: the parameters of a program over `spread` arrays."""
-    whole = NamedSharding(_mesh(), PartitionSpec())
-    if jax.process_count() == 1:
-        return jax.device_put(x, whole)
-    return _put(x, jax.tree.map(lambda _: whole, x))
-
-
-def collect(x: Any) -> Any:
-    """Arrays that a program over all devices made, as numpy arrays in every process."""
-    if jax.process_count() == 1:
-        return jax.tree.map(np.asarray, x)
-    return multihost_utils.process_allgather(x, tiled=True)
-
-
-class Agreement:
-    """The largest of the numbers that the processes give, without waiting for it.
-
-    Every process calls it equally often. One process gets its number back at once; several get, all the same one, what
-    they agreed on in the call before: by now it costs no time to read.
-    """
-
-    def __init__(self) -> None:
-        self._largest = jax.jit(jnp.max, out_shardings=NamedSharding(_mesh(), PartitionSpec()))
-        self._before: jax.Array | None = None
-
-    def __call__(self, number: int, after: Any = None) -> int:
-        """after: what the program before it returns. On processors one of two that communicate could overtake the
-        other in one process alone, so there they wait for one another.
-        """
-        if jax.process_count() == 1:
-            return number
-        in_turn = jax.default_backend() == "cpu"
-        if in_turn:
-            jax.block_until_ready(after)
-        sharding = NamedSharding(_mesh(), PartitionSpec(AXIS))
-        own = np.full(jax.local_device_count(), number, np.int32)
-        before, self._before = self._before, self._largest(jax.make_array_from_process_local_data(sharding, own))
-        if in_turn:
-            jax.block_until_ready(self._before)
-        return 0 if before is None else int(before.addressable_data(0))
-
-    def now(self, number: int) -> int:
-        """The same, but the largest of the numbers given in this call, which it waits for."""
-        self(number)
-        return self(number)
-
-
-def _ordered() -> list[Any]:
-    return sorted(jax.devices(), key=lambda d: (d.process_index, d.id))
-
-
 def _divisors(n: int) -> str:
     return ", ".join(str(d) for d in range(1, n + 1) if n % d == 0)
-
-
-@functools.cache
-def _mesh() -> Mesh:
-    """All devices in one line."""
-    return _line(tuple(_ordered()))
-
-
-@functools.cache
-def _line(devices: tuple[Any, ...]) -> Mesh:
-    return Mesh(np.asarray(devices), (AXIS,))

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from score_sde.data.augment import to_uint8
-from score_sde.devices.parallel import collect, replicate, spread
+from score_sde.devices.arrays import collect, replicate, spread
 from score_sde.experiment import Experiment
 from score_sde.progress import Progress
 from score_sde.rng import example_keys, positions, root_key

@@ -11,7 +11,7 @@ import numpy as np
 
 from score_sde.data.augment import bits_offset, preprocess
 from score_sde.data.sources import Source, gather
-from score_sde.devices.parallel import collect, replicate, spread
+from score_sde.devices.arrays import collect, replicate, spread
 from score_sde.errors import require
 from score_sde.evaluation.estimates import Mean, degrees_of_freedom, over_images, per_image
 from score_sde.evaluation.per_image import PerImage

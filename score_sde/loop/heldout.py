@@ -8,7 +8,7 @@ import numpy as np
 
 from score_sde.data.sources import chosen, gather
 from score_sde.data.stream import Batch
-from score_sde.devices.parallel import collect, replicate, spread
+from score_sde.devices.arrays import collect, replicate, spread
 from score_sde.errors import require
 from score_sde.experiment import Experiment
 from score_sde.rng import positions

@@ -12,7 +12,8 @@ from typing import Any
 import jax
 
 from score_sde.data.stream import Stream
-from score_sde.devices.parallel import Agreement, check_batch_size, collect, process_rows
+from score_sde.devices.arrays import Agreement, collect
+from score_sde.devices.parallel import check_batch_size, process_rows
 from score_sde.errors import CheckpointError, require
 from score_sde.experiment import Experiment
 from score_sde.experiment.generation import Generator

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from score_sde.config.averages import width
-from score_sde.devices.parallel import collect
+from score_sde.devices.arrays import collect
 from score_sde.errors import UsageError, require
 from score_sde.storage.files import whole
 from score_sde.training.posthoc import coefficients

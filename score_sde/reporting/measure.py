@@ -9,7 +9,7 @@ import numpy as np
 
 from score_sde.data import augment
 from score_sde.data.sources import gather
-from score_sde.devices.parallel import collect, replicate, spread
+from score_sde.devices.arrays import collect, replicate, spread
 from score_sde.evaluation.two_sample import frechet_between, moments
 from score_sde.experiment import Experiment, objects
 from score_sde.experiment.generation import Generator

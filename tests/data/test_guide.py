@@ -6,10 +6,10 @@ import shlex
 
 import pytest
 
+from score_sde.cli.main import parse
 from score_sde.config.validation import CHOICES, validate
 from score_sde.data.cache import Cache
 from score_sde.data.resolve import BUILDERS, BY_HAND, CROPS
-from score_sde.main import parse
 
 ROOT = pathlib.Path(__file__).parents[2]
 GUIDE = (ROOT / "docs" / "data.md").read_text()

@@ -11,13 +11,13 @@ import jax
 import numpy as np
 import pytest
 
+from score_sde.cli.main import cluster, parse
 from score_sde.devices.distributed import LOST_AFTER, Pulse, owns_what_it_sees
 from score_sde.devices.parallel import Pmap
 from score_sde.errors import UsageError
 from score_sde.experiment import build
 from score_sde.loop.loop import train
 from score_sde.loop.snapshots import IMAGES
-from score_sde.main import cluster, parse
 from score_sde.storage.workdir import Workdir
 from tests.golden_files import relative_error
 from tests.processes import ROOT, end, environment, kill, lines, together, wait_for

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from score_sde import modes
+from score_sde.cli import modes
 from score_sde.evaluation.two_sample import two_sample
 from score_sde.experiment import build
 from score_sde.experiment.generation import Generator

@@ -12,10 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from score_sde.cli.main import main
 from score_sde.data.sources import digits
 from score_sde.errors import UsageError
 from score_sde.experiment.image_likelihood import COLUMNS, ImageLikelihood, LikelihoodFolder, describe
-from score_sde.main import main
 from score_sde.sde import vp
 from score_sde.sde.analytic import gaussian
 from score_sde.solvers import RK45

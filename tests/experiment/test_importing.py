@@ -17,10 +17,10 @@ import optax
 import pytest
 from flax import serialization
 
+from score_sde.cli.main import main
 from score_sde.errors import UsageError
 from score_sde.experiment import Experiment, build
 from score_sde.experiment.importing import import_checkpoint, newest, read
-from score_sde.main import main
 from score_sde.storage import manifest
 from score_sde.storage.checkpoint import Checkpoints
 from score_sde.storage.workdir import Workdir

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 import pytest
 
-from score_sde import modes
+from score_sde.cli import modes
 from score_sde.devices.parallel import Pmap, Sharded
 from score_sde.experiment import build
 from score_sde.loop import loop

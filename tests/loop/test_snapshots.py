@@ -15,14 +15,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from score_sde import modes
+from score_sde.cli import modes
+from score_sde.cli.main import parse
 from score_sde.config import Config
 from score_sde.config.validation import validate
 from score_sde.errors import UsageError
 from score_sde.experiment import build, objects
 from score_sde.loop.loop import train
 from score_sde.loop.snapshots import discard_after, reconstruct, save_snapshot, snapshot_path
-from score_sde.main import parse
 from score_sde.storage.workdir import Workdir
 from score_sde.training.ema import Power, Seen, update
 from score_sde.training.posthoc import coefficients

@@ -7,11 +7,11 @@ from contextlib import closing
 import numpy as np
 import pytest
 
+from score_sde.cli.main import main
 from score_sde.data.sources import digits
 from score_sde.evaluation.two_sample import two_sample
 from score_sde.experiment import build
 from score_sde.experiment.generation import Generator
-from score_sde.main import main
 from score_sde.reporting import measure, report, rows
 from score_sde.storage.checkpoint import Checkpoints
 from score_sde.storage.workdir import Workdir

@@ -7,12 +7,12 @@ import shlex
 import numpy as np
 
 from benchmarks.train_step import __doc__ as benchmark
+from score_sde.cli.main import HELP, parse
 from score_sde.config import FREE_ON_RESUME, SCHEMA
 from score_sde.config.validation import CHOICES, validate
 from score_sde.devices.distributed import LOST_AFTER
 from score_sde.devices.parallel import SMALL
 from score_sde.loop.metrics import MetricsLog
-from score_sde.main import HELP, parse
 from score_sde.storage.workdir import Workdir
 from score_sde.training.step import BINS, Metrics
 

@@ -246,7 +246,7 @@ def _run(arguments: Arguments) -> int:
         from score_sde.devices.parallel import check_batch_size  # jax and the devices, but not yet the slow rest
 
         check_batch_size("training.batch_size", c.batch_size, c.microbatches)
-    from score_sde import modes
+    from score_sde.cli import modes
 
     modes.start_jax()
     actions: dict[str, Any] = {

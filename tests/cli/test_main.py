@@ -10,10 +10,10 @@ import time
 import numpy as np
 import pytest
 
+from score_sde.cli.main import default_workdir, main, parse
 from score_sde.config import default, flatten
-from score_sde.main import default_workdir, main, parse
 
-ROOT = pathlib.Path(__file__).parent.parent
+ROOT = pathlib.Path(__file__).parents[2]
 DIGITS = str(ROOT / "configs" / "digits.py")
 
 ALONE = {  # arguments that come without a good --config -> (the offending value, the remedy)
@@ -343,7 +343,8 @@ def test_process_refuses_at_once(field, limit, tmp_path):
 
 @pytest.mark.parametrize("flag", ["--help", "-h"])
 def test_help_lists_every_field_and_needs_no_jax(flag, tmp_path):
-    code = "import sys; from score_sde.main import main; rc = main(sys.argv); print('jax' in sys.modules); sys.exit(rc)"
+    code = "import sys; from score_sde.cli.main import main; rc = main(sys.argv)"
+    code += "; print('jax' in sys.modules); sys.exit(rc)"
     done, _ = launch(flag, cwd=tmp_path, code=code)
     assert (done.returncode, done.stderr) == (0, "")
     *text, jax_imported = done.stdout.splitlines()
