@@ -61,7 +61,7 @@ def measure(config: Config, run: pathlib.Path | None, repeats: int) -> list[comm
 
     from score_sde.sde.analytic import mixture
 
-    exact = mixture(jnp.ones(1), jnp.zeros((1, *experiment.image_shape)), jnp.full(1, 0.5)).score(experiment.sde)
+    exact = mixture(jnp.ones(1), jnp.zeros((1, *experiment.shape)), jnp.full(1, 0.5)).score(experiment.sde)
     params = experiment.init_params() if run is None else _weights(experiment, run)
     return [
         {"score": "fresh" if run is None else "trained", **_row(experiment, experiment.score_of, params, repeats)},
@@ -77,7 +77,7 @@ def _weights(experiment: "Experiment", run: pathlib.Path) -> Any:
 
     require((run / "checkpoints").is_dir(), f"--run {run} holds no trained run: train one, or leave the flag out")
     with closing(Checkpoints(run / "checkpoints")) as checkpoints:
-        return experiment.weights(checkpoints.restore(experiment.restorable_state())[0])
+        return experiment.weights(experiment.restore(checkpoints)[0])
 
 
 def _row(experiment: "Experiment", score_of: Callable[[Any], Any], params: Any, repeats: int) -> common.Row:
@@ -90,7 +90,7 @@ def _row(experiment: "Experiment", score_of: Callable[[Any], Any], params: Any, 
     from score_sde.solvers import RK45
 
     c, sde = experiment.config.sampling, experiment.sde
-    x = sde.prior_sample(example_keys(root_key(c.seed), positions(0, c.batch_size)), experiment.image_shape)
+    x = sde.prior_sample(example_keys(root_key(c.seed), positions(0, c.batch_size)), experiment.shape)
     drift = lambda params, x, t: reverse(sde, score_of(params), churn=0.0).drift(x, t)
 
     def program(per_sample: bool) -> common.Program:

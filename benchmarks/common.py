@@ -18,8 +18,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from score_sde.config import Config, load, require_field, wrong_type
-from score_sde.config.validation import CHOICES, validate
+from score_sde.config import Config, choices, load, require_field, wrong_type
+from score_sde.config.validation import validate
 from score_sde.errors import UsageError, require
 from score_sde.storage.workdir import versions, write_json
 
@@ -85,7 +85,7 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     p.add_argument("--config", default="configs/digits.py", help="a Python file with get_config() (%(default)s)")
     p.add_argument("--size", choices=SIZES, help="replace the config's image and network by published sizes")
     p.add_argument("--batch", type=int, help="images per step, or samples per batch (the config's)")
-    p.add_argument("--dtype", choices=CHOICES["training.compute_dtype"], help="compute dtype (the config's)")
+    p.add_argument("--dtype", choices=choices("training.compute_dtype"), help="compute dtype (the config's)")
     p.add_argument("--repeats", type=int, default=5, help="timed runs of each program (%(default)s)")
     p.add_argument("--set", action="append", default=[], metavar="SECTION.FIELD=VALUE", help="any field; repeatable")
     p.add_argument("--json", type=pathlib.Path, help="write the figures here")
@@ -140,7 +140,7 @@ def build(config: Config) -> "Experiment":
         config.data.path = f"{folder}/images.npz"
         np.savez(config.data.path, images=np.random.RandomState(0).randint(0, 256, shape, np.uint8))
         built = experiment.build(config)
-        _ = built.images  # read while they are there
+        _ = built.data  # read while they are there
     config.data.path = "random images"
     return built
 

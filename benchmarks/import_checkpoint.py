@@ -106,9 +106,10 @@ def import_(config: Config, kind: str, folder: pathlib.Path) -> None:
 def write(config: Config, kind: str, folder: pathlib.Path) -> None:
     """A synthetic checkpoint of the config's network."""
     from score_sde.adapters.layout import replay
+    from score_sde.systems.score import PART
 
     experiment = common.build(config)
-    layout, params = replay(lambda: experiment.abstract_state().params)
+    layout, params = replay(lambda: experiment.abstract_state().params[PART])
     if kind == "jax":
         _write_jax(params, folder / "checkpoint_1")
     else:

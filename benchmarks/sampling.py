@@ -27,8 +27,7 @@ from typing import Any, NamedTuple
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from benchmarks import common
-from score_sde.config import Config
-from score_sde.config.validation import CHOICES
+from score_sde.config import Config, choices
 from score_sde.errors import UsageError, require
 
 MOST_CALLS = 10
@@ -47,8 +46,8 @@ def main(argv: Sequence[str]) -> int:
     """Run a command line (argv[0] is the program) and return its exit code."""
     parser = common.parser(__doc__)
     parser.add_argument("--num-steps", type=int, help="solver steps (the config's)")
-    parser.add_argument("--solver", choices=CHOICES["sampling.solver"], help="the config's if not given")
-    parser.add_argument("--corrector", choices=CHOICES["sampling.corrector"], help="the config's if not given")
+    parser.add_argument("--solver", choices=choices("sampling.solver"), help="the config's if not given")
+    parser.add_argument("--corrector", choices=choices("sampling.corrector"), help="the config's if not given")
     parser.add_argument("--max", type=float, metavar="RATIO", help="exit with 1 if the ratio is larger")
     arguments = parser.parse_args(argv[1:])
     fields = {
@@ -79,6 +78,7 @@ def measure(config: Config, repeats: int) -> common.Row:
     import jax.numpy as jnp
 
     from score_sde.rng import example_keys, positions, root_key
+    from score_sde.systems.score import PART
 
     size, c = config.sampling.batch_size, config.sampling
     params = experiment.init_params()
@@ -86,13 +86,12 @@ def measure(config: Config, repeats: int) -> common.Row:
     sampler = common.compile_program(jax.jit(experiment.draw), params, keys)
 
     t = jnp.full((size,), 0.5 * experiment.sde.T)
-    x = experiment.sde.prior_sample(keys, experiment.image_shape)
-    label, sigma = experiment.parametrization.label(experiment.sde, t), experiment.sde.sigma(t)
-    network = common.compile_program(jax.jit(experiment.network.apply), {"params": params}, x, label, sigma)
+    x = experiment.sde.prior_sample(keys, experiment.shape)
+    label, sigma = experiment.score_system.parametrization.label(experiment.sde, t), experiment.sde.sigma(t)
+    bare = {"params": params[PART]}
+    network = common.compile_program(jax.jit(experiment.score_system.network.apply), bare, x, label, sigma)
 
-    rounds = _alternate(
-        lambda: sampler.call(params, keys), lambda: network.call({"params": params}, x, label, sigma), repeats
-    )
+    rounds = _alternate(lambda: sampler.call(params, keys), lambda: network.call(bare, x, label, sigma), repeats)
     per_evaluation = [s / rounds.evaluations for s in rounds.sampler]
     evaluation_low, evaluation_median = common.milliseconds(per_evaluation)
     network_low, network_median = common.milliseconds([s for calls in rounds.network for s in calls])

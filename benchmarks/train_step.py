@@ -34,8 +34,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from benchmarks import common
 from benchmarks.operations import largest_operations
-from score_sde.config import Config
-from score_sde.config.validation import CHOICES
+from score_sde.config import Config, choices
 from score_sde.devices import memory
 from score_sde.errors import UsageError, require
 
@@ -46,7 +45,7 @@ def main(argv: Sequence[str]) -> int:
     """Run a command line (argv[0] is the program) and return its exit code."""
     parser = common.parser(__doc__)
     parser.add_argument("--steps-per-call", type=int, nargs="+", metavar="K", help="updates per call (1; --grid: 1 5)")
-    parser.add_argument("--remat", choices=CHOICES["training.remat"], help="training.remat (the config's)")
+    parser.add_argument("--remat", choices=choices("training.remat"), help="training.remat (the config's)")
     parser.add_argument("--grid", action="store_true", help="a row, and a process, for every configuration")
     parser.add_argument("--profile", action="store_true", help="add the ten operations that take the most time")
     arguments = parser.parse_args(argv[1:])
@@ -73,8 +72,8 @@ def main(argv: Sequence[str]) -> int:
 def grid(script: str, arguments: argparse.Namespace) -> list[common.Row]:
     """The rows of every configuration, each measured by this program in a process of its own, one after the other."""
     rows = []
-    dtypes = [arguments.dtype] if arguments.dtype else CHOICES["training.compute_dtype"]
-    remats = [arguments.remat] if arguments.remat else CHOICES["training.remat"]
+    dtypes = [arguments.dtype] if arguments.dtype else choices("training.compute_dtype")
+    remats = [arguments.remat] if arguments.remat else choices("training.remat")
     shared = ["--config", arguments.config, "--repeats", str(arguments.repeats)]
     shared += [text for field in arguments.set for text in ("--set", field)]
     for name in ("size", "batch"):
@@ -100,8 +99,10 @@ def measure(
     from score_sde.networks.remat import compiler_options
     from score_sde.training.step import make_train_step
 
-    update = make_train_step(experiment.loss, experiment.optimizer, experiment.averages)
-    step = jax.jit(update, donate_argnums=0, compiler_options=compiler_options())
+    update = make_train_step(experiment.loss, experiment.optimizers, experiment.averages)
+    step = jax.jit(
+        lambda state, batches: update(state, {}, batches), donate_argnums=0, compiler_options=compiler_options()
+    )
     size, dtype = config.training.batch_size, config.training.compute_dtype
     state, rows, tables = None, [], {}
     for k in steps:

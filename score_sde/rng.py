@@ -31,6 +31,7 @@ class Purpose(enum.IntEnum):
     AUGMENTATION = 12
     EVALUATION = 13
     PILOT = 14
+    CONDITION = 15
 
 
 def root_key(seed: int) -> Array:

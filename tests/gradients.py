@@ -13,10 +13,12 @@ import numpy as np
 from score_sde.devices.arrays import collect
 from score_sde.devices.parallel import Pmap, Sharded, Strategy, process_rows
 from score_sde.experiment import Experiment, build
-from score_sde.training.step import Losses, TrainState, gradients
+from score_sde.training.step import Losses, TrainState, View, gradients
 from tests.tiny import tiny_config
 
 BATCH = 16
+NO_VIEW = View(jnp.int32(0), {}, {})
+"""For losses that look at nothing but parameters and batch."""
 WAYS = {"pmap": (Pmap, 2), "sharded": (lambda: Sharded(fsdp=0), 1)}
 """Of two processes; each with its number of microbatches."""
 
@@ -39,12 +41,14 @@ def raw_gradients(
 ) -> tuple[Losses, np.ndarray]:
     """What the step makes of a batch before clipping and Adam, which would hide a gradient N times too large."""
 
-    def step(params, batches):
+    def step(params, frozen, batches):
         one = jax.tree.map(lambda x: x[0], batches)
-        losses, grads = gradients(strategy.wrap(experiment.loss), params, one, strategy.axis_name, microbatches)
+        losses, grads = gradients(
+            strategy.wrap(experiment.loss), params, NO_VIEW, one, strategy.axis_name, microbatches
+        )
         return grads, jax.tree.map(lambda x: x[None], losses)
 
-    call = strategy.compile(step, params)
+    call = strategy.compile(step, params, {})
     grads, losses = call(strategy.place_state(params), strategy.place_batches(batch))
     losses = jax.tree.map(lambda x: np.asarray(x.addressable_data(0))[0], losses)
     return losses, flat(collect(strategy.fetch_state(grads)))
@@ -55,7 +59,7 @@ def main(folder: str, address: str, process: str) -> None:
     experiment = build(tiny_config())
     params = jax.tree.map(np.asarray, shaken_state(experiment).params)
     batch = experiment.stream.batches(0, BATCH, 1, process_rows(BATCH))
-    found = {"position": batch.position, "image": batch.image}
+    found = {"position": batch.position, "x": batch.x}
     for name, (make, microbatches) in WAYS.items():
         losses, found[name] = raw_gradients(experiment, make(), microbatches, params, batch)
         found[f"{name}_loss"] = losses.mean

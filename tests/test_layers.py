@@ -18,7 +18,8 @@ PICTURE = re.search(r"<!-- picture: layers -->\n```text\n(.*?)```", (ROOT / "CON
 FREE_OF_JAX = {
     "errors", "progress", "config", "cli.main", "storage.files", "storage.manifest", "storage.workdir",
     "storage.images", "devices.memory", "evaluation", "training.posthoc", "loop.schedule", "loop.prefetch",
-    "data.sources", "data.pictures", "data.folder", "data.cache", "data.records", "data.preparing", "data.resolve",
+    "data.sources", "data.arrays", "data.spec", "data.tfrecord", "data.examples", "data.pictures", "data.folder",
+    "data.cache", "data.records", "data.preparing", "data.resolve",
     "data.workers", "reporting.figures", "reporting.page", "reporting.records",
 }  # fmt: skip
 """Rooms and modules that run before the config is found valid, or where no device is."""

@@ -45,22 +45,26 @@ def twin(path: str) -> str:
     """The first configuration asked for whose network and image size are this one's: nothing is traced twice."""
     built = experiment_of(path)
     irrelevant = {"dropout": 0.0, "scale_by_sigma": False, "centered": True}
-    same = {name: value for name, value in irrelevant.items() if hasattr(built.network, name)}
-    return TWINS.setdefault((built.network.clone(**same), built.image_shape), path)
+    same = {name: value for name, value in irrelevant.items() if hasattr(built.score_system.network, name)}
+    return TWINS.setdefault((built.score_system.network.clone(**same), built.shape), path)
 
 
 @functools.cache
 def params_of(path: str) -> Any:
-    return experiment_of(path).abstract_state().params
+    return experiment_of(path).abstract_state().params["score"]
 
 
 @functools.cache
 def gflop_of(path: str) -> float:
     """Of one evaluation for one image."""
     built = experiment_of(path)
-    image = jax.ShapeDtypeStruct((1, *built.image_shape), jnp.float32)
+    image = jax.ShapeDtypeStruct((1, *built.shape), jnp.float32)
     number = jax.ShapeDtypeStruct((1,), jnp.float32)
-    cost = jax.jit(built.network.apply).lower({"params": params_of(path)}, image, number, number).cost_analysis()
+    cost = (
+        jax.jit(built.score_system.network.apply)
+        .lower({"params": params_of(path)}, image, number, number)
+        .cost_analysis()
+    )
     assert cost
     return cost["flops"] / 1e9
 

@@ -1,6 +1,12 @@
 """The tiny experiment that training tests share: digits, a network of 8 channels, milliseconds a step."""
 
+import dataclasses
+from typing import Any
+
+import flax.linen as nn
+
 from score_sde.config import Config, default
+from score_sde.experiment.experiment import Experiment
 
 
 def tiny_config(**changes) -> Config:
@@ -21,3 +27,9 @@ def tiny_config(**changes) -> Config:
 
 
 get_config = tiny_config
+
+
+def with_network(experiment: Experiment, network: nn.Module, **changes: Any) -> Experiment:
+    """The experiment with another score network in its system, or other fields of that."""
+    system: Any = experiment.system
+    return dataclasses.replace(experiment, system=dataclasses.replace(system, network=network, **changes))

@@ -11,12 +11,11 @@ import jax
 import numpy as np
 
 from score_sde.config import Config
-from score_sde.config.averages import canonical, width
 from score_sde.data.sources import chosen, some
 from score_sde.devices.distributed import together
 from score_sde.errors import require
 from score_sde.evaluation.two_sample import two_sample
-from score_sde.experiment import Experiment, build
+from score_sde.experiment.experiment import Experiment, build
 from score_sde.experiment.generation import Generated, Generator
 from score_sde.experiment.image_likelihood import ImageLikelihood, LikelihoodFolder, describe
 from score_sde.experiment.importing import import_checkpoint
@@ -24,11 +23,10 @@ from score_sde.experiment.objects import SPLITS
 from score_sde.loop.health import NonFiniteLoss
 from score_sde.loop.loop import Stopped
 from score_sde.loop.loop import train as train_loop
-from score_sde.loop.snapshots import reconstruct
 from score_sde.progress import Progress
 from score_sde.storage.checkpoint import Checkpoints
 from score_sde.storage.files import whole
-from score_sde.storage.images import GRID, save_grid
+from score_sde.storage.images import GRID, save_samples
 from score_sde.storage.workdir import Workdir, write_json
 from score_sde.training.step import TrainState
 
@@ -51,7 +49,7 @@ def say(text: object, file: TextIO | None = None) -> None:
 
 def train(config: Config, workdir: Workdir) -> int:
     """Train or resume, then draw the final grid and figures; returns the exit code."""
-    experiment = build(config)
+    experiment = build(config, workdir.record())
     generator = Generator(experiment)
     try:
         state = train_loop(experiment, workdir, generator=generator)
@@ -75,18 +73,18 @@ def finish(experiment: Experiment, generator: Generator, state: TrainState, work
     generated = generator(experiment.weights(state), max(wanted, min(experiment.config.sampling.num_samples, GRID)))
     if jax.process_index() > 0:
         return
-    save_grid(picture, generated.images[:GRID])
-    print(f"samples of {generated.evaluations:.0f} network evaluations each in {picture}")
+    _, scale = save_samples(picture, generated.x, generated.condition.get("label"))
+    print(f"samples of {generated.evaluations:.0f} network evaluations each in {picture}{scale}")
     if wanted:
-        parts = (experiment.images.train, experiment.images.held_out)
-        figures = two_sample(generated.images[:wanted], *(some(part, COMPARED) for part in parts))
+        parts = (some(part, COMPARED) for part in (experiment.data.train, experiment.data.held_out))
+        figures = two_sample(*map(experiment.kind.comparable, (generated.x[:wanted], *parts)))
         write_json(report, {"step": step, "evaluations": generated.evaluations, **figures.__dict__})
         print(figures)
 
 
 def import_(config: Config, workdir: Workdir, checkpoint: str, command: str) -> int:
     """Import another program's checkpoint and tell what comes next: `command` with a mode; returns the exit code."""
-    experiment = build(config)
+    experiment = build(config, record={})
     print(f"reading {checkpoint} ...", file=sys.stderr)
     print(f"imported into {workdir.path}: {import_checkpoint(experiment, checkpoint, workdir)}")
     print(f"next: {command} --mode sample")
@@ -95,7 +93,7 @@ def import_(config: Config, workdir: Workdir, checkpoint: str, command: str) -> 
 
 def sample(config: Config, workdir: Workdir, overwrite: bool = False) -> int:
     """Draw sampling.num_samples samples with the newest checkpoint's averaged weights; returns the exit code."""
-    experiment = build(config)
+    experiment = build(config, workdir.record())
     c = config.sampling
     folder = workdir.samples / f"{'reference-' * c.reference}{c.solver}-{c.num_steps}-seed{c.seed}"
     folder = folder.with_name(f"{folder.name}-{c.average}") if c.average else folder
@@ -104,33 +102,34 @@ def sample(config: Config, workdir: Workdir, overwrite: bool = False) -> int:
         if together(lambda: _is_done(folder, settings, overwrite)):
             say(f"{folder} already holds these samples")
             return 0
-        state, meta = checkpoints.restore(experiment.restorable_state())
+        state, meta = experiment.restore(checkpoints)
     settings["step"] = meta["step"]  # not the newest, where that is damaged
     generated = Generator(experiment)(weights(experiment, state, meta["position"], workdir), c.num_samples)
     if jax.process_index() == 0:
-        _write_samples(folder, generated, settings)
-    say(f"{c.num_samples} samples of {generated.evaluations:.0f} network evaluations each in {folder}")
+        scale = _write_samples(folder, generated, settings)
+        print(f"{c.num_samples} samples of {generated.evaluations:.0f} network evaluations each in {folder}{scale}")
     return 0
 
 
 def likelihood(config: Config, workdir: Workdir, overwrite: bool = False) -> int:
-    """Bits per dimension of each image of a split, by the newest checkpoint; goes on where it was stopped."""
-    experiment, c = build(config), config.likelihood
-    images = SPLITS[c.split](experiment.images)
+    """Bits or nats per dimension of each example of a split, by the newest checkpoint; goes on where it was stopped."""
+    experiment, c = build(config, workdir.record()), config.likelihood
+    source, given = SPLITS[c.split](experiment.data)
     require(
-        len(images) > 0,
+        len(source) > 0,
         f"likelihood.split={c.split!r} names no image of data.name={config.data.name!r}: set data.held_out before"
         " training, or likelihood.split='train'",
     )
-    numbers = chosen(len(images), c.num_images or len(images))
+    numbers = chosen(len(source), c.num_images or len(source))
     with closing(Checkpoints(workdir.checkpoints)) as checkpoints:
-        state, meta = checkpoints.restore(experiment.restorable_state())
+        state, meta = experiment.restore(checkpoints)
     decisive = {name: value for name, value in c.to_dict().items() if name != "batch_size"}
-    folder = LikelihoodFolder(workdir.path / "likelihood", {"likelihood": decisive, "step": meta["step"]})
+    settings = {"likelihood": decisive, "step": meta["step"]}
+    folder = LikelihoodFolder(workdir.path / "likelihood", settings, experiment.kind.unit)
     done = together(lambda: folder.resume(overwrite))
     params = weights(experiment, state, meta["position"], workdir, "likelihood")
     with Progress("likelihood", len(numbers), "images", done, show=jax.process_index() == 0) as progress:
-        for rows in ImageLikelihood(experiment)(params, images, numbers[done:]):
+        for rows in ImageLikelihood(experiment)(params, source, numbers[done:], given):
             if jax.process_index() == 0:
                 folder.table.append(rows)
             progress.update(len(rows))
@@ -143,21 +142,17 @@ def report(config: Config, workdir: Workdir, command: str) -> int:
     """Make the page about the newest checkpoint's averaged weights; `command` is the run's without a mode."""
     from score_sde.reporting.report import report  # with matplotlib, for which nothing else waits
 
-    experiment = build(config)
+    experiment = build(config, workdir.record())
     with closing(Checkpoints(workdir.checkpoints)) as checkpoints:
-        state, meta = checkpoints.restore(experiment.restorable_state())
+        state, meta = experiment.restore(checkpoints)
     params = weights(experiment, state, meta["position"], workdir)
     say(f"report in {report(experiment, params, meta['step'], workdir, command)}")
     return 0
 
 
 def weights(experiment: Experiment, state: TrainState, images: int, workdir: Workdir, section: str = "sampling") -> Any:
-    """The parameters that the section's `average` names, of a state that has seen so many images."""
-    name = experiment.config[section].average
-    std = width(name)
-    if std is None or canonical(name) in experiment.averages:
-        return experiment.weights(state, name)
-    return reconstruct(workdir.averages, int(state.step), state.averages, images, std)
+    """The parameters that the section's `average` names, of a state that has seen so many examples."""
+    return experiment.weights_of(state, experiment.config[section].average, images, workdir.averages)
 
 
 def _is_done(folder: pathlib.Path, settings: dict, overwrite: bool) -> bool:
@@ -178,10 +173,15 @@ def _is_done(folder: pathlib.Path, settings: dict, overwrite: bool) -> bool:
     return False
 
 
-def _write_samples(folder: pathlib.Path, generated: Generated, settings: dict) -> None:
-    """The samples first and whole, settings.json last: where it stands, the folder is complete."""
+def _write_samples(folder: pathlib.Path, generated: Generated, settings: dict) -> str:
+    """The samples first and whole, settings.json last: where it stands, the folder is complete.
+
+    Samples are in the data's units, with what each was conditioned on by name. Returns what the grid's greys stand for.
+    """
     (folder / "settings.json").unlink(missing_ok=True)
     with whole(folder / "samples.npz") as unfinished:
-        np.savez_compressed(unfinished, samples=generated.images, evaluations=generated.counts)
-    save_grid(folder / "grid.png", generated.images[:GRID])
+        arrays: dict[str, Any] = {"evaluations": generated.counts, **generated.condition}
+        np.savez_compressed(unfinished, samples=generated.x, **arrays)
+    _, scale = save_samples(folder / "grid.png", generated.x, generated.condition.get("label"))
     write_json(folder / "settings.json", {**settings, "evaluations": generated.evaluations})
+    return scale

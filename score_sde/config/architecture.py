@@ -1,52 +1,47 @@
-"""What a config says of its network: the fields that each one reads, and whether it can be built. Free of jax."""
+"""Whether the network that a config names can be built for data of a shape. Free of jax."""
 
-from score_sde.config import Config
+from score_sde.config.fields import U_NETS, Config
 from score_sde.errors import require
-
-_U_NET = (
-    "nf", "ch_mult", "num_res_blocks", "attn_resolutions", "up_attention", "dropout", "resamp_with_conv", "conditional",
-    "scale_by_sigma", "nonlinearity",
-)  # fmt: skip
-_REFINE_NET = ("nf", "nonlinearity", "interpolation", "scale_by_sigma")
-
-NETWORK_FIELDS = {
-    "ncsnpp": (
-        *_U_NET, "fir", "fir_kernel", "skip_rescale", "resblock_type", "progressive", "progressive_input",
-        "progressive_combine", "embedding_type", "init_scale", "fourier_scale",
-    ),
-    "ddpm": _U_NET,
-    "ncsnv2_64": _REFINE_NET,
-    "ncsnv2_128": _REFINE_NET,
-    "ncsnv2_256": _REFINE_NET,
-    "ncsn": _REFINE_NET,
-}  # fmt: skip
-"""The fields of `network` that each network reads; it ignores the others."""
-
 
 HALVINGS = {"ncsn": 1, "ncsnv2_64": 1, "ncsnv2_128": 2, "ncsnv2_256": 3}
 """How often the RefineNets halve an image."""
 
 
-def check_network(config: Config) -> None:
-    """That the named network can be built."""
+def image_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """What networks of images are shown of data of a shape: [H, W, C] as it is, [H, W] with one channel."""
+    return (*shape, 1) if len(shape) == 2 else shape
+
+
+def check_network(config: Config, shape: tuple[int, ...]) -> None:
+    """That the named network can be built for data of this shape; UsageError if not."""
     name = config.network.name
     _check_preconditioning(config)
-    if name in ("ncsnpp", "ddpm"):
+    require(
+        len(shape) in (2, 3),
+        f"network.name={name!r} takes [H, W, C] or [H, W], and one example has the shape {shape}: reshape the data",
+    )
+    sides = image_shape(shape)[:2]
+    if name in U_NETS:
         _check_label(config)
-        _check_resolutions(config)
+        _check_resolutions(config, sides)
         _check_groups(config)
         return
-    size, halvings = config.data.image_size, HALVINGS[name]
-    multiple = 2**halvings
-    require(
-        size % multiple == 0,
-        f"data.image_size={size} cannot be halved {halvings} times, as network.name={name!r} asks: use a multiple of"
-        f" {multiple}",
-    )
+    _check_halvings(sides, HALVINGS[name], f"as network.name={name!r} asks", "")
     require(
         name != "ncsn" or config.parametrization.label == "level",
         "network.name='ncsn' has a row of parameters per noise level: set sde.discrete=True,"
         " parametrization.label='level' and training.times='levels'",
+    )
+
+
+def _check_halvings(sides: tuple[int, ...], times: int, why: str, otherwise: str) -> None:
+    """That height and width can be halved so often."""
+    multiple = 2**times
+    size = str(sides[0]) if sides[0] == sides[1] else "x".join(map(str, sides))
+    fields = "data.image_size" if sides[0] == sides[1] else "data.height x data.width"
+    require(
+        all(side % multiple == 0 for side in sides),
+        f"{fields}={size} cannot be halved {times} times, {why}: use a multiple of {multiple}{otherwise}",
     )
 
 
@@ -76,16 +71,13 @@ def _check_label(config: Config) -> None:
         )
 
 
-def _check_resolutions(config: Config) -> None:
-    size, levels = config.data.image_size, len(config.network.ch_mult)
+def _check_resolutions(config: Config, sides: tuple[int, ...]) -> None:
+    levels = len(config.network.ch_mult)
     require(levels >= 1, "network.ch_mult=() has no level: give one multiplier per resolution, such as (1, 2)")
     require(all(m >= 1 for m in config.network.ch_mult), f"network.ch_mult={config.network.ch_mult} must be positive")
-    require(
-        size % 2 ** (levels - 1) == 0,
-        f"data.image_size={size} cannot be halved {levels - 1} times, as the {levels} entries of network.ch_mult"
-        f" ask: use a multiple of {2 ** (levels - 1)} or fewer entries",
-    )
-    resolutions = [size >> i for i in range(levels)]
+    why = f"as the {levels} entries of network.ch_mult ask"
+    _check_halvings(sides, levels - 1, why, " or fewer entries")
+    resolutions = [min(sides) >> i for i in range(levels)]
     for resolution in config.network.attn_resolutions:
         require(
             resolution in resolutions,

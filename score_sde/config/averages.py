@@ -2,10 +2,11 @@
 
 import re
 
-from score_sde.config import Config, nearest
+from score_sde.config.fields import Config, choices
+from score_sde.config.reading import nearest
 from score_sde.errors import require
 
-KINDS = ("constant", "warmup", "half_life", "power")
+KINDS = choices("ema.averages")
 RAW = "raw"
 """In the place of an average: the parameters themselves."""
 LARGEST_STD = 12**-0.5

@@ -1,246 +1,351 @@
-"""Configuration: the defaults, which are the schema, and the reading of config files. What is valid: validation.py."""
+"""The one table of fields: from it come the schema, the checks of single values, --help and docs/config.md.
 
-import difflib
-import pathlib
-import runpy
-import traceback
+A new field is a row here. What several fields ask of one another stands in validation.py and the files beside it.
+"""
+
 from typing import Any
 
 from ml_collections import ConfigDict
 
-from score_sde.errors import UsageError, require
+from score_sde.config.rules import (
+    AT_LEAST_ONE,
+    FRACTION,
+    NOT_NEGATIVE,
+    POSITIVE,
+    PROBABILITY,
+    SEED,
+    Field,
+    Section,
+    field,
+    one_of,
+    some_of,
+)
 
 Config = Any
 """A ConfigDict of the fields of `default`; they exist at run time alone, so type checkers know none of them."""
 
+U_NETS = ("ncsnpp", "ddpm")
+REFINE_NETS = ("ncsnv2_64", "ncsnv2_128", "ncsnv2_256", "ncsn")
+
+CHURNING = (
+    "euler_maruyama", "exponential_euler_maruyama", "sde_adams_2", "sde_adams_3", "dpm_solver_pp_2m_sde",
+    "dpm_solver_pp_2s_ancestral", "adaptive_sde",
+)  # fmt: skip
+"""Solvers that add as much noise as sampling.churn says."""
+STOCHASTIC = (*CHURNING, "reverse_diffusion", "ancestral", "edm")
+"""Solvers that draw noise."""
+ADAPTIVE_ODES = ("rk45", "rk45_batch")
+"""Solvers of the probability-flow ODE that choose their own steps."""
+ODES = (
+    "euler", "heun", "ddim", "deis_2", "deis_3", "lms", "dpm_solver_2s", "dpm_solver_3s", "dpm_solver_2m",
+    "dpm_solver_3m", "dpm_solver_pp_2s", "dpm_solver_pp_3s", "dpm_solver_pp_2m", "dpm_solver_pp_3m", "unipc_2",
+    "unipc_3", "unipc_2_bh1", "unipc_3_bh1", "adams_2", "adams_3", "adams_4",
+)  # fmt: skip
+"""Solvers of the probability-flow ODE on a grid."""
+PUBLISHED_SETS = ("cifar10", "svhn", "celeba", "lsun", "ffhq", "celebahq")
+DECODED = ("folder", "tfds", *PUBLISHED_SETS)
+"""Values of data.name whose pictures are decoded and brought to one size."""
+
+FIELDS: dict[str, Section] = {
+    "": Section(
+        "the run as a whole",
+        {"seed": field(42, "decides initial parameters, order of the data and all noise of training", SEED)},
+    ),
+    "system": Section(
+        "what is trained",
+        {"name": field("score", "the system: parts, losses, how samples come of them", one_of("score"))},
+    ),
+    "sde": Section(
+        "the noise process",
+        {
+            "name": field("vp", "which SDE", one_of("vp", "subvp", "ve", "edm")),
+            "beta_min": field(0.1, "of vp and subvp: beta(0), per unit of time"),
+            "beta_max": field(20.0, "of vp and subvp: beta(1), per unit of time"),
+            "sigma_min": field(0.01, "of ve: the least noise level, in units of the network's data range"),
+            "sigma_max": field(50.0, "of ve and edm: the largest noise level, in units of the network's data range"),
+            "discrete": field(False, "a chain of num_scales noise levels (DDPM under vp, SMLD under ve)"),
+            "num_scales": field(1000, "noise levels of a chain, 2 or more"),
+            "schedule": field("linear", "the betas of vp's chain", one_of("linear", "cosine")),
+        },
+    ),
+    "network": Section(
+        "the score network",
+        {
+            "name": field("ncsnpp", "its architecture", one_of(*U_NETS, *REFINE_NETS)),
+            "nf": field(128, "channels of the finest level", AT_LEAST_ONE),
+            "ch_mult": field((1, 2, 2, 2), "multipliers of nf, one per level", networks=U_NETS),
+            "num_res_blocks": field(4, "residual blocks per level", AT_LEAST_ONE, networks=U_NETS),
+            "attn_resolutions": field((16,), "levels with attention, by their shorter side in pixels", networks=U_NETS),
+            "up_attention": field(
+                "level", "on the way up, attention once a level or after every block", one_of("level", "block"),
+                networks=U_NETS,
+            ),
+            "dropout": field(0.1, "probability that an activation is dropped in training", FRACTION, networks=U_NETS),
+            "resamp_with_conv": field(True, "convolutions in DDPM's resampling", networks=U_NETS),
+            "conditional": field(True, "whether the network is told the noise level", networks=U_NETS),
+            "fir": field(True, "resampling by a FIR filter", networks=("ncsnpp",)),
+            "fir_kernel": field((1, 3, 3, 1), "the filter's taps", networks=("ncsnpp",)),
+            "skip_rescale": field(True, "residual sums over sqrt(2)", networks=("ncsnpp",)),
+            "resblock_type": field("biggan", "residual blocks", one_of("biggan", "ddpm"), networks=("ncsnpp",)),
+            "progressive": field(
+                "none", "pyramid of the output", one_of("none", "output_skip", "residual"), networks=("ncsnpp",)
+            ),
+            "progressive_input": field(
+                "none", "pyramid of the input", one_of("none", "input_skip", "residual"), networks=("ncsnpp",)
+            ),
+            "progressive_combine": field(
+                "sum", "how the input's pyramid is joined", one_of("sum", "cat"), networks=("ncsnpp",)
+            ),
+            "embedding_type": field(
+                "positional", "embedding of the noise level", one_of("fourier", "positional"), networks=("ncsnpp",)
+            ),
+            "init_scale": field(0.0, "scale of the last convolutions' initialisation", networks=("ncsnpp",)),
+            "fourier_scale": field(16.0, "standard deviation of Fourier frequencies", networks=("ncsnpp",)),
+            "scale_by_sigma": field(False, "output over sigma", networks=(*U_NETS, *REFINE_NETS)),
+            "nonlinearity": field("swish", "activation", one_of("swish", "relu", "elu", "lrelu")),
+            "interpolation": field(
+                "bilinear", "how RefineNets join levels", one_of("bilinear", "nearest_neighbor"), networks=REFINE_NETS
+            ),
+            "label_embedding": field(
+                "edm", "how a class label enters: before the noise level's two layers (EDM) or behind them (ADM)",
+                one_of("edm", "adm"), networks=U_NETS,
+            ),
+            "label_dropout": field(
+                0.0, "probability that an example's label is replaced by the null label; above 0 it has a row too",
+                FRACTION, networks=U_NETS,
+            ),
+        },
+    ),
+    "parametrization": Section(
+        "from the network's output to the score",
+        {
+            "prediction": field(
+                "noise", "what the network predicts",
+                one_of("noise", "score", "denoiser", "velocity", "posterior_mean", "edm"),
+            ),
+            "label": field(
+                "time", "what it is told of the noise level",
+                one_of("time", "sigma", "level", "log_sigma", "root_sigma"),
+            ),
+            "learned_variance": field(False, "a second output for the variance of DDPM's chain"),
+            "sigma_data": field(0.5, "of edm: the data's standard deviation in the network's range", POSITIVE),
+        },
+    ),
+    "data": Section(
+        "what is trained on",
+        {
+            "name": field("digits", "the source", one_of("digits", "array", *DECODED)),
+            "path": field("", "a file or directory, or a builder of tensorflow_datasets"),
+            "category": field("", "of lsun: the category"),
+            "held_out": field(0, "examples kept from training where the data have no split of their own", NOT_NEGATIVE),
+            "workers": field(0, "processes that decode ahead", NOT_NEGATIVE, free=True),
+            "cache": field("", "directory of decoded sets; empty for the user's cache directory", free=True),
+            "cache_limit": field(8.0, "largest decoded set that is kept, in GiB", NOT_NEGATIVE, free=True),
+            "kind": field(
+                "auto", "bytes (0 to 255), real numbers or tokens; auto goes by the dtype uint8, float32 or int32",
+                one_of("auto", "bytes", "real", "tokens"),
+            ),
+            "shape": field(
+                (), "of one example that is no picture; empty for pictures, and for what the file has", element=int
+            ),
+            "image_size": field(8, "height and width of pictures, in pixels", AT_LEAST_ONE),
+            "height": field(0, "height of pictures that are not square; 0 for image_size", NOT_NEGATIVE),
+            "width": field(0, "width of pictures that are not square; 0 for image_size", NOT_NEGATIVE),
+            "num_channels": field(1, "channels of pictures", AT_LEAST_ONE),
+            "centered": field(True, "bytes become [-1, 1] and not [0, 1]"),
+            "mean": field((), "of real data, per channel; empty for that of the training split", element=float),
+            "std": field((), "of real data, per channel; empty for that of the training split", element=float),
+            "random_flip": field(False, "mirror every second example left to right"),
+            "uniform_dequantization": field(False, "uniform noise below the bytes' resolution"),
+            "augmentation": field(0.0, "probability of each geometric augmentation of EDM", PROBABILITY),
+            "condition": field((), "what conditions, by the data's names, such as ('label',)", element=str),
+            "num_classes": field(0, "classes of `label`; 0 for as many as the data have", NOT_NEGATIVE),
+        },
+    ),
+    "frozen": Section(
+        "trained parts of other runs, as <run>[@step][:average]; kept by their checksums",
+        {
+            "teacher": field("", "what a student learns from", free=True),
+            "guide": field("", "a weaker score, to be led away from", free=True),
+            "classifier": field("", "a classifier of noisy examples", free=True),
+            "autoencoder": field("", "encoder and decoder of a latent space", free=True),
+        },
+    ),
+    "training": Section(
+        "the updates",
+        {
+            "num_steps": field(1_300_000, "updates in all", AT_LEAST_ONE, free=True),
+            "batch_size": field(128, "examples per update, over all devices", AT_LEAST_ONE, free=True),
+            "steps_per_call": field(1, "updates in one compiled call", AT_LEAST_ONE, free=True),
+            "microbatches": field(1, "parts that a batch passes in, one after the other", AT_LEAST_ONE, free=True),
+            "compute_dtype": field("float32", "of convolutions and products", one_of("float32", "bfloat16")),
+            "remat": field("none", "what is computed again, for memory", one_of("none", "dots", "blocks"), free=True),
+            "objective": field(
+                "denoising", "what is minimised",
+                one_of("denoising", "implicit", "sliced", "sliced_variance_reduced", "variational", "hybrid"),
+            ),
+            "projections": field(1, "directions of sliced score matching", AT_LEAST_ONE),
+            "bound_weight": field(1e-3, "of hybrid: the weight of the bound", POSITIVE),
+            "weighting": field("simple", "of noise levels in the loss", one_of("simple", "likelihood", "edm")),
+            "times": field("uniform", "the law of t", one_of("uniform", "likelihood", "log_normal", "levels")),
+            "p_mean": field(-1.2, "of log_normal: the mean of ln(sigma / alpha)"),
+            "p_std": field(1.2, "of log_normal: its standard deviation", POSITIVE),
+            "stratified": field(False, "t spread evenly over every aligned batch"),
+            "t_min": field(1e-5, "the least t trained at, in the SDE's unit", POSITIVE),
+            "reduce_mean": field(True, "the mean over an example's elements, not half their sum"),
+            "nonfinite": field("stop", "at an update that is not finite", one_of("stop", "skip"), free=True),
+            "max_skipped": field(10, "updates skipped in a row before stopping", NOT_NEGATIVE, free=True),
+        },
+    ),
+    "optimizer": Section(
+        "Adam, for every part",
+        {
+            "learning_rate": field(2e-4, "after the warm-up", POSITIVE),
+            "beta1": field(0.9, "decay of the first moment", FRACTION),
+            "beta2": field(0.999, "decay of the second moment", FRACTION),
+            "eps": field(1e-8, "added to the second moment's root", POSITIVE),
+            "weight_decay": field(0.0, "decoupled, times the learning rate", NOT_NEGATIVE),
+            "warmup": field(5000, "updates until the full rate; 0 for none", NOT_NEGATIVE),
+            "grad_clip": field(1.0, "largest norm of the gradient; negative for none"),
+        },
+    ),
+    "ema": Section(
+        "averages of the parameters, which are what is sampled",
+        {
+            "averages": field(
+                ("constant",), "which are kept, the main one first",
+                some_of("constant", "warmup", "half_life", "power"),
+            ),
+            "decay": field(0.9999, "of constant and warmup, per update", FRACTION),
+            "half_life": field(500_000, "of half_life, in examples", AT_LEAST_ONE),
+            "rampup": field(0.05, "of half_life: at most so much of the examples seen; 0 or less for none"),
+            "power_stds": field((0.05, 0.1), "of power: widths relative to the training so far"),
+            "snapshot_every": field(0, "updates between snapshots of power; 0 for none", NOT_NEGATIVE, free=True),
+        },
+    ),
+    "parallel": Section(
+        "how training is laid over devices",
+        {
+            "strategy": field("pmap", "copies on all devices, or a mesh", one_of("pmap", "sharded"), free=True),
+            "fsdp": field(1, "of sharded: devices that share one copy; 0 for all", NOT_NEGATIVE, free=True),
+        },
+    ),
+    "sampling": Section(
+        "how samples are drawn",
+        {
+            "solver": field(
+                "euler_maruyama", "from t to s; auto chooses all by num_steps evaluations",
+                one_of("auto", *STOCHASTIC, *ODES, *ADAPTIVE_ODES, "none"), free=True,
+            ),
+            "corrector": field(
+                "none", "behind every step", one_of("none", "langevin", "annealed_langevin"), free=True
+            ),
+            "corrector_steps": field(1, "of the corrector, per step", AT_LEAST_ONE, free=True),
+            "snr": field(0.16, "of the corrector: signal-to-noise ratio", POSITIVE, free=True),
+            "churn": field(1.0, "noise of the reverse SDE: 1 for Anderson's, 0 for the ODE", NOT_NEGATIVE, free=True),
+            "eta": field(0.0, "of ddim: noise, 0 to 1", NOT_NEGATIVE, free=True),
+            "s_churn": field(40.0, "of edm: noise over the whole grid", NOT_NEGATIVE, free=True),
+            "s_min": field(0.05, "of edm: the least noise level with noise added", NOT_NEGATIVE, free=True),
+            "s_max": field(50.0, "of edm: the largest noise level with noise added", NOT_NEGATIVE, free=True),
+            "s_noise": field(1.003, "of edm: the added noise's standard deviation", POSITIVE, free=True),
+            "variance": field("small", "of ancestral steps", one_of("small", "large", "learned"), free=True),
+            "num_steps": field(1000, "steps; of auto, network evaluations in all", AT_LEAST_ONE, free=True),
+            "times": field(
+                "uniform", "the grid of times",
+                one_of(
+                    "uniform", "quadratic", "power", "log_snr", "log_sigma", "karras", "edm_levels", "levels",
+                    "optimised",
+                ),
+                free=True,
+            ),
+            "rho": field(7.0, "exponent of power and karras", POSITIVE, free=True),
+            "t_min": field(1e-3, "where sampling ends, in the SDE's unit", POSITIVE, free=True),
+            "denoise": field(True, "end at E[x_0 | x], one more evaluation", free=True),
+            "reference": field(False, "the official code's own arithmetic", free=True),
+            "rtol": field(1e-5, "of rk45: relative tolerance", POSITIVE, free=True),
+            "atol": field(1e-5, "of rk45: absolute tolerance, in the network's data range", POSITIVE, free=True),
+            "sde_rtol": field(0.02, "of adaptive_sde: relative tolerance", POSITIVE, free=True),
+            "sde_atol": field(0.0078, "of adaptive_sde: absolute, in the network's data range", POSITIVE, free=True),
+            "label": field(
+                "", "classes asked for: a number, several as 3,5, or each in turn; empty for the training data's law",
+                free=True,
+            ),
+            "num_samples": field(64, "samples of --mode sample and of grids", AT_LEAST_ONE, free=True),
+            "batch_size": field(64, "samples drawn at once", AT_LEAST_ONE, free=True),
+            "seed": field(0, "decides the noise; sample k depends on it and on k alone", SEED, free=True),
+            "average": field("", "a name, raw, or a power's width; empty for the main one", free=True),
+        },
+    ),
+    "likelihood": Section(
+        "--mode likelihood",
+        {
+            "split": field("held_out", "whose examples", one_of("held_out", "train"), free=True),
+            "num_images": field(0, "how many examples, a fixed choice; 0 for all", NOT_NEGATIVE, free=True),
+            "label": field("", "the class to condition on; empty for each example's own", free=True),
+            "batch_size": field(128, "examples at once", AT_LEAST_ONE, free=True),
+            "divergence": field(
+                "rademacher", "how the divergence is taken",
+                one_of("rademacher", "gaussian", "coloured", "exact"), free=True,
+            ),
+            "probes": field(1, "of the divergence, per evaluation", AT_LEAST_ONE, free=True),
+            "dequantizations": field(2, "repetitions: of bytes with noise of their own", AT_LEAST_ONE, free=True),
+            "bound_samples": field(32, "noise levels of the SDE's bound; 0 for no bound", NOT_NEGATIVE, free=True),
+            "t_min": field(1e-5, "where the ODE begins, in the SDE's unit", POSITIVE, free=True),
+            "rtol": field(1e-5, "relative tolerance", POSITIVE, free=True),
+            "atol": field(1e-5, "absolute tolerance, in the network's data range", POSITIVE, free=True),
+            "seed": field(0, "decides noise and probes", SEED, free=True),
+            "average": field("", "as sampling.average", free=True),
+        },
+    ),
+    "evaluation": Section(
+        "held-out loss and two-sample figures",
+        {
+            "every": field(0, "updates between held-out losses; 0 for none", NOT_NEGATIVE, free=True),
+            "num_images": field(1024, "held-out examples, a fixed choice; 0 for all", NOT_NEGATIVE, free=True),
+            "final_samples": field(0, "samples of the final two-sample figures; 0 for none", NOT_NEGATIVE, free=True),
+        },
+    ),
+    "checkpoint": Section(
+        "what is kept of the state",
+        {
+            "every": field(10_000, "updates between checkpoints", AT_LEAST_ONE, free=True),
+            "keep": field(3, "newest ones kept", AT_LEAST_ONE, free=True),
+            "keep_every": field(0, "those of multiples of it are kept for good; 0 for none", NOT_NEGATIVE, free=True),
+        },
+    ),
+    "logging": Section(
+        "what is told while training",
+        {
+            "every": field(50, "updates between lines of the log", AT_LEAST_ONE, free=True),
+            "samples_every": field(5000, "updates between grids of samples; 0 for none", NOT_NEGATIVE, free=True),
+        },
+    ),
+}  # fmt: skip
+"""Every field by section."""
+
 
 def default() -> Config:
     """Every field with its default; a config file changes what is different about it and returns the rest."""
-    return ConfigDict(
-        {
-            "seed": 42,
-            "sde": {
-                "name": "vp",
-                "beta_min": 0.1,
-                "beta_max": 20.0,
-                "sigma_min": 0.01,
-                "sigma_max": 50.0,
-                "discrete": False,
-                "num_scales": 1000,
-                "schedule": "linear",
-            },
-            "network": {
-                "name": "ncsnpp",
-                "nf": 128,
-                "ch_mult": (1, 2, 2, 2),
-                "num_res_blocks": 4,
-                "attn_resolutions": (16,),
-                "up_attention": "level",
-                "dropout": 0.1,
-                "resamp_with_conv": True,
-                "conditional": True,
-                "fir": True,
-                "fir_kernel": (1, 3, 3, 1),
-                "skip_rescale": True,
-                "resblock_type": "biggan",
-                "progressive": "none",
-                "progressive_input": "none",
-                "progressive_combine": "sum",
-                "embedding_type": "positional",
-                "init_scale": 0.0,
-                "fourier_scale": 16.0,
-                "scale_by_sigma": False,
-                "nonlinearity": "swish",
-                "interpolation": "bilinear",
-            },
-            "parametrization": {
-                "prediction": "noise",
-                "label": "time",
-                "learned_variance": False,
-                "sigma_data": 0.5,
-            },
-            "data": {
-                "name": "digits",
-                "path": "",
-                "category": "",
-                "held_out": 0,
-                "workers": 0,
-                "cache": "",
-                "cache_limit": 8.0,
-                "image_size": 8,
-                "num_channels": 1,
-                "centered": True,
-                "random_flip": False,
-                "uniform_dequantization": False,
-                "augmentation": 0.0,
-            },
-            "training": {
-                "num_steps": 1_300_000,
-                "batch_size": 128,
-                "steps_per_call": 1,
-                "microbatches": 1,
-                "compute_dtype": "float32",
-                "remat": "none",
-                "objective": "denoising",
-                "projections": 1,
-                "bound_weight": 1e-3,
-                "weighting": "simple",
-                "times": "uniform",
-                "p_mean": -1.2,
-                "p_std": 1.2,
-                "stratified": False,
-                "t_min": 1e-5,
-                "reduce_mean": True,
-                "nonfinite": "stop",
-                "max_skipped": 10,
-            },
-            "optimizer": {
-                "learning_rate": 2e-4,
-                "beta1": 0.9,
-                "beta2": 0.999,
-                "eps": 1e-8,
-                "weight_decay": 0.0,
-                "warmup": 5000,
-                "grad_clip": 1.0,
-            },
-            "ema": {
-                "averages": ("constant",),
-                "decay": 0.9999,
-                "half_life": 500_000,
-                "rampup": 0.05,
-                "power_stds": (0.05, 0.1),
-                "snapshot_every": 0,
-            },
-            "parallel": {"strategy": "pmap", "fsdp": 1},
-            "sampling": {
-                "solver": "euler_maruyama",
-                "corrector": "none",
-                "corrector_steps": 1,
-                "snr": 0.16,
-                "churn": 1.0,
-                "eta": 0.0,
-                "s_churn": 40.0,
-                "s_min": 0.05,
-                "s_max": 50.0,
-                "s_noise": 1.003,
-                "variance": "small",
-                "num_steps": 1000,
-                "times": "uniform",
-                "rho": 7.0,
-                "t_min": 1e-3,
-                "denoise": True,
-                "reference": False,
-                "rtol": 1e-5,
-                "atol": 1e-5,
-                "sde_rtol": 0.02,
-                "sde_atol": 0.0078,
-                "num_samples": 64,
-                "batch_size": 64,
-                "seed": 0,
-                "average": "",
-            },
-            "likelihood": {
-                "split": "held_out",
-                "num_images": 0,
-                "batch_size": 128,
-                "divergence": "rademacher",
-                "probes": 1,
-                "dequantizations": 2,
-                "bound_samples": 32,
-                "t_min": 1e-5,
-                "rtol": 1e-5,
-                "atol": 1e-5,
-                "seed": 0,
-                "average": "",
-            },
-            "evaluation": {"every": 0, "num_images": 1024, "final_samples": 0},
-            "checkpoint": {"every": 10_000, "keep": 3, "keep_every": 0},
-            "logging": {"every": 50, "samples_every": 5000},
-        }
-    )
+    values = {name: {n: f.default for n, f in section.fields.items()} for name, section in FIELDS.items() if name}
+    return ConfigDict({n: f.default for n, f in FIELDS[""].fields.items()} | values)
 
 
-TYPES = {
-    int: "an integer",
-    float: "a finite number",
-    bool: "True or False",
-    str: "a string",
+ROWS: dict[str, Field] = {
+    f"{name}.{n}".lstrip("."): f for name, section in FIELDS.items() for n, f in section.fields.items()
 }
-ELEMENTS = {int: "integers", float: "finite numbers", str: "strings"}
-"""Those of a tuple, which are all of the type of the default's."""
-
-FREE_ON_RESUME = (
-    "training.num_steps", "training.batch_size", "training.steps_per_call", "training.microbatches",
-    "training.remat", "training.nonfinite", "training.max_skipped", "parallel.", "sampling.", "likelihood.",
-    "evaluation.", "checkpoint.", "logging.", "ema.snapshot_every",
-    "data.workers", "data.cache", "data.cache_limit",
-)  # fmt: skip
+"""Every field by its full name, such as sampling.num_steps."""
+SCHEMA: dict[str, Any] = {name: row.default for name, row in ROWS.items()}
+"""Every field's default, an example of its type."""
+FREE_ON_RESUME = tuple(name for name, row in ROWS.items() if row.free)
+"""Fields that may change when a run is resumed."""
 
 
-def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
-    """{"section.field": value} of a ConfigDict or nested dict; lists become tuples, as JSON loses the difference."""
-    flat: dict[str, Any] = {}
-    for name, value in config.items():
-        if isinstance(value, dict | ConfigDict):
-            flat |= flatten(value, f"{prefix}{name}.")
-        else:
-            flat[prefix + name] = tuple(value) if isinstance(value, list) else value
-    return flat
+def choices(name: str) -> tuple[str, ...]:
+    """The words that a field may have; () for one that has none."""
+    return ROWS[name].rule.choices
 
 
-SCHEMA = flatten(default())
-"""Every field, an example of its type."""
-
-
-def nearest(name: Any, names: Any, prefix: str = "") -> str:
-    """A "did you mean" for a misspelt name, or the list of what there is."""
-    close = difflib.get_close_matches(str(name), list(names), n=1)
-    if close:
-        return f"did you mean {prefix}{close[0]}?"
-    return f"choose from {', '.join(prefix + n for n in names)}" if len(names) < 40 else "see --help for all there are"
-
-
-def require_field(name: str, prefix: str = "config.") -> None:
-    """UsageError unless the name is a field's; the prefix is what the user writes before it."""
-    require(name in SCHEMA, f"{prefix}{name} is not a config field: {nearest(name, SCHEMA, prefix)}")
-
-
-def wrong_type(name: str, value: Any) -> str:
-    """The complaint about a value that is not of its field's type."""
-    example = SCHEMA[name]
-    several = isinstance(example, tuple)
-    kind = f"a tuple of {ELEMENTS[type(example[0])]}" if several else TYPES[type(example)]
-    return f"{name}={value!r} is of the wrong type: give it {kind}, such as {example!r}"
-
-
-def differing_fields(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """Names of the fields that differ between two flat configs and that resuming may not change.
-
-    A run without data.path, such as an imported one, has seen no images: those to train on are named later.
-    """
-    names = old.keys() | new.keys()
-    names = {n for n in names if not n.startswith(FREE_ON_RESUME) and old.get(n) != new.get(n)}
-    return sorted(names - {"data.path"} if old.get("data.path") == "" else names)
-
-
-def load(path: str) -> Config:
-    """What the get_config of a config file returns; UsageError for anything that goes wrong in there."""
-    require(pathlib.Path(path).is_file(), f"--config={path} is not a file: name one, such as configs/digits.py")
-    try:
-        get_config = runpy.run_path(path).get("get_config")
-        require(callable(get_config), f"--config={path} has no get_config(): write one, as in configs/digits.py")
-        config = get_config()  # pyright: ignore[reportOptionalCall]
-    except UsageError:
-        raise
-    except Exception as error:  # a config file is a program: it may raise anything
-        lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == path]
-        line = error.lineno if isinstance(error, SyntaxError) else (lines or ["?"])[-1]
-        raise UsageError(f"mend line {line} of {path}: {type(error).__name__}: {one_line(error)}") from None
-    kind = type(config).__name__
-    require(isinstance(config, ConfigDict), f"get_config() of {path} returned a {kind}: return a ConfigDict")
-    return config
-
-
-def one_line(error: BaseException) -> str:
-    """An error's message on one line."""
-    return " ".join(str(error).split())
+def network_fields(network: str) -> tuple[str, ...]:
+    """The fields of `network` that the network of this name reads."""
+    rows = FIELDS["network"].fields.items()
+    return tuple(n for n, f in rows if n != "name" and (not f.networks or network in f.networks))

@@ -1,20 +1,10 @@
 """The checks of a config's `sampling` section: what goes with what, and what the official sampler can do."""
 
-from score_sde.config import SCHEMA, Config
+from score_sde.config.fields import ADAPTIVE_ODES, CHURNING, ODES, SCHEMA, Config
 from score_sde.errors import require
 
-CHURNING = (
-    "euler_maruyama", "exponential_euler_maruyama", "sde_adams_2", "sde_adams_3", "dpm_solver_pp_2m_sde",
-    "dpm_solver_pp_2s_ancestral", "adaptive_sde",
-)  # fmt: skip
-"""Solvers that add as much noise as sampling.churn says."""
-
-DRAWING = (*CHURNING, "reverse_diffusion", "ancestral", "edm", "rk45", "rk45_batch", "none", "auto")
-"""Solvers that an optimised grid is not made for: they draw noise, or need no grid of the user's."""
-
-ODES = ("rk45", "rk45_batch")
-ADAPTIVE = (*ODES, "adaptive_sde")
-"""The values of sampling.solver that choose their own steps: on the probability-flow ODE, and all of them."""
+ADAPTIVE = (*ADAPTIVE_ODES, "adaptive_sde")
+"""The values of sampling.solver that choose their own steps."""
 
 
 def check_sampling(config: Config) -> None:
@@ -41,7 +31,7 @@ def check_sampling(config: Config) -> None:
     )
     require(c.eta <= 1, f"sampling.eta={c.eta} is above 1, where DDIM adds more noise than there is: lower it")
     require(
-        c.times != "optimised" or (c.solver not in DRAWING and not c.eta and c.corrector == "none"),
+        c.times != "optimised" or (c.solver in ODES and not c.eta and c.corrector == "none"),
         f"sampling.times='optimised' is not made for sampling.solver={c.solver!r} with sampling.corrector="
         f"{c.corrector!r} and sampling.eta={c.eta}: choose a solver of the probability-flow ODE on a grid, such as"
         " adams_3, alone",
@@ -71,7 +61,7 @@ def check_reference(config: Config) -> None:
     remedy = "set sampling.reference=False for it"
     require(sde.name != "edm", f"the official code has no sde.name='edm', which came after it: {remedy}")
     require(
-        c.solver in ("euler_maruyama", "reverse_diffusion", "ancestral", *ODES, "none"),
+        c.solver in ("euler_maruyama", "reverse_diffusion", "ancestral", *ADAPTIVE_ODES, "none"),
         f"sampling.solver={c.solver!r} is not among the official code's: {remedy}",
     )
     require(
@@ -79,12 +69,12 @@ def check_reference(config: Config) -> None:
         f"the official code has no ancestral sampling for sde.name='subvp': {remedy}",
     )
     require(
-        c.solver not in ODES or not sde.discrete or (sde.name == "vp" and sde.num_scales == 1000),
+        c.solver not in ADAPTIVE_ODES or not sde.discrete or (sde.name == "vp" and sde.num_scales == 1000),
         f"sde.num_scales={sde.num_scales} levels of sde.name={sde.name!r} mean nothing to the official ODE sampler,"
         f" which tells every network sigma or 999 t: {remedy}",
     )
     require(
-        c.solver in ODES or sde.name == "ve" or sde.discrete or sde.beta_max < c.num_steps,
+        c.solver in ADAPTIVE_ODES or sde.name == "ve" or sde.discrete or sde.beta_max < c.num_steps,
         f"sde.beta_max={sde.beta_max} is not below sampling.num_steps={c.num_steps}, which makes the last beta"
         " beta_max / num_steps 1 or more: take more steps",
     )
@@ -112,7 +102,7 @@ def check_reference(config: Config) -> None:
         f"learned variances and the cosine schedule came after the official code: {remedy}",
     )
     require(
-        c.solver in ODES or not sde.discrete or c.num_steps == sde.num_scales,
+        c.solver in ADAPTIVE_ODES or not sde.discrete or c.num_steps == sde.num_scales,
         f"sampling.num_steps={c.num_steps} is not sde.num_scales={sde.num_scales}, and the official sampler steps"
         " through all levels: give them one value",
     )

@@ -3,109 +3,36 @@
 import math
 from typing import Any
 
-from score_sde.config import SCHEMA, Config, flatten, nearest, require_field, wrong_type
 from score_sde.config.architecture import check_network
 from score_sde.config.averages import check_averages
+from score_sde.config.data_checks import check_data, known_shape
+from score_sde.config.fields import ROWS, SCHEMA, Config
+from score_sde.config.reading import element, flatten, nearest, require_field, wrong_type
 from score_sde.config.sampling_checks import ADAPTIVE, check_reference, check_sampling
 from score_sde.errors import require, require_increasing
 
-CHOICES = {
-    "sde.name": ("vp", "subvp", "ve", "edm"),
-    "sde.schedule": ("linear", "cosine"),
-    "network.name": ("ncsnpp", "ddpm", "ncsnv2_64", "ncsnv2_128", "ncsnv2_256", "ncsn"),
-    "network.resblock_type": ("biggan", "ddpm"),
-    "network.progressive": ("none", "output_skip", "residual"),
-    "network.progressive_input": ("none", "input_skip", "residual"),
-    "network.progressive_combine": ("sum", "cat"),
-    "network.embedding_type": ("fourier", "positional"),
-    "network.up_attention": ("level", "block"),
-    "network.nonlinearity": ("swish", "relu", "elu", "lrelu"),
-    "network.interpolation": ("bilinear", "nearest_neighbor"),
-    "parametrization.prediction": ("noise", "score", "denoiser", "velocity", "posterior_mean", "edm"),
-    "parametrization.label": ("time", "sigma", "level", "log_sigma", "root_sigma"),
-    "data.name": ("digits", "array", "folder", "tfds", "cifar10", "svhn", "celeba", "lsun", "ffhq", "celebahq"),
-    "training.compute_dtype": ("float32", "bfloat16"),
-    "training.remat": ("none", "dots", "blocks"),
-    "training.objective": (
-        "denoising",
-        "implicit",
-        "sliced",
-        "sliced_variance_reduced",
-        "variational",
-        "hybrid",
-    ),
-    "training.weighting": ("simple", "likelihood", "edm"),
-    "training.times": ("uniform", "likelihood", "log_normal", "levels"),
-    "training.nonfinite": ("stop", "skip"),
-    "parallel.strategy": ("pmap", "sharded"),
-    "sampling.solver": (
-        "auto", "euler_maruyama", "reverse_diffusion", "ancestral", "euler", "heun", "edm", "ddim", "deis_2", "deis_3",
-        "lms", "dpm_solver_2s", "dpm_solver_3s", "dpm_solver_2m", "dpm_solver_3m", "dpm_solver_pp_2s",
-        "dpm_solver_pp_3s", "dpm_solver_pp_2s_ancestral", "dpm_solver_pp_2m", "dpm_solver_pp_3m",
-        "dpm_solver_pp_2m_sde", "unipc_2", "unipc_3", "unipc_2_bh1", "unipc_3_bh1", "adams_2", "adams_3", "adams_4",
-        "exponential_euler_maruyama", "sde_adams_2", "sde_adams_3", "rk45", "rk45_batch", "adaptive_sde",
-        "none",
-    ),
-    "sampling.corrector": ("none", "langevin", "annealed_langevin"),
-    "sampling.variance": ("small", "large", "learned"),
-    "sampling.times": (
-        "uniform", "quadratic", "power", "log_snr", "log_sigma", "karras", "edm_levels", "levels", "optimised",
-    ),
-    "likelihood.split": ("held_out", "train"),
-    "likelihood.divergence": ("rademacher", "gaussian", "coloured", "exact"),
-}  # fmt: skip
-
-AT_LEAST_ONE = (
-    "network.nf", "network.num_res_blocks", "data.image_size", "data.num_channels", "training.num_steps",
-    "training.batch_size", "training.steps_per_call", "sampling.num_steps", "sampling.num_samples",
-    "sampling.batch_size", "sampling.corrector_steps", "checkpoint.every", "checkpoint.keep", "logging.every",
-    "training.projections", "training.microbatches", "ema.half_life",
-    "likelihood.batch_size", "likelihood.probes", "likelihood.dequantizations",
-)  # fmt: skip
-
-POSITIVE = (
-    "optimizer.learning_rate", "optimizer.eps", "training.t_min", "sampling.t_min", "sampling.snr", "sampling.rtol",
-    "sampling.atol", "sampling.sde_rtol", "sampling.sde_atol", "sampling.rho", "sampling.s_noise",
-    "training.bound_weight", "parametrization.sigma_data",
-    "training.p_std",
-    "likelihood.t_min", "likelihood.rtol", "likelihood.atol",
-)  # fmt: skip
-
-NOT_NEGATIVE = (
-    "seed", "sampling.seed", "optimizer.weight_decay", "optimizer.warmup", "sampling.churn", "sampling.eta",
-    "sampling.s_churn", "sampling.s_min", "sampling.s_max",
-    "evaluation.final_samples", "evaluation.every", "evaluation.num_images", "logging.samples_every",
-    "ema.snapshot_every", "checkpoint.keep_every", "parallel.fsdp", "training.max_skipped",
-    "data.held_out", "data.workers", "data.cache_limit",
-    "likelihood.num_images", "likelihood.bound_samples", "likelihood.seed",
-)  # fmt: skip
-
-PATHS = {
-    "array": "an .npy or .npz file of uint8 images [N, H, W, C]",
-    "folder": "a directory or a zip file of pictures",
-    "tfds": "a builder of tensorflow_datasets, such as cifar10, or a directory that it prepared",
-}
-"""What data.path must name for a data.name."""
-
-FRACTIONS = ("network.dropout", "optimizer.beta1", "optimizer.beta2", "ema.decay")
+FROZEN: dict[str, tuple[str, ...]] = {"score": ()}
+"""The parts of other runs that every system asks for."""
 
 
-def validate(config: Config) -> None:
-    """Raise UsageError for the first thing that is wrong with the config; imports nothing heavy."""
+def validate(config: Config, own_system: bool = False) -> None:
+    """Raise UsageError for the first thing that is wrong with the config; imports nothing heavy.
+
+    own_system: another system than `system.name` is trained, which may ask for any frozen part.
+    """
     flat = flatten(config)
     _check_types(flat)
-    for name, choices in CHOICES.items():
-        require(flat[name] in choices, f"{name}={flat[name]!r} is unknown: {nearest(flat[name], choices)}")
-    for names, holds, rule in (
-        (AT_LEAST_ONE, lambda v: v >= 1, "at least 1"),
-        (POSITIVE, lambda v: v > 0, "positive"),
-        (NOT_NEGATIVE, lambda v: v >= 0, "0 or more"),
-        (FRACTIONS, lambda v: 0 <= v < 1, "in [0, 1)"),
-    ):
-        for name in names:
-            require(holds(flat[name]), f"{name}={flat[name]} must be {rule}: give it another value")
-    for name in ("seed", "sampling.seed", "likelihood.seed"):
-        require(flat[name] < 2**32, f"{name}={flat[name]} has more than 32 bits: choose one below {2**32}")
+    for name, row in ROWS.items():
+        if row.rule.choices:
+            require(
+                isinstance(row.default, tuple) or row.rule.holds(flat[name]),
+                f"{name}={flat[name]!r} is unknown: {nearest(flat[name], row.rule.choices)}",
+            )
+    for name, row in ROWS.items():
+        require(
+            row.rule.choices or row.rule.holds(flat[name]),
+            f"{name}={flat[name]} must be {row.rule.words}: give it another value",
+        )
     require(
         config.evaluation.final_samples != 1, "evaluation.final_samples=1 has no covariance: give it 0, or 2 or more"
     )
@@ -125,20 +52,21 @@ def validate(config: Config) -> None:
         f"training.microbatches={config.training.microbatches} does not divide training.batch_size="
         f"{config.training.batch_size}: choose a divisor of it",
     )
-    if config.data.name in PATHS:
-        require(config.data.path, f"data.path is empty: name {PATHS[config.data.name]}")
     require(
         config.optimizer.grad_clip != 0,
         "optimizer.grad_clip=0.0 would make every gradient zero: give it a norm above 0, or a negative number for none",
     )
+    if not own_system:
+        _check_frozen(config)
     check_sampling(config)
     _check_levels(config)
     _check_objective(config)
     check_reference(config)
     _check_edm(config)
     check_averages(config)
-    _check_augmentation(config)
-    check_network(config)
+    check_data(config)
+    if shape := known_shape(config):
+        check_network(config, shape)
 
 
 def check_likelihood(config: Config) -> None:
@@ -164,22 +92,31 @@ def check_likelihood(config: Config) -> None:
     )
 
 
+def _check_frozen(config: Config) -> None:
+    """That every part of another run has a system that asks for it."""
+    for part, run in config.frozen.items():
+        require(
+            not run or part in FROZEN[config.system.name],
+            f"frozen.{part}={run!r} is not asked for by system.name={config.system.name!r}: leave it empty",
+        )
+
+
 def _check_types(flat: dict[str, Any]) -> None:
     for name in flat:
         require_field(name)
     for name, expected in SCHEMA.items():
         require(name in flat, f"{name} is missing from the config: build it from score_sde.config.default()")
-        require(_is_like(flat[name], expected), wrong_type(name, flat[name]))
+        kind = element(name) if isinstance(expected, tuple) else None
+        require(_is_like(flat[name], type(expected), kind), wrong_type(name, flat[name]))
 
 
-def _is_like(value: Any, example: Any) -> bool:
-    """Whether a value is of the example's type; integers are numbers, and a tuple's elements are like the first."""
-    kind = type(example)
+def _is_like(value: Any, kind: type, elements: type | None = None) -> bool:
+    """Whether a value is of this type; integers are numbers, and a tuple's elements are of one type."""
     accepted = (int, float) if kind is float else kind
     if not isinstance(value, accepted) or isinstance(value, bool) != (kind is bool):
         return False
-    if kind is tuple:
-        return all(_is_like(v, example[0]) for v in value)
+    if elements is not None:
+        return all(_is_like(v, elements) for v in value)
     return kind is not float or math.isfinite(value)
 
 
@@ -296,27 +233,4 @@ def _check_edm(config: Config) -> None:
         config.sampling.times != "uniform" or config.sampling.solver in (*ADAPTIVE, "auto"),
         f"sampling.times='uniform' under sde.name='edm' is a grid of noise levels {far}: set it to 'log_snr' or"
         " 'quadratic'",
-    )
-
-
-def _check_augmentation(config: Config) -> None:
-    """That the augmentation has its labels read, and does not flip what is flipped already."""
-    p, network = config.data.augmentation, config.network
-    require(0 <= p <= 1, f"data.augmentation={p} is not a probability: give it a number in [0, 1], 0 for none")
-    if not p:
-        return
-    require(
-        not config.data.random_flip,
-        f"data.random_flip=True would flip again what data.augmentation={p} flips: set random_flip=False",
-    )
-    require(
-        network.name == "ncsnpp" and network.conditional,
-        f"data.augmentation={p} leaks into the samples unless the network is told of it: set network.name='ncsnpp' and"
-        " network.conditional=True",
-    )
-    objective = config.training.objective
-    require(
-        objective not in ("variational", "hybrid"),
-        f"data.augmentation={p} does not go with training.objective={objective!r}, whose bound is on the probability of"
-        " the bytes themselves: set it to 0.0",
     )

@@ -53,7 +53,8 @@ def decoded(pictures: Pictures, cache: Cache) -> Source:
     if len(pictures) == 0:
         return np.zeros(pictures.shape, np.uint8)
     form = pictures.format
-    name = fingerprint(pictures.files.stamp(), [form.size, form.channels, form.crop])
+    sides = [form.height] if form.width in (0, form.height) else [form.height, form.width]
+    name = fingerprint(pictures.files.stamp(), [*sides, form.channels, form.crop])
     return stored(cache, name, pictures.shape, np.dtype(np.uint8), lambda: _decode(pictures))
 
 
@@ -72,11 +73,12 @@ def fingerprint(*facts: object) -> str:
 
 
 def stored(
-    cache: Cache, name: str, shape: tuple[int, ...], dtype: np.dtype, parts: Callable[[], Iterator[np.ndarray]]
+    cache: Cache, name: str, shape: tuple[int | None, ...], dtype: np.dtype, parts: Callable[[], Iterator[np.ndarray]]
 ) -> np.ndarray:
     """The array of that name, memory-mapped; where there is none that is whole, of the parts, once for all processes.
 
-    Raises UsageError, naming data.cache, where it cannot be written.
+    Where the shape begins with None it has as many rows as the parts, which are then in memory together before they
+    are written. Raises UsageError, naming data.cache, where it cannot be written.
     """
     path = cache.path / f"{name}.npy"
     if (array := _whole_array(path, shape, dtype)) is not None:
@@ -87,14 +89,18 @@ def stored(
             waiting = f"waiting for another process, which is writing {path}"
             stack.enter_context(held(path.with_suffix(".lock"), waiting))
         if (array := _whole_array(path, shape, dtype)) is None:  # nobody made it while we waited
-            _write(cache, path, shape, dtype, parts())
+            made = parts()
+            if shape[0] is None:
+                rows = np.concatenate([*made])
+                shape, made = rows.shape, iter([rows])
+            _write(cache, path, shape, dtype, made)
             array = _whole_array(path, shape, dtype)
     assert array is not None
     return array
 
 
 def _write(
-    cache: Cache, path: pathlib.Path, shape: tuple[int, ...], dtype: np.dtype, parts: Iterator[np.ndarray]
+    cache: Cache, path: pathlib.Path, shape: tuple[int | None, ...], dtype: np.dtype, parts: Iterator[np.ndarray]
 ) -> None:
     """An .npy file with the checksum of its array behind it, where np.load does not look.
 
@@ -111,8 +117,11 @@ def _write(
         file.write(checksum.to_bytes(4, "little"))
 
 
-def _whole_array(path: pathlib.Path, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray | None:
-    """The mapped array of a file that is just as it was written, else None. Reads it once (about 1 s per GB)."""
+def _whole_array(path: pathlib.Path, shape: tuple[int | None, ...], dtype: np.dtype) -> np.ndarray | None:
+    """The mapped array of a file that is just as it was written, else None. Reads it once (about 1 s per GB).
+
+    Of a shape that begins with None it may have any number of rows.
+    """
     try:
         array = np.load(path, mmap_mode="r")
         end = array.offset + array.nbytes
@@ -121,7 +130,9 @@ def _whole_array(path: pathlib.Path, shape: tuple[int, ...], dtype: np.dtype) ->
             checksum = file.read()
     except (OSError, ValueError, EOFError):
         return None
-    if (array.shape, array.dtype, len(checksum)) != (shape, dtype, 4):
+    if (array.shape[1:], array.dtype, len(checksum)) != (shape[1:], dtype, 4):
+        return None
+    if shape[0] not in (None, *array.shape[:1]):
         return None
     return array if zlib.crc32(array.data) == int.from_bytes(checksum, "little") else None
 

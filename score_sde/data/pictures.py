@@ -58,16 +58,25 @@ class Encoded(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Format:
-    """What every picture becomes: uint8 [size, size, channels], the centre square of at most `crop` pixels (0: any)."""
+    """What every picture becomes: uint8 [height, width, channels], of its centre, cropped to that ratio of sides.
 
-    size: int
+    width: 0 for a square. crop: the cropped part's shorter side is at most so many pixels (0: as many as there are).
+    """
+
+    height: int
     channels: int
     crop: int = 0
+    width: int = 0
 
     @property
     def shape(self) -> tuple[int, int, int]:
         """[H, W, C] of one image."""
-        return (self.size, self.size, self.channels)
+        return (self.height, self.width or self.height, self.channels)
+
+    @property
+    def size(self) -> int:
+        """The longer side."""
+        return max(self.shape[:2])
 
     def check(self) -> None:
         """UsageError for a number of channels that pictures do not have."""
@@ -79,7 +88,7 @@ class Format:
 
 @dataclasses.dataclass(frozen=True)
 class Pictures:
-    """Encoded pictures as a source of images: `pictures[indices]` is uint8 [n, size, size, channels]."""
+    """Encoded pictures as a source of images: `pictures[indices]` is uint8 [n, height, width, channels]."""
 
     files: Files
     format: Format
@@ -100,7 +109,7 @@ class Pictures:
 
 
 def decode(encoded: bytes | np.ndarray, form: Format, name: str) -> np.ndarray:
-    """uint8 [size, size, channels] of an encoded picture, the right way up (EXIF), of an animation its first frame.
+    """uint8 [height, width, channels] of an encoded picture, the right way up (EXIF), of an animation its first frame.
 
     Raises UsageError, naming the picture, where it cannot be decoded.
     """
@@ -112,7 +121,7 @@ def decode(encoded: bytes | np.ndarray, form: Format, name: str) -> np.ndarray:
             image.load()
             if image.info:  # where EXIF is, if there is any: looking costs as much as decoding a small picture
                 ImageOps.exif_transpose(image, in_place=True)
-            image = center_crop_resize(convert(image, form.channels), form.size, form.crop)
+            image = center_crop_resize(convert(image, form.channels), *form.shape[:2], form.crop)
             return np.asarray(image).reshape(form.shape)
     except Exception as error:  # a decoder raises whatever it likes over a broken file
         unknown = isinstance(error, UnidentifiedImageError)  # it says "<_io.BytesIO object at 0x7f...>"
@@ -147,17 +156,26 @@ def convert(image: "Image", channels: int) -> "Image":
     return image if image.mode == MODES[channels] else image.convert(MODES[channels])
 
 
-def center_crop_resize(image: "Image", size: int, crop: int = 0) -> "Image":
-    """The centre square of a picture, its side at most `crop` (0: as large as it goes), resized to size x size.
+def center_crop_resize(image: "Image", height: int, width: int, crop: int = 0) -> "Image":
+    """The largest centred part of a picture with this ratio of sides, resized to height x width.
 
-    Bicubic (a = -1/2) with the kernel widened by the scale, so that shrinking does not alias, rounded and clipped to
-    0..255: the arithmetic published for LSUN, which rings less than Lanczos and keeps more than a box. A picture of
-    the right size is not touched.
+    crop: the part's shorter side is at most so many pixels (0: as many as there are). Bicubic (a = -1/2) with the
+    kernel widened by the scale, so that shrinking does not alias, rounded and clipped to 0..255: the arithmetic
+    published for LSUN, which rings less than Lanczos and keeps more than a box. A picture of the right size is not
+    touched.
     """
     from PIL import Image
 
-    side = min(*image.size, crop or max(image.size))
-    left, top = (image.width - side) // 2, (image.height - side) // 2
-    if (side, side) != image.size:
-        image = image.crop((left, top, left + side, top + side))
-    return image if side == size else image.resize((size, size), Image.Resampling.BICUBIC)
+    wide, tall = _largest(image.width, image.height, width, height, crop)
+    left, top = (image.width - wide) // 2, (image.height - tall) // 2
+    if (wide, tall) != image.size:
+        image = image.crop((left, top, left + wide, top + tall))
+    return image if image.size == (width, height) else image.resize((width, height), Image.Resampling.BICUBIC)
+
+
+def _largest(wide: int, tall: int, width: int, height: int, crop: int) -> tuple[int, int]:
+    """Width and height of the largest part of wide x tall pixels whose sides are as width to height; 1 or more."""
+    scale = min(wide / width, tall / height)
+    if crop:
+        scale = min(scale, crop / min(width, height))
+    return max(1, min(wide, round(width * scale))), max(1, min(tall, round(height * scale)))

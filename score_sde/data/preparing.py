@@ -41,15 +41,15 @@ def directory(name: str) -> str:
         return str(place)
     require(
         builder.name not in NEEDS_TENSORFLOW,
-        f"{name} is not in {place}, and its builder cannot prepare it without TensorFlow: prepare it elsewhere with"
-        f" file_format={FORMAT!r}, or name its images in data.path, as a folder or a zip file",
+        f"{name} is not in {place}, and its builder cannot prepare it without TensorFlow: prepare it elsewhere and copy"
+        " it there, or name its images in data.path, as a folder or a zip file",
     )
     try:
         _prepare(name, builder, place)
     except Exception as error:  # the network, the disk, a download that has moved, a builder that needs TensorFlow
         raise UsageError(
             f"{name} cannot be prepared in {place} ({type(error).__name__}: {reason(error)}): prepare it elsewhere"
-            f" with file_format={FORMAT!r}, or name its images in data.path, as a folder or a zip file"
+            " and copy it there, or name its images in data.path, as a folder or a zip file"
         ) from None
     return str(place)
 

@@ -1,4 +1,4 @@
-"""Prepared directories of TensorFlow Datasets, read without TensorFlow: array_record files, pictures as stored."""
+"""Prepared directories of TensorFlow Datasets read without TensorFlow, of both formats: pictures as stored."""
 
 import dataclasses
 import functools
@@ -11,6 +11,7 @@ import numpy as np
 
 from score_sde.data.cache import Cache, fingerprint, fits, stored
 from score_sde.data.pictures import Encoded, Format, state
+from score_sde.data.tfrecord import TFRecords, indexed
 from score_sde.errors import UsageError, require
 from score_sde.progress import Progress
 
@@ -18,6 +19,11 @@ INFO = "dataset_info.json"
 """What every prepared directory holds."""
 
 FORMAT = "array_record"
+"""What is prepared here: it has random access of its own."""
+
+DEFAULT = "tfrecord"
+"""What tensorflow_datasets prepares when nothing is said."""
+
 HELD_OUT = ("test", "validation", "val")
 
 
@@ -29,6 +35,8 @@ class Records:
     split: str
     feature: str
     count: int
+    shards: TFRecords | None = None
+    """The split's records where they are TFRecords."""
 
     def __len__(self) -> int:
         return self.count
@@ -42,6 +50,8 @@ class Records:
         try:
             records, only, decoders = self._reader
             return only.deserialize_example_np(records[index], decoders=decoders)[self.feature]
+        except UsageError:
+            raise
         except Exception as error:  # the reader is C++ behind Python: what it raises is not said anywhere
             reason = str(error).split("\n")[0]
             raise UsageError(f"{self.name(index)} cannot be read ({reason}): prepare the directory anew") from None
@@ -54,7 +64,10 @@ class Records:
         builder: Any = tfds.builder_from_directory(self.directory)
         feature = builder.info.features[self.feature]
         skip = {self.feature: tfds.decode.SkipDecoding()} if isinstance(feature, tfds.features.Image) else None
-        records = builder.as_data_source(self.split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES)
+        records = self.shards
+        if records is None:
+            raw = tfds.decode.DeserializeMethod.RAW_BYTES
+            records = builder.as_data_source(self.split, deserialize_method=raw)
         return records, tfds.features.FeaturesDict({self.feature: feature}), skip
 
     def __getstate__(self) -> dict[str, Any]:
@@ -82,12 +95,12 @@ def prepared(path: str, form: Format, cache: Cache) -> Encoded:
     )
     try:
         info = tfds.builder_from_directory(directory).info
-        formats = sorted(known.value for known in info.available_file_formats())
+        formats = _formats(info)
     except Exception as error:  # a broken description: JSON, protocol buffers, features that are not installed
         raise UsageError(f"data.path={path} cannot be used ({reason(error)}): prepare it anew") from None
     require(
-        FORMAT in formats,
-        f"data.path={path} is stored as {', '.join(formats)}, which has no random access: prepare the set anew with"
+        {FORMAT, DEFAULT} & {*formats},
+        f"data.path={path} is stored as {', '.join(formats)}, which is not read here: prepare the set anew with"
         f" download_and_prepare(file_format={FORMAT!r}) and another data_dir",
     )
     return _encoded(path, directory, info, form, cache)
@@ -98,8 +111,8 @@ def _encoded(path: str, directory: str, info: Any, form: Format, cache: Cache) -
     require(counts.get("train"), f"data.path={path} has the splits {sorted(counts)} and no train: it cannot be used")
     image = _image_feature(path, info.features)
     held = next((name for name in HELD_OUT if counts.get(name)), None)
-    train = Records(directory, "train", image, counts["train"])
-    held_out = Records(directory, held or "train", image, counts[held] if held else 0)
+    train = _records(directory, info, "train", image, cache)
+    held_out = _records(directory, info, held, image, cache) if held else Records(directory, "train", image, 0)
     found = Encoded(train, held_out)
     label = _label_feature(info.features)
     if label is None:
@@ -107,6 +120,30 @@ def _encoded(path: str, directory: str, info: Any, form: Format, cache: Cache) -
     keep = cache if fits(found, form, cache) else None
     labels = [_labels(dataclasses.replace(part, feature=label), keep) for part in (train, held_out)]
     return Encoded(train, held_out, labels[0], labels[1] if held else None, tuple(info.features[label].names))
+
+
+def _formats(info: Any) -> list[str]:
+    return sorted(known.value for known in info.available_file_formats())
+
+
+def _records(directory: str, info: Any, split: str, feature: str, cache: Cache) -> Records:
+    """A split's records, with the index of its files where they are TFRecords."""
+    found = info.splits[split]
+    shards = None if FORMAT in _formats(info) else _shards(found, cache)
+    return Records(directory, split, feature, found.num_examples, shards)
+
+
+def _shards(split: Any, cache: Cache) -> TFRecords:
+    """The records of a split's files; UsageError where a file has more or fewer than the description says."""
+    template = split.filename_template.replace(filetype_suffix=DEFAULT)
+    records = indexed([os.fspath(path) for path in template.sharded_filepaths(split.num_shards)], cache)
+    counts = np.bincount(records.table[:, 0], minlength=split.num_shards).tolist()
+    for path, count, expected in zip(records.paths, counts, split.shard_lengths):
+        require(
+            count == expected,
+            f"{path} has {count} records where {INFO} says {expected}: copy the directory or prepare it anew",
+        )
+    return records
 
 
 def _is_array(feature: Any) -> bool:

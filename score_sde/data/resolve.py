@@ -4,18 +4,19 @@ import pathlib
 import sys
 import zipfile
 
-from score_sde.data import folder, preparing, records
+from score_sde.data import examples, folder, preparing, records
+from score_sde.data.arrays import array_file
 from score_sde.data.cache import Cache, decoded, fits, gibibytes
 from score_sde.data.pictures import Encoded, Format, Pictures
-from score_sde.data.sources import Images, array_file
+from score_sde.data.sources import Dataset, labelled
 from score_sde.errors import require
 
 BUILDERS = {"cifar10": "cifar10", "svhn": "svhn_cropped", "celeba": "celeb_a", "lsun": "lsun"}
 """Where data.path is empty: the builder of TensorFlow Datasets."""
 
 BY_HAND = {
-    "ffhq": "FFHQ's images1024x1024 (or thumbnails128x128), as that folder, a zip file of it",
-    "celebahq": "the 30,000 images of CelebA-HQ, as a folder, a zip file, a prepared celeb_a_hq directory",
+    "ffhq": "FFHQ's images1024x1024 (or thumbnails128x128), as that folder, a zip file of it, its TFRecord file",
+    "celebahq": "the 30,000 images of CelebA-HQ, as a folder, a zip or TFRecord file, a prepared celeb_a_hq directory",
 }
 """Sets that nothing downloads, and the files that are needed."""
 
@@ -23,7 +24,15 @@ CROPS = {"celeba": 140}
 """Song et al. 2021 crop the centre 140x140 of CelebA's aligned 178x218 pictures; all others are cropped square."""
 
 
-def resolve(name: str, path: str, category: str, form: Format, cache: Cache, workers: int = 0) -> Images:
+def resolve(
+    name: str,
+    path: str,
+    category: str,
+    form: Format,
+    cache: Cache,
+    workers: int = 0,
+    conditions: tuple[str, ...] = (),
+) -> Dataset:
     """The images of a data set: "folder", "tfds", or a published one, whose files may lie at `path` in any shape.
 
     Without a path a published set is taken from TensorFlow Datasets. Tells, on stderr, where pictures too many for the
@@ -33,7 +42,7 @@ def resolve(name: str, path: str, category: str, form: Format, cache: Cache, wor
     if name == "tfds":
         found = records.prepared(path if _is_directory(path) else preparing.directory(path), form, cache)
     elif path:
-        found = _located(path, form, cache, arrays=name != "folder")
+        found = _located(path, form, cache, conditions, arrays=name != "folder")
     else:
         require(
             name in BUILDERS,
@@ -42,7 +51,7 @@ def resolve(name: str, path: str, category: str, form: Format, cache: Cache, wor
         )
         builder = BUILDERS[name] + (f"/{category}" if name == "lsun" else "")
         found = records.prepared(preparing.directory(builder), form, cache)
-    return found if isinstance(found, Images) else _decoded(found, form, cache, workers)
+    return found if isinstance(found, Dataset) else _decoded(found, form, cache, workers)
 
 
 def _is_directory(path: str) -> bool:
@@ -70,18 +79,22 @@ def _is_prepared(place: pathlib.Path) -> bool:
     return (place / records.INFO).exists() or any(place.glob(f"*/{records.INFO}"))
 
 
-def _located(path: str, form: Format, cache: Cache, arrays: bool) -> Encoded | Images:
-    """What lies at a path: a prepared TFDS directory, a folder or zip file of pictures or, if they will do, arrays."""
+def _located(path: str, form: Format, cache: Cache, conditions: tuple[str, ...], arrays: bool) -> Encoded | Dataset:
+    """What lies at a path: pictures in a folder, zip or TFRecord file, or if they will do arrays or a prepared set."""
     place = pathlib.Path(path).expanduser()
-    choices = "a directory or zip file of pictures"
+    choices = "a directory, a zip file or a TFRecord file of pictures"
     choices += ", an .npy or .npz file of uint8 images, or a prepared TFDS directory" if arrays else ""
     require(place.exists(), f"data.path={path} does not exist: name {choices}")
+    if place.is_dir() and _is_prepared(place):
+        return records.prepared(path, form, cache) if arrays else folder.folder(path)
+    if examples.holds(place):
+        return examples.pictures(path, form, cache)
     if place.is_dir():
-        return records.prepared(path, form, cache) if arrays and _is_prepared(place) else folder.folder(path)
+        return folder.folder(path)
     if zipfile.is_zipfile(place) and not _is_npz(place):
         return folder.zip_file(path)
-    require(arrays, f"data.path={path} is neither a directory nor a zip file: name {choices}")
-    return array_file(path)
+    require(arrays, f"data.path={path} is no directory, zip file or TFRecord file: name {choices}")
+    return array_file(path, conditions)
 
 
 def _is_npz(place: pathlib.Path) -> bool:
@@ -93,15 +106,15 @@ def _is_npz(place: pathlib.Path) -> bool:
     return bool(names) and all(name.endswith(".npy") for name in names)
 
 
-def _decoded(found: Encoded, form: Format, cache: Cache, workers: int) -> Images:
+def _decoded(found: Encoded, form: Format, cache: Cache, workers: int) -> Dataset:
     train, held_out = (Pictures(files, form) for files in (found.train, found.held_out))
     labels = (found.labels, found.held_out_labels, found.classes)
     if fits(found, form, cache):
-        return Images(decoded(train, cache), decoded(held_out, cache), *labels)
+        return labelled(decoded(train, cache), decoded(held_out, cache), *labels)
     if workers == 0:
         print(
             f"{len(train)} pictures are decoded when they are needed ({gibibytes(found, form):.3g} GiB in all is above"
             f" data.cache_limit={cache.limit}): training waits for them less with data.workers=4, say",
             file=sys.stderr,
         )
-    return Images(train, held_out, *labels)
+    return labelled(train, held_out, *labels)

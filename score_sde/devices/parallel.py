@@ -21,7 +21,7 @@ DATA, FSDP = "data", "fsdp"
 SMALL = 1024
 """Arrays of fewer elements are copied whole onto every device, however the rest is sharded."""
 
-Loss = Callable[[Any, Any], Any]
+Loss = Callable[[Any, Any, Any], Any]
 
 
 class Strategy(abc.ABC):
@@ -35,7 +35,7 @@ class Strategy(abc.ABC):
 
     @abc.abstractmethod
     def wrap(self, loss: Loss) -> Loss:
-        """The loss (params, batch) as the step wants it: parameters gathered where they are sharded."""
+        """The loss (params, view, batch) as the step wants it: what is sharded of the first two gathered."""
 
     @abc.abstractmethod
     def map(self, step: Callable, state: Any) -> Any:
@@ -44,20 +44,20 @@ class Strategy(abc.ABC):
         state: the (abstract) state that it will be called with, which it consumes.
         """
 
-    def compile(self, step: Callable, state: Any, options: dict[str, str] | None = None) -> Callable:
+    def compile(self, step: Callable, state: Any, frozen: Any, options: dict[str, str] | None = None) -> Callable:
         """(placed state, placed batches) -> (placed state, metrics [K]), compiled once for each number K of updates.
 
-        The state given is consumed. options: the compiler's. What compiling leaves of memory is handed back before the
-        program runs.
+        The state given is consumed. frozen: what the step only reads, fetched; it is placed as parameters are, once.
+        options: the compiler's. What compiling leaves of memory is handed back before the program runs.
         """
-        mapped, programs = self.map(step, state), {}
+        mapped, programs, placed = self.map(step, state), {}, self.place_state(frozen)
 
         def call(state: Any, batches: Any) -> tuple[Any, Any]:
             shape = jax.tree.leaves(batches)[0].shape
             if shape not in programs:
-                programs[shape] = mapped.lower(state, batches).compile(options) if self.ahead else mapped
+                programs[shape] = mapped.lower(state, placed, batches).compile(options) if self.ahead else mapped
                 memory.release()
-            state, metrics = programs[shape](state, batches)
+            state, metrics = programs[shape](state, placed, batches)
             return state, self.first(metrics)
 
         return call
@@ -180,10 +180,14 @@ class Sharded(Strategy):
         return jax.tree.map(sharding, tree)
 
     def wrap(self, loss: Loss) -> Loss:
-        return lambda params, batch: loss(self._gather(params), batch)
+        def gathered(params: Any, view: Any, batch: Any) -> Any:
+            seen = view._replace(averages=self._gather(view.averages), frozen=self._gather(view.frozen))
+            return loss(self._gather(params), seen, batch)
+
+        return gathered
 
     def _gather(self, params: Any) -> Any:
-        """Parameters whole on every device; their gradient sharded as they were."""
+        """Arrays of the state whole on every device; their gradient sharded as they were."""
         whole = self._sharding()
 
         @jax.custom_vjp

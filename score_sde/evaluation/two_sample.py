@@ -6,15 +6,16 @@ import math
 import numpy as np
 
 Vectors = np.ndarray
-"""One row per image, float64 [N, D], on the [-1, 1] scale."""
+"""One row per example, float64 [N, D], of bytes on the [-1, 1] scale."""
 
 Moments = tuple[np.ndarray, np.ndarray]
 """Mean [D] and covariance [D, D]."""
 
 
-def to_vectors(images: np.ndarray) -> Vectors:
-    """uint8 images [N, H, W, C] -> [N, D] on the [-1, 1] scale."""
-    return images.reshape(len(images), math.prod(images.shape[1:])).astype(np.float64) / 127.5 - 1
+def to_vectors(x: np.ndarray) -> Vectors:
+    """Examples [N, ...] -> [N, D]: bytes on the [-1, 1] scale, real numbers as they are."""
+    flat = x.reshape(len(x), math.prod(x.shape[1:])).astype(np.float64)
+    return flat / 127.5 - 1 if x.dtype == np.uint8 else flat
 
 
 def frechet_distance(a: Vectors, b: Vectors) -> float:
@@ -86,7 +87,7 @@ class TwoSample:
 
 
 def two_sample(samples: np.ndarray, train: np.ndarray, held_out: np.ndarray) -> TwoSample:
-    """All the figures for uint8 images [N, H, W, C]; at least two samples."""
+    """All the figures for uint8 images [N, H, W, C], or other examples [N, ...]; at least two samples."""
     x, y, z = to_vectors(samples), to_vectors(train), to_vectors(held_out)
     copying = copying_ratio(x, y, z) if len(z) else None
     return TwoSample(len(x), frechet_distance(x, y), nearest_neighbour_accuracy(x, y), copying)

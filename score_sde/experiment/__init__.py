@@ -1,5 +1,8 @@
 """From a validated config to an experiment, and what is done with one."""
 
-from score_sde.experiment.experiment import Experiment as Experiment
-from score_sde.experiment.experiment import build as build
-from score_sde.experiment.experiment import load_images as load_images
+from score_sde.experiment.experiment import Experiment, build
+from score_sde.experiment.resolving import load_data
+
+load_images = load_data
+
+__all__ = ["Experiment", "build", "load_data", "load_images"]

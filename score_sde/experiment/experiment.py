@@ -1,97 +1,140 @@
 """From a validated config to an experiment: its objects, and the pure functions of parameters made of them."""
 
-import copy
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from score_sde import sde, solvers
 from score_sde.config import Config, nearest
-from score_sde.config.automatic import choose
-from score_sde.config.averages import RAW, canonical
+from score_sde.config.averages import RAW, canonical, width
 from score_sde.config.validation import validate
-from score_sde.data import augment, nonleaking
-from score_sde.data.sources import Images, hold_out
+from score_sde.data import nonleaking
+from score_sde.data.kinds import Kind
+from score_sde.data.sources import Dataset
+from score_sde.data.spec import Spec
 from score_sde.data.stream import Batch, Stream
 from score_sde.devices import memory
 from score_sde.devices.parallel import Strategy
 from score_sde.errors import require
 from score_sde.experiment import objects
+from score_sde.experiment.conditions import Conditions
+from score_sde.experiment.drawing import Drawing
+from score_sde.experiment.frozen import restored
+from score_sde.experiment.resolving import check_same, load_data, resolve
 from score_sde.networks.remat import compiler_options
-from score_sde.objectives import denoising, variational
-from score_sde.rng import Purpose, child, example_keys, low_discrepancy, normal, positions, root_key, uniform
-from score_sde.scores import parametrization
-from score_sde.solvers import pilot, reference
-from score_sde.solvers.sampling import Samples, sample
+from score_sde.rng import Purpose, child, example_keys, low_discrepancy, root_key, uniform
+from score_sde.sde import SDE
+from score_sde.solvers import AdaptiveSolver, Solver
+from score_sde.solvers.sampling import Samples
+from score_sde.storage.checkpoint import Checkpoints
+from score_sde.systems import Condition, Score, System
+from score_sde.systems.base import Params
 from score_sde.training.ema import Average
+from score_sde.training.layout import unwrapped, wrapped
 from score_sde.training.optimizer import Optimizer
-from score_sde.training.step import TrainState, TrainStep, initial_state, make_train_step
-from score_sde.typing import Array, Keys, Network, ScoreFn
+from score_sde.training.snapshots import reconstruct
+from score_sde.training.step import TrainState, TrainStep, View, initial_state, make_train_step
+from score_sde.typing import Array, Keys, ScoreFn
+
+Factory = Callable[..., System]
+"""(config, spec, drawing, {part: Frozen}) -> System: `drawing` draws a score system's samples."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-    """A config's objects, and the pure functions of parameters made of them."""
+    """A config's objects, and the pure functions of parameters {part: tree} made of them.
+
+    spec: what is known of the data. frozen: the parts of other runs, by name; their records stand in config.json.
+    """
 
     config: Config
-    sde: sde.SDE
-    network: nn.Module
-    parametrization: parametrization.Parametrization
-    optimizer: Optimizer
+    spec: Spec
+    system: System
+    kind: Kind
+    optimizers: dict[str, Optimizer]
     averages: dict[str, Average]
     strategy: Strategy
+    drawing: Drawing
+    factory: Factory
+    frozen: Mapping[str, Any]
 
     @functools.cached_property
-    def images(self) -> Images:
-        """The config's images, read when first asked for; UsageError where they are missing or malformed."""
-        return load_images(self.config)
+    def data(self) -> Dataset:
+        """The config's data, read when first asked for; UsageError where they are missing, malformed or others."""
+        found = load_data(self.config)
+        check_same(self.config, self.spec, found)
+        return found
 
     @property
-    def image_shape(self) -> tuple[int, int, int]:
-        """[H, W, C] of one image."""
-        size = self.config.data.image_size
-        return (size, size, self.config.data.num_channels)
+    def shape(self) -> tuple[int, ...]:
+        """Of one example, such as [H, W, C]."""
+        return self.spec.shape
 
     @property
     def stream(self) -> Stream:
-        """The endless stream of training images."""
-        return Stream(self.images.train, self.config.seed)
+        """The endless stream of training examples, with what conditions them."""
+        return Stream(self.data.train, self.config.seed, self.chosen(self.data.condition))
 
-    def init_params(self) -> Any:
-        """Fresh network parameters, a function of the config's seed and architecture alone."""
+    def chosen(self, conditions: Mapping[str, Any]) -> dict[str, Any]:
+        """Those of the data's conditions that the config's data.condition names."""
+        return {name: conditions[name] for name in self.config.data.condition if name in conditions}
+
+    @property
+    def sde(self) -> SDE:
+        """The noise process of a system whose schedule is no parameter."""
+        return self.system.sde()
+
+    @property
+    def score_system(self) -> Score:
+        """The system, for what only a score network has: a grid, a solver, another program's checkpoint."""
+        require(
+            isinstance(self.system, Score), f"system.name={self.config.system.name!r} has no score network of its own"
+        )
+        return self.system  # pyright: ignore[reportReturnType]
+
+    def init_params(self) -> Params:
+        """Fresh parameters {part: tree}, a function of the config's seed and architecture alone."""
         return _once(lambda: jax.jit(self._init, compiler_options=_hastily())(self._init_key()))
 
     def _init_key(self) -> Array:
         return jax.random.fold_in(root_key(self.config.seed), Purpose.INITIALIZATION)
 
-    def _init(self, key: Array) -> Any:
-        ones = jnp.ones((1,))
-        return self.network.init(key, jnp.zeros((1, *self.image_shape)), ones, ones)["params"]
+    def _init(self, key: Array) -> Params:
+        return self.system.init(key, self.frozen_params)
+
+    @property
+    def frozen_params(self) -> dict[str, Params]:
+        """The parameters of the frozen parts."""
+        return {part: found.params for part, found in self.frozen.items()}
 
     def initial_state(self) -> TrainState:
         """The training state before the first update, laid out for the strategy."""
         return _once(lambda: self.strategy.make(self._initial_state, self._init_key(), _hastily()))
 
     def _initial_state(self, key: Array) -> TrainState:
-        return initial_state(self._init(key), self.optimizer, self.averages)
+        return initial_state(self._init(key), self.optimizers, self.averages)
 
     def abstract_state(self) -> Any:
         """Shapes and dtypes of the training state, at no cost."""
         return jax.eval_shape(self._initial_state, root_key(0))
 
-    def restorable_state(self) -> Any:
-        """The abstract state with the strategy's shardings: what a checkpoint is restored as."""
-        return self.strategy.abstract(self.abstract_state())
+    def restore(self, checkpoints: Checkpoints, step: int | None = None) -> tuple[TrainState, dict[str, Any]]:
+        """The state and the JSON object of the newest good checkpoint, or of a step, for the strategy.
 
-    def weights(self, state: TrainState, average: str = "") -> Any:
+        One written before states had parts is the state of a system's one part. Raises what Checkpoints.restore does.
+        """
+        state = self.strategy.abstract(self.abstract_state())
+        older = unwrapped(state) if len(self.system.parts) == 1 else None
+        found, meta, is_older = checkpoints.restore_either(state, older, step)
+        return (wrapped(found, self.system.parts[0]) if is_older else found), meta
+
+    def weights(self, state: TrainState, average: str = "") -> Params:
         """A trained state's parameters under the average of a name, the main one by default, or themselves ("raw").
 
-        Raises UsageError for a name that is not stored; other widths: training.snapshots.reconstruct.
+        Raises UsageError for a name that is not stored; other widths: `weights_of`.
         """
         name = canonical(average) or next(iter(self.averages))
         if name == RAW:
@@ -99,102 +142,57 @@ class Experiment:
         require(name in self.averages, f"average {average!r} is not stored: {nearest(average, (*self.averages, RAW))}")
         return state.averages[name]
 
-    def score(self, state: TrainState, average: str = "") -> ScoreFn:
-        """The score function of a trained state: the averaged weights of `weights`, no dropout."""
-        return self.score_of(self.weights(state, average))
+    def weights_of(self, state: TrainState, average: str, images: int, folder: Any) -> Params:
+        """As `weights`; a width that is not stored is put together from the snapshots in a folder.
 
-    def score_of(
-        self, params: Any, dropout_keys: Keys | None = None, labels: Array | None = None, **execution: Any
-    ) -> ScoreFn:
-        """The score function of given parameters.
-
-        labels [B, 9] say how the images were augmented (data/nonleaking.py), None that they were not. execution: the
-        network's fields of how it is computed, which change no value: loop_safe, fused_attention, remat.
+        images: examples that the state has seen.
         """
-        model = self.model(params, dropout_keys, labels, **execution)
-        return lambda x, t: model(x, t)[0]
+        std = width(average)
+        if std is None or canonical(average) in self.averages:
+            return self.weights(state, average)
+        return reconstruct(folder, int(state.step), state.averages, images, std)
 
-    def model(
-        self, params: Any, dropout_keys: Keys | None = None, labels: Array | None = None, **execution: Any
-    ) -> variational.Model:
-        """The score and, where the network learns variances, their fraction (posterior.Learned): one evaluation."""
-        apply = self._apply(params, dropout_keys, labels, **execution)
-        if self.config.parametrization.learned_variance:
-            return self.parametrization.with_variance(apply, self.sde)
-        score = self.parametrization(apply, self.sde)
-        return lambda x, t: (score(x, t), None)
+    def score(self, state: TrainState, average: str = "", condition: Condition | None = None) -> ScoreFn:
+        """The score function of a trained state: the averaged weights of `weights`, no dropout."""
+        return self.score_of(self.weights(state, average), condition)
 
-    def _apply(
-        self, params: Any, dropout_keys: Keys | None = None, labels: Array | None = None, **execution: Any
-    ) -> Network:
-        network = self.network.clone(**execution)
-        # Validation sees to it that a network that is given labels takes them.
-        options: dict[str, Any] = {} if labels is None else {"augment": labels}
+    def score_of(self, params: Params, condition: Condition | None = None) -> ScoreFn:
+        """The score function of given parameters, for examples of this condition."""
+        return self.system.score(params, condition)
 
-        def apply(x: Array, label: Array, sigma: Array) -> Array:
-            return network.apply({"params": params}, x, label, sigma, dropout_keys, **options)  # pyright: ignore[reportReturnType]
+    def loss(
+        self, params: Params, view: View, batch: Batch, held_out: bool = False
+    ) -> tuple[Array, Array, dict[str, Array]]:
+        """The training loss of every example [B], the quantile u [B] of its t in the law of t, the loss's terms [B].
 
-        return apply
-
-    def loss(self, params: Any, batch: Batch, held_out: bool = False) -> tuple[Array, Array]:
-        """The training loss of every example [B] and the quantile u [B] of its t in the law of t.
-
-        Flip, dequantisation, t, z and dropout are all functions of the example's position. held_out: of images that are
-        not trained on, with noise of their own, without flip and dropout.
+        Flip, dequantisation, t, z, dropout and dropped labels are all functions of the example's position. held_out: of
+        examples that are not trained on, with noise of their own, without flip, dropout and dropped labels.
         """
         config = self.config
         key = root_key(config.seed)
         key = jax.random.fold_in(key, Purpose.EVALUATION) if held_out else key
         position = jnp.asarray(batch.position)
         keys = example_keys(key, position)
-        x0 = augment.preprocess(
-            keys,
-            jnp.asarray(batch.image),
-            flip=config.data.random_flip and not held_out,
-            dequantization=config.data.uniform_dequantization,
-            centered=config.data.centered,
-        )
-        x0, labels = (x0, None) if held_out else self._augment(keys, x0)
+        x0 = self.kind.encode(keys, jnp.asarray(batch.x), training=not held_out)
+        condition = {name: jnp.asarray(value) for name, value in batch.condition.items()}
+        if config.data.augmentation and not held_out:
+            augmentation = child(keys, Purpose.AUGMENTATION)
+            x0, condition["augment"] = nonleaking.augment(augmentation, x0, config.data.augmentation)
         u = low_discrepancy(key, position) if config.training.stratified else uniform(child(keys, Purpose.TIME))
-        dropout_keys = child(keys, Purpose.DROPOUT) if config.network.dropout and not held_out else None
-        return self._objective(params, keys, x0, u, dropout_keys, labels), u
+        loss, terms = self.system.losses(params, view, keys, x0, condition, u, training=not held_out)
+        return loss, u, terms
 
-    def _objective(
-        self, params: Any, keys: Keys, x0: Array, u: Array, dropout_keys: Keys | None, labels: Array | None
-    ) -> Array:
-        """The config's objective on clean images x0 [B, H, W, C] at quantiles u [B]: [B]."""
-        config = self.config
-        on_cpu, objective = jax.default_backend() == "cpu", config.training.objective
-        # The other objectives than these differentiate the score forwards.
-        backwards = objective == "denoising" or objective in objects.BOUNDS
-        execution = {"loop_safe": on_cpu and backwards, "fused_attention": backwards, "remat": config.training.remat}
-        if objective in objects.BOUNDS:
-            model = self.model(params, dropout_keys, labels, **execution)
-            return objects.BOUNDS[objective](config)(keys, model, self.sde, x0, u)
-        score = self.score_of(params, dropout_keys, labels, **execution)
-        return denoising.denoising_loss(
-            keys,
-            score,
-            self.sde,
-            x0,
-            weighting=objects.WEIGHTINGS[config.training.weighting](config),
-            times=objects.TIMES[config.training.times](config),
-            reduction=objects.reduction(config),
-            objective=objects.OBJECTIVES[objective](config.training),
-            u=u,
-        )
-
-    def _augment(self, keys: Keys, x0: Array) -> tuple[Array, Array | None]:
-        """Augmented images in the network's range and what the network is told of it; without augmentation, None."""
-        p = self.config.data.augmentation
-        return nonleaking.augment(child(keys, Purpose.AUGMENTATION), x0, p) if p else (x0, None)
+    def held_out_loss(self, params: Params, frozen: dict[str, Params], batch: Batch) -> Array:
+        """The loss of held-out examples [B] as at the run's end, the parameters in the place of every average."""
+        view = View(jnp.int32(self.config.training.num_steps), dict.fromkeys(self.averages, params), frozen)
+        return self.loss(params, view, batch, held_out=True)[0]
 
     def train_step(self) -> TrainStep:
         """The pure training step, for the strategy to compile."""
         c = self.config.training
         return make_train_step(
             self.strategy.wrap(self.loss),
-            self.optimizer,
+            self.optimizers,
             self.averages,
             self.strategy.axis_name,
             microbatches=c.microbatches,
@@ -203,88 +201,41 @@ class Experiment:
 
     def compiled_step(self) -> Callable:
         """The training step over the strategy's devices: (placed state, placed batches) -> (placed state, metrics)."""
-        return self.strategy.compile(self.train_step(), self.abstract_state(), compiler_options())
+        options = compiler_options()
+        return self.strategy.compile(self.train_step(), self.abstract_state(), self.frozen_params, options)
 
-    @functools.cached_property
-    def sampling(self) -> Config:
-        """The config with its `sampling` section as it is carried out: what "auto" stands for is in its place."""
+    def conditions(self, position: Any) -> dict[str, Any]:
+        """What samples at these positions are conditioned on, by `sampling.label` and `sampling.seed`."""
         c = self.config.sampling
-        if c.solver != "auto":
-            return self.config
-        config = copy.deepcopy(self.config)
-        config.sampling.update(choose(config.sde.name, c.num_steps, c.denoise))
-        return config
+        return self.drawing.conditions.of_samples(c.label, c.seed, position)
 
-    def draw(self, params: Any, keys: Keys, times: Array | None = None) -> Samples:
-        """Samples [B, H, W, C] in the network's range as the config's `sampling` section says; pure, to be jitted.
+    def draw(
+        self, params: Params, keys: Keys, condition: Condition | None = None, times: Array | None = None
+    ) -> Samples:
+        """Samples [B, ...] in the network's range as the config's `sampling` section says; pure, to be jitted.
 
         times: what `times` returns, where it is known, as making an optimised grid costs a pilot run.
         """
-        if self.config.sampling.reference:
-            return self._draw_reference(params, keys)
-        return sample(
-            keys,
-            self.score_of(params),
-            self.sde,
-            self.image_shape,
-            solver=self.solver(params),
-            times=self.times(params) if times is None else times,
-            denoise=self.config.sampling.denoise,
-        )
+        if times is None:
+            return self.system.draw(params, keys, condition or {})
+        return self.drawing(self.score_system, params, keys, condition or {}, times)
 
-    def times(self, params: Any) -> Array:
-        """The grid of the config's `sampling` section; where there is no solver, with its first node twice.
+    def times(self, params: Params) -> Array:
+        """The grid that a score system's samples are drawn on: `Drawing.times`."""
+        return self.drawing.times(self.score_system, params)
 
-        An optimised one is made for the parameters by a pilot run.
-        """
-        c = self.sampling.sampling
-        if c.times == "optimised":
-            return self._optimised(params)
-        grid = objects.GRIDS[c.times](self.sampling, self.sde)
-        # Where nothing but the corrector moves x, it must also be at work at T.
-        return jnp.concatenate([grid[:1], grid]) if c.solver == "none" else grid
+    def solver(self, params: Params, condition: Condition | None = None) -> Solver | AdaptiveSolver:
+        """The solver that a score system's samples are drawn with: `Drawing.solver`."""
+        return self.drawing.solver(self.score_system, params, condition)
 
-    def _optimised(self, params: Any) -> Array:
-        c, solver = self.config.sampling, self.solver(params)
-        assert isinstance(solver, solvers.Solver)  # validation refuses an optimised grid for an adaptive one
-        keys = example_keys(jax.random.fold_in(root_key(c.seed), Purpose.PILOT), positions(0, pilot.SAMPLES))
-        options = {"solver": solver, "t_min": c.t_min, "num_steps": c.num_steps}
-        return pilot.optimised(keys, self.score_of(params), self.sde, self.image_shape, **options)
+    def reconfigured(self, config: Config) -> "Experiment":
+        """The same run under a config that differs in how it samples."""
+        return assemble(config, self.spec, self.factory, self.frozen)
 
-    def solver(self, params: Any) -> solvers.Solver | solvers.AdaptiveSolver:
-        """The solver of the config's `sampling` section; the parameters are for a learned variance."""
-        c = self.sampling.sampling
-        model = self.model(params)
-        variance = objects.VARIANCES[c.variance](lambda x, t: model(x, t)[1])  # pyright: ignore[reportArgumentType]
-        predictor, corrector = objects.SOLVERS[c.solver](c, variance), objects.CORRECTORS[c.corrector](c)
-        if corrector is None:
-            return predictor
-        assert isinstance(predictor, solvers.Solver)  # validation refuses a corrector behind an adaptive solver
-        return solvers.PredictorCorrector(predictor, corrector)
-
-    def _draw_reference(self, params: Any, keys: Keys) -> Samples:
-        """Samples by the official code's arithmetic, and by its noise in law."""
-        c, sde = self.config.sampling, self.config.sde
-        chain = objects.CHAINS[sde.name](sde, sde.num_scales if sde.discrete else c.num_steps)
-        adaptive = c.solver in ("rk45", "rk45_batch")  # to the official code, one error norm for the batch
-        score = chain.score(self._apply(params), continuous=adaptive or not sde.discrete)
-        x = chain.sde.prior_sample(child(keys, Purpose.PRIOR), self.image_shape)
-        if adaptive:
-            options = {"t_min": c.t_min, "denoise": c.denoise, "rtol": c.rtol, "atol": c.atol}
-            return Samples(*reference.probability_flow(chain, score, x, **options))
-        step_keys = child(keys, Purpose.STEPS)
-        drawn = reference.predictor_corrector(
-            chain,
-            score,
-            x,
-            objects.REFERENCE_PREDICTORS[c.solver](c),
-            objects.REFERENCE_CORRECTORS[c.corrector](c),
-            lambda i, j: normal(child(child(step_keys, i), j), self.image_shape),
-            corrections=c.corrector_steps,
-            t_min=c.t_min,
-            denoise=c.denoise,
-        )
-        return Samples(*drawn)
+    def notes(self) -> dict[str, Any]:
+        """What stands in config.json beside the config: the data's description, and where frozen parts came from."""
+        frozen = {part: found.record._asdict() for part, found in self.frozen.items()}
+        return {"data": self.spec.to_json(), **({"frozen": frozen} if frozen else {})}
 
 
 def _hastily() -> dict[str, Any] | None:
@@ -299,31 +250,37 @@ def _once(program: Callable[[], Any]) -> Any:
     return found
 
 
-def load_images(config: Config) -> Images:
-    """The config's images; UsageError where they are missing, malformed or of another size."""
-    size = config.data.image_size
-    expected = (size, size, config.data.num_channels)
-    images = hold_out(objects.IMAGES[config.data.name](config.data), config.data.held_out)
-    found = images.train.shape[1:]
-    require(
-        found == expected,
-        f"the images have shape {found} but the config says {expected}: set data.image_size and data.num_channels",
-    )
-    return images
+def build(config: Config, record: Mapping[str, Any] | None = None, system: Factory | None = None) -> Experiment:
+    """Everything that a config names; raises UsageError for what is wrong with it.
+
+    record: what config.json of the run says (Workdir.record), where there is one: then the data are not read. system:
+    one of your own in the place of `system.name`.
+    """
+    validate(config, own_system=system is not None)
+    spec, data = resolve(config, record)
+    before = (record or {}).get("frozen", {})
+    frozen = {part: restored(part, run, spec, before.get(part), build) for part, run in config.frozen.items() if run}
+    experiment = assemble(config, spec, system or objects.SYSTEMS[config.system.name], frozen)
+    for part in experiment.system.frozen:
+        require(part in frozen, f"frozen.{part} is empty, and the system asks for it: name a run, as <run>[@step]")
+    if data is not None:
+        experiment.__dict__["data"] = data  # read already
+    return experiment
 
 
-def build(config: Config) -> Experiment:
-    """Everything that a config names; raises UsageError for what is wrong with it."""
-    validate(config)
-    prediction = objects.PREDICTIONS[config.parametrization.prediction](config)
+def assemble(config: Config, spec: Spec, factory: Factory, frozen: Mapping[str, Any]) -> Experiment:
+    """The experiment of a valid config for data that are described; nothing is read."""
+    drawing = Drawing(config, Conditions(spec))
+    system = factory(config, spec, drawing, frozen)
     return Experiment(
         config=config,
-        sde=objects.SDES[config.sde.name](config.sde),
-        network=objects.NETWORKS[config.network.name](config),
-        parametrization=parametrization.Parametrization(
-            prediction, objects.LABELS[config.parametrization.label](config)
-        ),
-        optimizer=Optimizer(**config.optimizer),
+        spec=spec,
+        system=system,
+        factory=factory,
+        kind=objects.KINDS[spec.kind](config.data, spec),
+        optimizers={part: Optimizer(**config.optimizer) for part in system.parts},
         averages=objects.averages(config),
         strategy=objects.STRATEGIES[config.parallel.strategy](config.parallel),
+        drawing=drawing,
+        frozen=frozen,
     )

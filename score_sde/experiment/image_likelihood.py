@@ -1,38 +1,40 @@
-"""Bits per dimension of many images: batches of one compiled program, image by image a function of (seed, number)."""
+"""Likelihoods of many examples: batches of one compiled program, one by one a function of (seed, number)."""
 
 import json
 import pathlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from score_sde.data.augment import bits_offset, preprocess
 from score_sde.data.sources import Source, gather
 from score_sde.devices.arrays import collect, replicate, spread
 from score_sde.errors import require
 from score_sde.evaluation.estimates import Mean, degrees_of_freedom, over_images, per_image
 from score_sde.evaluation.per_image import PerImage
-from score_sde.experiment import Experiment
+from score_sde.experiment.experiment import Experiment
 from score_sde.experiment.objects import DIVERGENCES
 from score_sde.likelihood import log_likelihood
 from score_sde.likelihood.bound import sde_bound
-from score_sde.objectives.variational import bits_per_dim
 from score_sde.rng import Purpose, child, example_keys, root_key, words
 from score_sde.solvers import RK45
 from score_sde.storage.workdir import write_json
 from score_sde.typing import Array
 
-COLUMNS = ("index", "bits_per_dim", "standard_error", "bound", "bound_standard_error", "evaluations")
+
+def columns(unit: str) -> tuple[str, ...]:
+    """Those of per_image.csv; unit: bits or nats."""
+    return ("index", f"{unit}_per_dim", "standard_error", "bound", "bound_standard_error", "evaluations")
 
 
 class ImageLikelihood:
-    """The ODE's bits per dimension and the SDE's bound by the config's `likelihood` section, its program compiled once.
+    """The ODE's likelihood and the SDE's bound by the config's `likelihood` section, its program compiled once.
 
-    Images are dequantised uniformly, whatever the training; their noise and probes are functions of likelihood.seed, of
-    the image's number and of the repetition. The network without dropout.
+    In bits per dimension of bytes, which are dequantised uniformly, whatever the training, and in nats per dimension of
+    real data, of the density in the data's own units. Noise and probes are functions of likelihood.seed, of the
+    example's number and of the repetition. The network without dropout.
     """
 
     def __init__(self, experiment: Experiment) -> None:
@@ -40,48 +42,55 @@ class ImageLikelihood:
         self._experiment = experiment
         self._program: Callable = jax.jit(self._estimate)
 
-    def __call__(self, params: Any, images: Source, numbers: np.ndarray) -> Iterator[np.ndarray]:
-        """Rows of COLUMNS, batch by batch, of the images with these numbers; the last batch is padded with its last."""
-        devices = jax.device_count()
+    def __call__(
+        self, params: Any, source: Source, numbers: np.ndarray, given: Mapping[str, Source] | None = None
+    ) -> Iterator[np.ndarray]:
+        """Rows of `columns`, batch by batch, of the examples with these numbers; the last batch is padded.
+
+        given: what the source's examples are conditioned on, by name; `likelihood.label` may ask for another label.
+        """
+        devices, conditions = jax.device_count(), self._experiment.drawing.conditions
         size = max(1, min(self._config.batch_size, -(-len(numbers) // devices) * devices))
         params = replicate(params)
         for first in range(0, len(numbers), size):
             batch = numbers[first : first + size]
             padded = np.pad(batch, (0, size - len(batch)), mode="edge")
-            placed = spread((gather(images, padded), words(padded)))
+            condition = conditions.of_examples(self._config.label, given or {}, padded)
+            placed = spread((gather(source, padded), words(padded), condition))
             repetitions = range(self._config.dequantizations)
             found = [collect(self._program(params, *placed, np.uint32(k))) for k in repetitions]
             yield _rows(batch, *(np.stack(values, 1, dtype=np.float64)[: len(batch)] for values in zip(*found)))
 
-    def _estimate(self, params: Any, images: Array, position: Array, repetition: Array) -> tuple[Array, Array, Array]:
-        """Bits per dimension [B, M], bound [B, 1] and evaluations [B] of one dequantisation of uint8 images."""
-        c, sde = self._config, self._experiment.sde
-        score = self._experiment.score_of(params)
+    def _estimate(
+        self, params: Any, stored: Array, position: Array, condition: dict[str, Array], repetition: Array
+    ) -> tuple[Array, Array, Array]:
+        """Per dimension [B, M], the bound [B, 1] and evaluations [B], of one repetition for stored examples."""
+        c, sde, kind = self._config, self._experiment.sde, self._experiment.kind
+        score = self._experiment.score_of(params, condition)
         root = jax.random.fold_in(root_key(c.seed), Purpose.EVALUATION)
         keys = child(example_keys(root, position), repetition)
-        centered = self._experiment.config.data.centered
-        x0 = preprocess(keys, images, flip=False, dequantization=True, centered=centered)
-        bits = lambda nats: bits_per_dim(nats, x0) + bits_offset(centered)
+        x0 = kind.continuous(keys, stored)
+        per_dimension = lambda nats: kind.per_dimension(nats, x0.shape[1:])
         solver = RK45(c.rtol, c.atol, per_sample=True)
         options = {"divergence": DIVERGENCES[c.divergence](c), "solver": solver, "t_min": c.t_min}
         log_prob, _, evaluations = log_likelihood(keys, score, sde, x0, **options)
         bound = jnp.full(len(x0), jnp.nan)
         if c.bound_samples:
             bound = sde_bound(keys, score, sde, x0, samples=c.bound_samples, t_min=c.t_min).total
-        return bits(-log_prob), bits(bound)[:, None], jnp.broadcast_to(evaluations, len(x0))
+        return per_dimension(-log_prob), per_dimension(bound)[:, None], jnp.broadcast_to(evaluations, len(x0))
 
 
-def _rows(numbers: np.ndarray, bits: np.ndarray, bound: np.ndarray, evaluations: np.ndarray) -> np.ndarray:
-    """bits [n, K, M], bound [n, K, 1], evaluations [n, K] -> rows of COLUMNS [n, 6]."""
-    return np.stack([numbers, *per_image(bits), *per_image(bound), evaluations.mean(1)], axis=1)
+def _rows(numbers: np.ndarray, values: np.ndarray, bound: np.ndarray, evaluations: np.ndarray) -> np.ndarray:
+    """values [n, K, M], bound [n, K, 1], evaluations [n, K] -> rows of `columns` [n, 6]."""
+    return np.stack([numbers, *per_image(values), *per_image(bound), evaluations.mean(1)], axis=1)
 
 
 class LikelihoodFolder:
     """per_image.csv, settings.json and summary.json of one setting and checkpoint in a run's `likelihood` directory."""
 
-    def __init__(self, path: pathlib.Path, settings: dict[str, Any]) -> None:
-        self.path, self.settings = path, json.loads(json.dumps(settings))
-        self.table, self.summary = PerImage(path / "per_image.csv", COLUMNS), path / "summary.json"
+    def __init__(self, path: pathlib.Path, settings: dict[str, Any], unit: str = "bits") -> None:
+        self.path, self.settings, self.unit = path, json.loads(json.dumps(settings)), unit
+        self.table, self.summary = PerImage(path / "per_image.csv", columns(unit)), path / "summary.json"
 
     def resume(self, overwrite: bool) -> int:
         """How many images are done; UsageError where the figures are of other settings and may not be overwritten."""
@@ -104,8 +113,8 @@ class LikelihoodFolder:
         rows, c = self.table.rows(), self.settings["likelihood"]
         probes = 1 if c["divergence"] in ("coloured", "exact") else c["probes"]
         found: dict[str, Any] = {"num_images": len(rows)}
-        for name, prefix, estimates in (("bits_per_dim", "", probes), ("bound", "bound_", 1)):
-            column = COLUMNS.index(name)
+        for name, prefix, estimates in ((f"{self.unit}_per_dim", "", probes), ("bound", "bound_", 1)):
+            column = self.table.columns.index(name)
             freedom = degrees_of_freedom(c["dequantizations"], estimates)
             mean, *errors = over_images(rows[:, column], rows[:, column + 1], freedom)
             found[name] = mean
@@ -132,11 +141,14 @@ def _read(file: pathlib.Path) -> Any:
 
 def describe(summary: dict[str, Any]) -> str:
     """The summary's figures, a line each."""
-    lines = []
-    for name, prefix, what in (("bits_per_dim", "", "probability-flow ODE"), ("bound", "bound_", "the SDE, at most")):
+    lines, unit = [], "bits" if "bits_per_dim" in summary else "nats"
+    for name, prefix, what in (
+        (f"{unit}_per_dim", "", "probability-flow ODE"),
+        ("bound", "bound_", "the SDE, at most"),
+    ):
         if summary[name] is not None:
             estimates, images = (_half_width(summary[f"{prefix}interval{end}"]) for end in ("", "_images"))
-            lines.append(f"{what}: {summary[name]:.4f} bits/dim, 95 % +-{estimates} by noise, +-{images} by images")
+            lines.append(f"{what}: {summary[name]:.4f} {unit}/dim, 95 % +-{estimates} by noise, +-{images} by images")
     return "\n".join(lines)
 
 

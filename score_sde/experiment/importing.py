@@ -18,6 +18,8 @@ from score_sde.errors import UsageError, require
 from score_sde.experiment import Experiment
 from score_sde.storage.checkpoint import Checkpoints
 from score_sde.storage.workdir import Workdir
+from score_sde.systems.score import PART
+from score_sde.training.layout import wrapped
 from score_sde.training.step import TrainState
 
 
@@ -65,7 +67,7 @@ def import_checkpoint(experiment: Experiment, path: str | pathlib.Path, workdir:
         with _writing(workdir):
             with closing(Checkpoints(workdir.checkpoints)) as checkpoints:
                 checkpoints.save(step, state, meta)
-            workdir.claim(config, imported=summary._asdict())
+            workdir.claim(config, **experiment.notes(), imported=summary._asdict())
     return summary
 
 
@@ -91,8 +93,8 @@ def read(experiment: Experiment, path: str | pathlib.Path) -> Foreign:
 
 
 def _read(experiment: Experiment, file: pathlib.Path) -> Foreign:
-    layout, abstract = replay(lambda: experiment.abstract_state().params)
-    foreign = _reader(file)(file, experiment.network, layout)
+    layout, abstract = replay(lambda: experiment.abstract_state().params[PART])
+    foreign = _reader(file)(file, experiment.score_system.network, layout)
     for name, tree in foreign._asdict().items():
         if isinstance(tree, dict):
             _check(file, name, tree, abstract)
@@ -194,6 +196,7 @@ def _state(experiment: Experiment, foreign: Foreign) -> TrainState:
     """Our training state; where the file has no raw parameters or moments, the average and zeros."""
     params = foreign.ema if foreign.params is None else foreign.params
     mu, nu = (jax.tree.map(np.zeros_like, params) if m is None else m for m in (foreign.mu, foreign.nu))
-    optimizer = experiment.optimizer.state_from_moments(params, mu, nu, np.asarray(foreign.adam_updates, np.int32))
+    count, step = np.asarray(foreign.adam_updates, np.int32), np.asarray(foreign.step, np.int32)
+    optimizer = experiment.optimizers[PART].state_from_moments(params, mu, nu, count)
     averages = dict.fromkeys(experiment.averages, foreign.ema)  # files have one average: each of ours goes on from it
-    return TrainState(np.asarray(foreign.step, np.int32), params, averages, optimizer)  # pyright: ignore[reportArgumentType]
+    return wrapped(TrainState(step, params, averages, optimizer), PART)  # pyright: ignore[reportArgumentType]

@@ -1,6 +1,6 @@
 """What every string of a config stands for: the only place where one becomes an object."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -9,13 +9,17 @@ import numpy as np
 
 from score_sde import sde, solvers
 from score_sde.config import Config
-from score_sde.config.architecture import NETWORK_FIELDS
+from score_sde.config.architecture import image_shape
 from score_sde.config.averages import power_name, stored_names
-from score_sde.data import nonleaking
+from score_sde.config.data_checks import picture_shape
+from score_sde.config.fields import DECODED, network_fields
+from score_sde.data import kinds, nonleaking
+from score_sde.data.arrays import array_file
 from score_sde.data.cache import Cache
 from score_sde.data.pictures import Format
 from score_sde.data.resolve import CROPS, resolve
-from score_sde.data.sources import Images, Source, array_file, digits
+from score_sde.data.sources import Dataset, Source, digits
+from score_sde.data.spec import Spec
 from score_sde.devices.parallel import Pmap, Sharded, Strategy
 from score_sde.networks.ddpm import ddpm
 from score_sde.networks.ncsnpp import NCSNpp
@@ -25,8 +29,11 @@ from score_sde.scores import parametrization, posterior
 from score_sde.scores.divergence import Coloured, Divergence, Exact, Gaussian, Rademacher
 from score_sde.sde import chain
 from score_sde.solvers import grids, reference
+from score_sde.solvers.sampling import Samples
+from score_sde.systems import Score, System
+from score_sde.systems.score import Dropped, Objective
 from score_sde.training import ema
-from score_sde.typing import Array, ScoreFn
+from score_sde.typing import Array, Keys, ScoreFn
 
 
 def levels(config: Config) -> parametrization.Levels:
@@ -52,21 +59,68 @@ def _bound(config: Config) -> variational.BoundLoss:
     return variational.BoundLoss(levels(config), variational.Discretized(low))
 
 
-def _network_fields(config: Config) -> dict[str, Any]:
+def objective(config: Config) -> Objective:
+    """What the config's `training` section minimises."""
+    c = config.training
+    if c.objective in BOUNDS:
+        return Objective(BOUNDS[c.objective](config))
+    options = {
+        "weighting": WEIGHTINGS[c.weighting](config),
+        "times": TIMES[c.times](config),
+        "reduction": reduction(config),
+        "objective": OBJECTIVES[c.objective](c),
+    }
+
+    def loss(keys: Keys, model: variational.Model, sde: sde.SDE, x0: Array, u: Array) -> Array:
+        return denoising.denoising_loss(keys, lambda x, t: model(x, t)[0], sde, x0, u=u, **options)
+
+    # The other objectives differentiate the score forwards.
+    return Objective(loss, backwards=c.objective == "denoising")
+
+
+def _network_fields(config: Config, spec: Spec) -> dict[str, Any]:
     """The arguments that every network takes, and those of its own."""
-    own = {field: config.network[field] for field in NETWORK_FIELDS[config.network.name]}
-    return {**own, "centered": config.data.centered, "dtype": jnp.dtype(config.training.compute_dtype)}
+    own = {field: config.network[field] for field in network_fields(config.network.name)}
+    dropout, labels = own.pop("label_dropout", 0.0), spec.labels
+    if labels is not None:
+        own["label_rows"] = labels.count + (dropout > 0)
+    centered = config.data.centered or spec.kind != "bytes"
+    return {**own, "centered": centered, "dtype": jnp.dtype(config.training.compute_dtype)}
 
 
-def _resolved(data: Config) -> Images:
-    """The images of a `data` section that may lie in a folder, a zip file or a TFDS directory."""
-    form = Format(data.image_size, data.num_channels, CROPS.get(data.name, 0))
-    return resolve(data.name, data.path, data.category, form, Cache(data.cache, data.cache_limit), data.workers)
+def _u_net_fields(config: Config, spec: Spec) -> dict[str, Any]:
+    """Those of a U-Net, which has twice the image's channels where it also learns variances."""
+    twice = 2 * spec.shape[-1] if config.parametrization.learned_variance else None
+    return {**_network_fields(config, spec), "out_channels": twice}
 
 
-def _out_channels(config: Config) -> int | None:
-    """Twice the image's channels where the network also learns variances."""
-    return 2 * config.data.num_channels if config.parametrization.learned_variance else None
+def _resolved(data: Config) -> Dataset:
+    """The pictures of a `data` section that may lie in a folder, a zip file or a TFDS directory."""
+    height, width, channels = picture_shape(data)
+    form = Format(height, channels, CROPS.get(data.name, 0), width)
+    cache = Cache(data.cache, data.cache_limit)
+    return resolve(data.name, data.path, data.category, form, cache, data.workers, tuple(data.condition))
+
+
+def score_system(config: Config, spec: Spec, sampler: Callable[..., Samples], frozen: Mapping[str, Any]) -> Score:
+    """The system that trains a score network, without a part of any other run."""
+    assert not frozen
+    prediction = PREDICTIONS[config.parametrization.prediction](config)
+    labels = spec.labels
+    return Score(
+        shape=spec.shape,
+        image_shape=image_shape(spec.shape),
+        process=SDES[config.sde.name](config.sde),
+        network=NETWORKS[config.network.name](config, spec),
+        parametrization=parametrization.Parametrization(prediction, LABELS[config.parametrization.label](config)),
+        objective=objective(config),
+        sampler=sampler,
+        dropout=config.network.dropout > 0,
+        learned_variance=config.parametrization.learned_variance,
+        dropped=Dropped(config.network.label_dropout, labels.count if labels else 0),
+        labelled=labels is not None,
+        remat=config.training.remat,
+    )
 
 
 SCHEDULES: dict[str, Callable[[Config], np.ndarray]] = {
@@ -80,15 +134,13 @@ SDES: dict[str, Callable[[Config], sde.SDE]] = {
     "edm": lambda c: sde.karras(c.sigma_max),
 }
 LEVELS = {"vp": parametrization.vp_levels, "ve": parametrization.ve_levels}
-NETWORKS: dict[str, Callable[[Config], nn.Module]] = {
-    "ncsnpp": lambda c: NCSNpp(
-        **_network_fields(c), out_channels=_out_channels(c), augment_dim=nonleaking.LABELS if c.data.augmentation else 0
-    ),
-    "ddpm": lambda c: ddpm(**_network_fields(c), out_channels=_out_channels(c)),
-    "ncsnv2_64": lambda c: NCSNv2(64, **_network_fields(c)),
-    "ncsnv2_128": lambda c: NCSNv2(128, **_network_fields(c)),
-    "ncsnv2_256": lambda c: NCSNv2(256, **_network_fields(c)),
-    "ncsn": lambda c: NCSNv2(64, num_classes=c.sde.num_scales, **_network_fields(c)),
+NETWORKS: dict[str, Callable[[Config, Spec], nn.Module]] = {
+    "ncsnpp": lambda c, s: NCSNpp(**_u_net_fields(c, s), augment_dim=nonleaking.LABELS if c.data.augmentation else 0),
+    "ddpm": lambda c, s: ddpm(**_u_net_fields(c, s)),
+    "ncsnv2_64": lambda c, s: NCSNv2(64, **_network_fields(c, s)),
+    "ncsnv2_128": lambda c, s: NCSNv2(128, **_network_fields(c, s)),
+    "ncsnv2_256": lambda c, s: NCSNv2(256, **_network_fields(c, s)),
+    "ncsn": lambda c, s: NCSNv2(64, num_classes=c.sde.num_scales, **_network_fields(c, s)),
 }
 PREDICTIONS: dict[str, Callable[[Config], parametrization.Prediction]] = {
     "noise": lambda c: parametrization.Noise(),
@@ -189,9 +241,9 @@ DIVERGENCES: dict[str, Callable[[Config], Divergence]] = {
     "coloured": lambda c: Coloured(c.probes),
     "exact": lambda c: Exact(),
 }
-SPLITS: dict[str, Callable[[Images], Source]] = {
-    "held_out": lambda images: images.held_out,
-    "train": lambda images: images.train,
+SPLITS: dict[str, Callable[[Dataset], tuple[Source, Mapping[str, Source]]]] = {
+    "held_out": lambda data: (data.held_out, data.held_out_condition),
+    "train": lambda data: (data.train, data.condition),
 }
 GRIDS: dict[str, Callable[[Config, sde.SDE], Array]] = {
     "uniform": lambda c, s: grids.uniform(s, c.sampling.t_min, c.sampling.num_steps),
@@ -219,8 +271,14 @@ REFERENCE_CORRECTORS: dict[str, Callable[[Config], reference.Corrector | None]] 
     "langevin": lambda c: reference.Langevin(c.snr),
     "annealed_langevin": lambda c: reference.AnnealedLangevin(c.snr),
 }
-IMAGES: dict[str, Callable[[Config], Images]] = {
+DATA: dict[str, Callable[[Config], Dataset]] = {
     "digits": lambda c: digits(),
-    "array": lambda c: array_file(c.path),
-    **dict.fromkeys(("folder", "tfds", "cifar10", "svhn", "celeba", "lsun", "ffhq", "celebahq"), _resolved),
+    "array": lambda c: array_file(c.path, tuple(c.condition)),
+    **dict.fromkeys(DECODED, _resolved),
 }
+KINDS: dict[str, Callable[[Config, Spec], kinds.Kind]] = {
+    "bytes": lambda c, s: kinds.Bytes(c.random_flip, c.uniform_dequantization, c.centered),
+    "real": lambda c, s: kinds.Real(c.random_flip, s.mean, s.std),
+    "tokens": lambda c, s: kinds.Tokens(),
+}
+SYSTEMS: dict[str, Callable[..., System]] = {"score": score_system}

@@ -1,4 +1,4 @@
-"""The loss on held-out images, of the parameters as they are and of their averages."""
+"""The loss on held-out examples, of the parameters as they are and of their averages."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -15,7 +15,9 @@ from score_sde.rng import positions
 
 
 class HeldOut:
-    """The mean training loss over held-out images without dropout and augmentation, always at the same t and noise.
+    """The mean training loss over held-out examples without dropout and augmentation, always at the same t and noise.
+
+    Each is conditioned on what is its own.
 
     evaluation.num_images of them, a fixed choice (0: all), in batches of at most training.batch_size, the last one
     padded. Every batch is read and laid over the devices once, so all sets of weights lie whole on every device
@@ -24,7 +26,7 @@ class HeldOut:
 
     def __init__(self, experiment: Experiment) -> None:
         c = experiment.config
-        images = experiment.images.held_out
+        images = experiment.data.held_out
         require(
             len(images) > 0,
             f"evaluation.every={c.evaluation.every} asks for held-out images and data.name={c.data.name!r} has none:"
@@ -33,14 +35,14 @@ class HeldOut:
         self._numbers = chosen(len(images), c.evaluation.num_images or len(images))
         devices = jax.device_count()
         self._size = min(c.training.batch_size, -(-len(self._numbers) // devices) * devices)
-        self._images = images
-        self._loss = jax.jit(lambda params, batch: experiment.loss(params, batch, held_out=True)[0])
+        self._images, self._condition = images, experiment.chosen(experiment.data.held_out_condition)
+        self._frozen, self._loss = experiment.frozen_params, jax.jit(experiment.held_out_loss)
 
     def __call__(self, weights: dict[str, Any]) -> dict[str, float]:
         """The loss of every set of weights, by its name."""
-        placed, totals = replicate(weights), dict.fromkeys(weights, 0.0)
+        (placed, frozen), totals = replicate((weights, self._frozen)), dict.fromkeys(weights, 0.0)
         for count, batch in self._batches():
-            losses = collect({name: self._loss(params, batch) for name, params in placed.items()})
+            losses = collect({name: self._loss(params, frozen, batch) for name, params in placed.items()})
             for name in totals:
                 totals[name] += float(np.sum(losses[name][:count], dtype=np.float64))
         return {name: total / len(self._numbers) for name, total in totals.items()}
@@ -50,4 +52,5 @@ class HeldOut:
         for first in range(0, len(self._numbers), self._size):
             numbers = self._numbers[first : first + self._size]
             padded = np.pad(numbers, (0, self._size - len(numbers)), mode="edge")
-            yield len(numbers), spread(Batch(gather(self._images, padded), positions(first, self._size)))
+            condition = {name: gather(source, padded) for name, source in self._condition.items()}
+            yield len(numbers), spread(Batch(gather(self._images, padded), positions(first, self._size), condition))

@@ -23,11 +23,11 @@ from score_sde.loop.heldout import HeldOut
 from score_sde.loop.metrics import MetricsLog
 from score_sde.loop.prefetch import Prefetch
 from score_sde.loop.schedule import Call, schedule
-from score_sde.loop.snapshots import discard_after, save_snapshot, snapshot_path
 from score_sde.progress import Progress
 from score_sde.storage.checkpoint import Checkpoints
-from score_sde.storage.images import GRID, save_grid
+from score_sde.storage.images import GRID, save_samples
 from score_sde.storage.workdir import Workdir
+from score_sde.training.snapshots import discard_after, save_snapshot, snapshot_path
 from score_sde.training.step import TrainState
 
 
@@ -53,13 +53,14 @@ def train(
     stream = experiment.stream
     held_out = HeldOut(experiment) if config.evaluation.every else None
     workdir.check(config)
+    workdir.check_record(experiment.notes())
     if (state := _completed(experiment, workdir)) is not None:
         return state
     first = jax.process_index() == 0
     with workdir.lock() if first else nullcontext():
         if first:
             workdir.check(config)  # again: another process may have written it until now
-            workdir.claim(config)
+            workdir.claim(config, **experiment.notes())
         with _signals() as caught:
             run = _Run(experiment, workdir, stream, generator or Generator(experiment), held_out, show, caught)
             with run:
@@ -72,7 +73,7 @@ def _completed(experiment: Experiment, workdir: Workdir) -> TrainState | None:
         step = checkpoints.latest_step()
         if step is None or step < experiment.config.training.num_steps:
             return None
-        state, meta = checkpoints.restore(experiment.restorable_state())
+        state, meta = experiment.restore(checkpoints)
         return state if meta["step"] >= experiment.config.training.num_steps else None
 
 
@@ -99,7 +100,7 @@ class _Run:
         if self.checkpoints.latest_step() is None:
             state = experiment.initial_state()
         else:
-            state, meta = self.checkpoints.restore(experiment.restorable_state())
+            state, meta = experiment.restore(self.checkpoints)
             self.step, self.position, pending = meta["step"], meta["position"], meta["pending"]
             in_a_row = meta.get("skipped_in_a_row", 0)  # an imported run has never skipped
             self.grid_left_out = meta.get("grid_left_out", False)
@@ -131,7 +132,7 @@ class _Run:
 
     def _check_images(self, count: int | None) -> None:
         """The order of the images is a function of their number: with another one it would be another run."""
-        found = len(self.stream.images)
+        found = len(self.stream.source)
         require(
             count in (None, found),
             f"--workdir {self.workdir.path} was trained on {count} images and data.name={self.config.data.name!r} has"
@@ -210,7 +211,7 @@ class _Run:
             "position": self.position,
             "pending": [list(row) for row in self.log.pending],
             "skipped_in_a_row": self.health.in_a_row,
-            "images": len(self.stream.images),
+            "images": len(self.stream.source),
             "grid_left_out": self.grid_left_out,
         }
         self.log.sync()
@@ -235,10 +236,13 @@ class _Run:
     def _draw_grid(self) -> None:
         with self.log.clock_stopped():
             average = self.experiment.strategy.fetch_state(self.experiment.weights(self.state))
-            images = self.generator(average, min(self.config.sampling.num_samples, GRID), show=False).images
+            drawn = self.generator(average, min(self.config.sampling.num_samples, GRID), show=False)
             if self.first:
-                picture = save_grid(self.workdir.samples / f"step_{self.step:08d}.png", images)
+                path = self.workdir.samples / f"step_{self.step:08d}.png"
+                picture, scale = save_samples(path, drawn.x, drawn.condition.get("label"))
                 self.log.add_image("samples", picture, self.step)
+                if scale:
+                    self._say(f"{path}{scale}")
 
 
 ECHO = 2.0

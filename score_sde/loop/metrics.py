@@ -16,7 +16,7 @@ from score_sde.storage.files import sync, whole
 from score_sde.training.step import BINS, Metrics
 
 Row = list[Any]
-"""One update's Metrics as numbers, the bins as lists of them: what JSON keeps exactly."""
+"""One update's Metrics as numbers, the bins as lists, `more` by name: what JSON keeps exactly."""
 
 
 class MetricsLog:
@@ -58,8 +58,9 @@ class MetricsLog:
 
     def _read(self) -> None:
         if self._unread is not None:
-            columns = [np.asarray(m, np.float32).tolist() for m in self._unread]
-            self._pending += [Metrics(*row) for row in zip(*columns)]
+            *columns, more = jax.tree.map(lambda m: np.asarray(m, np.float32).tolist(), self._unread)
+            rows = [dict(zip(more, values)) for values in zip(*more.values())] or [{}] * len(columns[0])
+            self._pending += [Metrics(*row) for row in zip(*columns, rows)]
             self._unread = None
 
     def flush(self, step: int, waited: float = 0.0, **more: Any) -> dict[str, Any]:
@@ -121,6 +122,8 @@ def _means(updates: list[Metrics]) -> dict[str, Any]:
     """Means over the updates that were made; None where there is nothing to take the mean of."""
     made = [u for u in updates if not u.skipped]
     mean = lambda values: math.fsum(values) / len(values) if values else None
+    names = dict.fromkeys(name for u in updates for name in u.more)
+    more = {name: mean([u.more[name] for u in made if name in u.more]) for name in names}
     total = lambda bins: [math.fsum(bin) for bin in zip(*bins, [0.0] * BINS)]
     sums, counts = total([u.binned_loss for u in made]), total([u.binned_count for u in made])
     return {
@@ -130,6 +133,7 @@ def _means(updates: list[Metrics]) -> dict[str, Any]:
         "parameter_norm": made[-1].parameter_norm if made else None,
         "learning_rate": updates[-1].learning_rate,
         "skipped": round(sum(u.skipped for u in updates)),
+        **more,
     }
 
 

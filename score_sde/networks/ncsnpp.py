@@ -3,6 +3,7 @@
 Reading order: `__call__` embeds the label, then `_encode` (where FIR down-sampling happens), `_middle`, `_decode`.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import flax.linen as nn
@@ -10,6 +11,7 @@ import jax.numpy as jnp
 
 from score_sde.networks.attention import AttnBlockpp
 from score_sde.networks.blocks import Combine, Resample, ResnetBlockBigGANpp, ResnetBlockDDPMpp
+from score_sde.networks.conditioning import LABEL_EMBEDDINGS, Labels, told_augmentation
 from score_sde.networks.contract import centre, check_halvings, check_sigma, finish
 from score_sde.networks.layers import (
     Conv,
@@ -33,6 +35,7 @@ CHOICES = {
     "progressive_combine": ("sum", "cat"),
     "embedding_type": ("fourier", "positional"),
     "up_attention": ("level", "block"),
+    "label_embedding": LABEL_EMBEDDINGS,
     "family": ("ncsnpp", "ddpm"),
     "remat": REMAT,
 }
@@ -61,8 +64,9 @@ class NCSNpp(nn.Module):
     out_channels: None stands for C. groups: of every GroupNorm, None for min(channels // 4, 32). family: whose
     published parameter names are used. DDPM++ is fir=False, progressive_input="none", embedding_type="positional",
     scale_by_sigma=False; for DDPM see ddpm.py.
-    augment_dim: how many numbers per example, `augment` [B, augment_dim], say how the images were augmented (Karras et
-    al. 2022, appendix F.2); None at a call stands for zeros, for not at all. 0: the network has no such input.
+    condition: by name what the output is conditioned on (conditioning.py): "augment" [B, augment_dim], numbers that say
+    how the images were augmented (Karras et al. 2022, appendix F.2), zeros where it is left out; "label" int32 [B] in
+    0 .. label_rows - 1, which may not be left out. 0 for either: the network has no such input.
     `dtype` is that of convolutions and matrix products; parameters, statistics, softmax and embeddings are float32.
     `loop_safe` keeps gradients fast inside a loop on CPU and `fused_attention` on GPU, at the price of forward mode
     (see conv.py, attention.py); `remat` is what the gradient keeps of every block (see remat.py). None changes a value.
@@ -95,6 +99,8 @@ class NCSNpp(nn.Module):
     groups: int | None = None
     family: str = "ncsnpp"  # ncsnpp | ddpm
     augment_dim: int = 0
+    label_rows: int = 0
+    label_embedding: str = "edm"  # edm | adm
     dtype: Dtype = jnp.float32
     loop_safe: bool = False
     fused_attention: bool = False
@@ -118,20 +124,20 @@ class NCSNpp(nn.Module):
         label: Array,
         sigma: Array | None = None,
         dropout_keys: Keys | None = None,
-        augment: Array | None = None,
+        condition: Mapping[str, Array] | None = None,
     ) -> Array:
         remedy = "once per further entry of ch_mult: pad the images or shorten ch_mult"
         check_halvings(x, len(self.ch_mult) - 1, remedy)
         check_sigma(self.scale_by_sigma, sigma)
         state = _Pass(temb=None, dropout_keys=dropout_keys)
-        state.temb = self._embed(state, label, augment)
+        state.temb = self._embed(state, label, condition or {})
         skips = self._encode(state, centre(x, self.centered, self.dtype))
         h = self._middle(state, skips[-1])
         channels = x.shape[-1] if self.out_channels is None else self.out_channels
         return finish(self._decode(state, h, skips, channels), sigma, self.scale_by_sigma)
 
-    def _embed(self, state: _Pass, label: Array, augment: Array | None) -> Array | None:
-        """Label [B] -> temb [B, 4 nf] float32, None if unconditional (the Fourier frequencies exist all the same)."""
+    def _embed(self, state: _Pass, label: Array, condition: Mapping[str, Array]) -> Array | None:
+        """Noise label [B], condition -> temb [B, 4 nf] float32; unconditional None, but with the frequencies."""
         if self.embedding_type == "fourier":
             name = state.names("GaussianFourierProjection")
             fourier = GaussianFourierProjection(self.nf, self.fourier_scale, name=name)
@@ -140,11 +146,11 @@ class NCSNpp(nn.Module):
             embedding = positional_embedding(label, self.nf)
         if not self.conditional:
             return None
-        if self.augment_dim:
-            told = jnp.zeros((len(label), self.augment_dim)) if augment is None else augment
-            embedding += Dense(embedding.shape[-1], use_bias=False, name="Dense_augment")(told)
+        labels = Labels(self.label_rows, self.label_embedding)
+        embedding = told_augmentation(labels.before(embedding, condition), self.augment_dim, condition)
         hidden = Dense(4 * self.nf, name=state.names("Dense"))(embedding)
-        return Dense(4 * self.nf, name=state.names("Dense"))(activation(self.nonlinearity)(hidden))
+        hidden = Dense(4 * self.nf, name=state.names("Dense"))(activation(self.nonlinearity)(hidden))
+        return labels.behind(hidden, condition)
 
     def _encode(self, state: _Pass, x: Array) -> list[Array]:
         """Images [B, H, W, C] -> features of every level, finest first; the decoder consumes them from the end."""
@@ -236,7 +242,7 @@ class NCSNpp(nn.Module):
         return Resample(direction, features, with_conv, self._fir, self.dtype, self.loop_safe, name=name)
 
     def _attend_at(self, state: _Pass, h: Array) -> Array:
-        return self._attention(state, h) if h.shape[1] in self.attn_resolutions else h
+        return self._attention(state, h) if min(h.shape[1:3]) in self.attn_resolutions else h
 
     def _attention(self, state: _Pass, h: Array) -> Array:
         name = state.names("AttnBlock" + self._suffix)

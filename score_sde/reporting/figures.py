@@ -169,16 +169,16 @@ def noise_levels(t: np.ndarray, log_snr: np.ndarray, norm: Estimate, loss: Estim
     return figure
 
 
-def likelihood(bits: np.ndarray, bound: np.ndarray | None = None) -> Figure:
-    """A histogram of the ODE's bits per dimension [N], and of the SDE's bound where it is known."""
+def likelihood(values: np.ndarray, bound: np.ndarray | None = None, unit: str = "bits") -> Figure:
+    """A histogram of the ODE's bits or nats per dimension [N], and of the SDE's bound where it is known."""
     figure, ((axes,),) = _figure(1, 1, 3.0)
     ode, sde = "probability-flow ODE", "bound of the SDE"
-    sets = {ode: bits} if bound is None else {ode: bits, sde: bound}
-    edges = np.histogram_bin_edges(np.concatenate(list(sets.values())), bins=min(40, max(5, len(bits) // 4)))
-    for (name, values), colour in zip(sets.items(), COLOURS):
-        axes.hist(values, edges, color=colour, alpha=0.6, label=f"{name}: mean {values.mean():.3f}")
-        axes.axvline(values.mean(), color=colour, linestyle="--", linewidth=1)
-    axes.set(xlabel="bits per dimension of an image", ylabel="images")
+    sets = {ode: values} if bound is None else {ode: values, sde: bound}
+    edges = np.histogram_bin_edges(np.concatenate(list(sets.values())), bins=min(40, max(5, len(values) // 4)))
+    for (name, own), colour in zip(sets.items(), COLOURS):
+        axes.hist(own, edges, color=colour, alpha=0.6, label=f"{name}: mean {own.mean():.3f}")
+        axes.axvline(own.mean(), color=colour, linestyle="--", linewidth=1)
+    axes.set(xlabel=f"{unit} per dimension of an image", ylabel="images")
     axes.legend(fontsize=8, frameon=False)
     return figure
 

@@ -1,13 +1,14 @@
 """What a report measures on a trained model: samples and their distance, paths, the score at every noise level."""
 
 import statistics
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from score_sde.data import augment
+from score_sde.data.kinds import Kind
 from score_sde.data.sources import gather
 from score_sde.devices.arrays import collect, replicate, spread
 from score_sde.evaluation.two_sample import frechet_between, moments
@@ -18,6 +19,7 @@ from score_sde.rng import Purpose, child, example_keys, normal, positions, root_
 from score_sde.sde import SDE, denoiser
 from score_sde.solvers import AdaptiveSolver, grids
 from score_sde.solvers.sampling import trajectory
+from score_sde.storage.images import as_images, shown
 from score_sde.typing import Array, Keys, ScoreFn
 
 DIMENSIONS = 256
@@ -31,9 +33,9 @@ STOPS = 10
 
 
 class Drawn(NamedTuple):
-    """Samples uint8 [N, H, W, C], evaluations per sample, and seconds per image once compiled (median of batches)."""
+    """Samples [N, ...] in the data's units, evaluations per sample, seconds per sample once compiled (median)."""
 
-    images: np.ndarray
+    x: np.ndarray
     evaluations: float
     seconds: float
 
@@ -44,34 +46,37 @@ def draw(experiment: Experiment, params: Any, count: int) -> Drawn:
     drawn = generator(params, count, show=False)
     timed = drawn.seconds[1:] or generator(params, count, show=False).seconds
     per_image = statistics.median(timed) / experiment.config.sampling.batch_size
-    return Drawn(drawn.images, drawn.evaluations, per_image)
+    return Drawn(drawn.x, drawn.evaluations, per_image)
 
 
 class Yardstick:
-    """The Fréchet distance from images uint8 [N, H, W, C] in pixel space, large ones averaged over square blocks."""
+    """The Fréchet distance from data [N, ...] in pixel space, large ones averaged over square blocks."""
 
-    def __init__(self, images: np.ndarray) -> None:
-        height, width, channels = images.shape[1:]
-        self.block, self.count = 1, len(images)
+    def __init__(self, kind: Kind, data: np.ndarray) -> None:
+        height, width, channels = as_images(data).shape[1:]
+        self.block, self.count, self.scale = 1, len(data), shown(data).scale
+        self._kind = kind
         numbers = lambda block: (height // block) * (width // block) * channels
         while numbers(self.block) > DIMENSIONS and self.block < min(height, width):
             self.block += 1
-        self._moments = moments(self._vectors(images))
+        self._moments = moments(self._vectors(data))
 
-    def __call__(self, images: np.ndarray) -> tuple[float, float]:
-        """The distance of samples [N, H, W, C], N >= 2, and its standard error by the bootstrap."""
-        x, random = self._vectors(images), np.random.default_rng(0)
+    def __call__(self, samples: np.ndarray) -> tuple[float, float]:
+        """The distance of samples [N, ...], N >= 2, and its standard error by the bootstrap."""
+        x, random = self._vectors(samples), np.random.default_rng(0)
         again = [
             frechet_between(moments(x[random.integers(len(x), size=len(x))]), self._moments) for _ in range(RESAMPLINGS)
         ]
         return frechet_between(moments(x), self._moments), float(np.std(again, ddof=1))
 
-    def _vectors(self, images: np.ndarray) -> np.ndarray:
-        """On the [-1, 1] scale; what is left over at the lower and right edge is cut off."""
+    def _vectors(self, x: np.ndarray) -> np.ndarray:
+        """Bytes on the [-1, 1] scale, real data standardised; what is left at the lower and right edge is cut off."""
+        images = as_images(self._kind.comparable(x))
         (n, height, width, channels), b = images.shape, self.block
         height, width = height // b, width // b
         blocks = images[:, : height * b, : width * b].reshape(n, height, b, width, b, channels)
-        return blocks.mean(axis=(2, 4), dtype=np.float64).reshape(n, -1) / 127.5 - 1
+        means = blocks.mean(axis=(2, 4), dtype=np.float64).reshape(n, -1)
+        return means / 127.5 - 1 if x.dtype == np.uint8 else means
 
 
 class Path(NamedTuple):
@@ -87,20 +92,21 @@ class Path(NamedTuple):
 
 def path(experiment: Experiment, params: Any) -> Path | None:
     """The path of sample 0 at STOPS nodes of the grid, both ends among them; None for an adaptive solver."""
-    if isinstance(experiment.solver(None), AdaptiveSolver):
+    if isinstance(experiment.solver({}), AdaptiveSolver):
         return None
     sde, config = experiment.sde, experiment.config
 
-    def walk(params: Any, keys: Keys) -> tuple[Array, ...]:
-        score, grid = experiment.score_of(params), experiment.times(params)
-        solver: Any = experiment.solver(params)
+    def walk(params: Any, keys: Keys, condition: dict[str, Array]) -> tuple[Array, ...]:
+        score, grid = experiment.score_of(params, condition), experiment.times(params)
+        solver: Any = experiment.solver(params, condition)
         stops = jnp.round(jnp.linspace(0, len(grid) - 1, STOPS)).astype(int)
         t = grid[stops]
-        x = trajectory(keys, score, sde, experiment.image_shape, solver=solver, times=grid)[stops, 0]
+        x = trajectory(keys, score, sde, experiment.shape, solver=solver, times=grid)[stops, 0]
         return t, sde.log_snr(t), sde.alpha(t), sde.sigma(t), x, denoiser(sde, score)(x, t)
 
-    keys = example_keys(root_key(config.sampling.seed), positions(0, 1))
-    return Path(*collect(jax.jit(walk)(replicate(params), replicate(keys))))
+    position = positions(0, 1)
+    keys, condition = example_keys(root_key(config.sampling.seed), position), experiment.conditions(position)
+    return Path(*collect(jax.jit(walk)(replicate(params), replicate(keys), replicate(condition))))
 
 
 class NoiseLevels(NamedTuple):
@@ -114,29 +120,29 @@ class NoiseLevels(NamedTuple):
     images: int
 
 
-def noise_levels(experiment: Experiment, params: Any, chosen: np.ndarray, source: Any) -> NoiseLevels:
-    """The score on the images of a source with the numbers chosen, in batches of sampling.batch_size."""
+def noise_levels(
+    experiment: Experiment, params: Any, chosen: np.ndarray, source: Any, given: Mapping[str, Any]
+) -> NoiseLevels:
+    """The score on the examples of a source with the numbers chosen, in batches of sampling.batch_size.
+
+    given: what the source's examples are conditioned on, by name.
+    """
     config, sde = experiment.config, experiment.sde
     grid = _levels(experiment)
     size = min(config.sampling.batch_size, len(chosen))
 
-    def at_images(params: Any, images: Array, position: Array) -> tuple[Array, ...]:
+    def at_examples(params: Any, stored: Array, position: Array, condition: dict[str, Array]) -> tuple[Array, ...]:
         keys = child(example_keys(root_key(config.seed), position), Purpose.EVALUATION)
-        x0 = augment.preprocess(
-            keys,
-            images,
-            flip=False,
-            dequantization=config.data.uniform_dequantization,
-            centered=config.data.centered,
-        )
-        return look(keys, experiment.score_of(params), sde, x0, grid)
+        x0 = experiment.kind.encode(keys, stored, training=False)
+        return look(keys, experiment.score_of(params, condition), sde, x0, grid)
 
-    program, params = jax.jit(at_images), replicate(params)
+    program, params = jax.jit(at_examples), replicate(params)
     found = []
     for first in range(0, len(chosen), size):
         numbers = chosen[first : first + size]
         padded = np.pad(numbers, (0, size - len(numbers)), mode="edge")
-        batch = spread((gather(source, padded), positions(first, size)))
+        condition = {name: gather(given[name], padded) for name in experiment.config.data.condition}
+        batch = spread((gather(source, padded), positions(first, size), condition))
         found.append([part[:, : len(numbers)] for part in collect(program(params, *batch))])
     norm, loss, total = (_summary(np.concatenate(parts, axis=1)) for parts in zip(*found))
     return NoiseLevels(np.asarray(grid), np.asarray(sde.log_snr(grid)), norm, loss, total, len(chosen))

@@ -36,10 +36,11 @@ def _lines(metrics: pathlib.Path) -> list[dict]:
 
 
 class Likelihoods(NamedTuple):
-    """Bits per dimension of every image [N], of the variational bound too where it was taken (else None)."""
+    """Per dimension of every example [N], of the bound too where it was taken (else None), in bits or nats."""
 
-    bits_per_dim: np.ndarray
+    values: np.ndarray
     bound: np.ndarray | None
+    unit: str = "bits"
 
 
 def likelihoods(folder: pathlib.Path) -> Likelihoods | None:
@@ -53,5 +54,6 @@ def likelihoods(folder: pathlib.Path) -> Likelihoods | None:
         return None
     bound = [row.get("bound") or "nan" for row in rows]
     column = np.array([float(value) for value in bound])
-    bits = np.array([float(row["bits_per_dim"]) for row in rows])
-    return Likelihoods(bits, column if np.isfinite(column).all() else None)
+    unit = "bits" if "bits_per_dim" in rows[0] else "nats"
+    values = np.array([float(row[f"{unit}_per_dim"]) for row in rows])
+    return Likelihoods(values, column if np.isfinite(column).all() else None, unit)

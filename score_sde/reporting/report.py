@@ -1,6 +1,7 @@
 """A trained run as one page: <workdir>/report/index.html, its figures beside it as PNGs, its numbers as JSON."""
 
 import pathlib
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -44,13 +45,13 @@ def report(experiment: Experiment, params: Any, step: int, workdir: Workdir, com
         paths = _paths(experiment, params, progress)
         levels = None
         if data.looked_at is not None:
-            levels = measure.noise_levels(experiment, params, data.looked_at, data.source)
+            levels = measure.noise_levels(experiment, params, data.looked_at, data.source, data.given)
             progress.update(1)
     config = experiment.config
     parts = [
         sections.samples(results, config.sampling.seed),
         _distances(experiment, results, data),
-        sections.trajectories(paths, config.data.centered),
+        sections.trajectories(paths, config.data.centered or experiment.spec.kind != "bytes"),
         sections.noise_levels(levels, data.is_held_out) if levels else _without("Score and loss", data),
         sections.training(curves(workdir.metrics)),
         sections.likelihood(likelihoods(workdir.path / "likelihood"), command),
@@ -63,12 +64,13 @@ def report(experiment: Experiment, params: Any, step: int, workdir: Workdir, com
 
 
 class Data(NamedTuple):
-    """The images that the model is measured on: none of them where they are missing, and why."""
+    """The data that the model is measured on: none of them where they are missing, and why."""
 
     yardstick: Yardstick | None
     held_out: np.ndarray | None
     looked_at: np.ndarray | None
     source: Source | None
+    given: Mapping[str, Source]
     is_held_out: bool
     missing: str = ""
 
@@ -76,15 +78,17 @@ class Data(NamedTuple):
     def of(cls, experiment: Experiment) -> "Data":
         """The held-out images where there are any, else those trained on."""
         try:
-            train, held_out = experiment.images.train, experiment.images.held_out
+            data = experiment.data
+            train, held_out = data.train, data.held_out
         except UsageError as error:
-            return cls(None, None, None, None, False, str(error))
-        source = held_out if len(held_out) else train
+            return cls(None, None, None, None, {}, False, str(error))
+        source, given = (held_out, data.held_out_condition) if len(held_out) else (train, data.condition)
         return cls(
-            Yardstick(some(train, COMPARED)),
+            Yardstick(experiment.kind, some(train, COMPARED)),
             some(held_out, COMPARED) if len(held_out) > 1 else None,
             chosen(len(source), LOOKED_AT),
             source,
+            given,
             len(held_out) > 0,
         )
 
@@ -150,7 +154,7 @@ def _facts(experiment: Experiment, params: Any, step: int, workdir: Workdir) -> 
         "checkpoint": f"step {step:,}, weights: {average}",
         "SDE": config.sde.name,
         "network": f"{config.network.name}, {sum(p.size for p in jax.tree.leaves(params)):,} parameters",
-        "images": f"{config.data.name}, {' x '.join(map(str, experiment.image_shape))}",
+        "images": f"{config.data.name}, {' x '.join(map(str, experiment.shape))}",
         "measured on": f"{jax.device_count()} x {device.device_kind}",
         "versions": ", ".join(f"{name} {version}" for name, version in versions().items()),
     }

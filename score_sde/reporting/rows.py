@@ -1,6 +1,5 @@
 """Which solvers a report compares, each with as many steps as a budget of network evaluations allows."""
 
-import dataclasses
 from typing import Any, NamedTuple
 
 import jax
@@ -71,12 +70,12 @@ def variant(experiment: Experiment, solver: str, **sampling: Any) -> Experiment 
         validate(config)
     except UsageError:
         return None
-    return dataclasses.replace(experiment, config=config)
+    return experiment.reconfigured(config)
 
 
 def evaluations(experiment: Experiment) -> int | None:
     """Network evaluations per sample on the config's grid, None for an adaptive solver."""
-    solver = experiment.solver(None)  # its parameters are read when it is called
+    solver = experiment.solver({})  # its parameters are read when it is called
     if isinstance(solver, AdaptiveSolver):
         return None
     return _intervals(experiment) * solver.evaluations + experiment.config.sampling.denoise
@@ -84,9 +83,9 @@ def evaluations(experiment: Experiment) -> int | None:
 
 def _intervals(experiment: Experiment) -> int:
     """Steps on the config's grid, which is not made for it."""
-    c = experiment.sampling.sampling
+    c = experiment.drawing.sampling.sampling
     # Only an optimised grid asks the network.
-    return c.num_steps if c.times == "optimised" else jax.eval_shape(lambda: experiment.times(None)).shape[0] - 1
+    return c.num_steps if c.times == "optimised" else jax.eval_shape(lambda: experiment.times({})).shape[0] - 1
 
 
 def steps_within(budget: int, per_step: int, denoise: bool) -> int:

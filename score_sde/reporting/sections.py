@@ -10,7 +10,7 @@ from score_sde.reporting.measure import Drawn, NoiseLevels, Path, Yardstick
 from score_sde.reporting.page import Section, Table
 from score_sde.reporting.records import Curve, Likelihoods
 from score_sde.reporting.rows import BUDGETS
-from score_sde.storage.images import grid
+from score_sde.storage.images import as_images, grid, shown
 
 FIGURES = ("samples", "distance", "trajectory", "noise_levels", "training", "likelihood")
 """Names of the PNGs."""
@@ -34,8 +34,9 @@ Results = Mapping[str, Mapping[int, Result]]
 
 def result(drawn: Drawn, yardstick: Yardstick | None) -> Result:
     """The first samples as a picture, and the distance of all."""
-    distance, error = yardstick(drawn.images) if yardstick else (None, None)
-    picture = np.asarray(grid(drawn.images[:SHOWN], COLUMNS, padding=1))
+    distance, error = yardstick(drawn.x) if yardstick else (None, None)
+    images = shown(drawn.x[:SHOWN], yardstick.scale if yardstick else None).images
+    picture = np.asarray(grid(images, COLUMNS, padding=1))
     return Result(picture, drawn.evaluations, drawn.seconds, distance, error)
 
 
@@ -130,7 +131,8 @@ def trajectories(paths: Mapping[str, Path], centered: bool) -> Section:
 
 
 def visible(x: np.ndarray, limit: float, centered: bool) -> np.ndarray:
-    """A state [H, W, C] of the network's range as bytes [H, W] or [H, W, 3]; ± limit, as of [-1, 1], is cut off."""
+    """A state [...] of the network's range as bytes [H, W] or [H, W, 3]; ± limit, as of [-1, 1], is cut off."""
+    x = as_images(x[None])[0]
     x = x if centered else 2 * x - 1
     pixels = np.round(127.5 * (np.clip(x / limit, -1, 1) + 1)).astype(np.uint8)
     return pixels[..., 0] if pixels.shape[-1] < 3 else pixels[..., :3]
@@ -171,18 +173,18 @@ def training(curves: Mapping[str, Curve]) -> Section:
 
 
 def likelihood(found: Likelihoods | None, command: str) -> Section:
-    """The histogram of bits per dimension."""
+    """The histogram of bits or nats per dimension."""
     if found is None:
         return Section(
             "Likelihood", f"Not computed yet: {command} --mode likelihood does, and then --mode report again."
         )
-    bits = found.bits_per_dim
+    bits, unit = found.values, found.unit
     error = bits.std(ddof=1) / np.sqrt(len(bits)) if len(bits) > 1 else float("nan")
     caption = (
-        f"Negative log-likelihood of {len(bits)} images in bits per dimension, by the probability-flow ODE: mean"
+        f"Negative log-likelihood of {len(bits)} images in {unit} per dimension, by the probability-flow ODE: mean"
         f" {bits.mean():.3f} ± {error:.3f}, from {bits.min():.2f} to {bits.max():.2f}. Lower is better; a long tail to"
         " the right is of images unlike the training data."
     )
     if found.bound is not None:
         caption += f" The mean bound of the reverse SDE, another model of the same score, is {found.bound.mean():.3f}."
-    return Section("Likelihood", caption, "likelihood", figures.png(figures.likelihood(bits, found.bound)))
+    return Section("Likelihood", caption, "likelihood", figures.png(figures.likelihood(bits, found.bound, unit)))

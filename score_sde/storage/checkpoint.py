@@ -84,10 +84,15 @@ class Checkpoints:
         stderr. Raises UsageError where none is good, or the step asked for is not, or its arrays are not those of
         `like`.
         """
+        state, meta, _ = self.restore_either(like, None, step)
+        return state, meta
+
+    def restore_either(self, like: Any, older: Any | None, step: int | None = None) -> tuple[Any, dict[str, Any], bool]:
+        """As `restore`, but a checkpoint whose arrays are named as those of `older` is restored as that: True then."""
         while True:
             chosen = together(lambda: self._choose(step))
             try:
-                return self._read(chosen, like)
+                return self._read(chosen, like, older)
             except UsageError:
                 raise
             except Exception as error:
@@ -213,9 +218,12 @@ class Checkpoints:
         )
         raise UsageError(f"no checkpoint in {self.directory}: train there first, or name the right --workdir")
 
-    def _read(self, step: int, like: Any) -> tuple[Any, dict[str, Any]]:
+    def _read(self, step: int, like: Any, older: Any | None) -> tuple[Any, dict[str, Any], bool]:
         path = self._path(step).absolute()
-        _check(self._path(step), like)
+        there = _saved(path)
+        is_older = older is not None and there.keys() == _described(older).keys()
+        like = older if is_older else like
+        _check(self._path(step), there, like)
         # Named devices: without them Orbax wants back the very devices that the checkpoint was saved from.
         here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
 
@@ -226,7 +234,7 @@ class Checkpoints:
         state = ocp.args.PyTreeRestore(targets, ocp.checkpoint_utils.construct_restore_args(targets))
         with ocp.Checkpointer(_handler()) as reader:
             restored = reader.restore(path, args=ocp.args.Composite(state=state, meta=ocp.args.JsonRestore()))
-        return restored["state"], restored["meta"]
+        return restored["state"], restored["meta"], is_older
 
 
 def _handler() -> ocp.CompositeCheckpointHandler:
@@ -235,13 +243,18 @@ def _handler() -> ocp.CompositeCheckpointHandler:
     return ocp.CompositeCheckpointHandler(state=state, meta=ocp.JsonCheckpointHandler())
 
 
-def _check(path: pathlib.Path, like: Any) -> None:
+def _saved(path: pathlib.Path) -> dict[str, str]:
+    """What the arrays of a checkpoint's state are, as `_described` tells it."""
+    with ocp.StandardCheckpointer() as reader:
+        return _described(reader.metadata(path / "state").item_metadata.tree)
+
+
+def _check(path: pathlib.Path, there: dict[str, str], like: Any) -> None:
     """UsageError naming the first array that is missing, unexpected, or of another shape or dtype than in `like`.
 
     Orbax itself would cast dtypes without a word.
     """
-    with ocp.StandardCheckpointer() as reader:
-        there, here = _described(reader.metadata((path / "state").absolute()).item_metadata.tree), _described(like)
+    here = _described(like)
     differing = sorted(name for name in there.keys() | here.keys() if there.get(name) != here.get(name))
     if not differing:
         return

@@ -2,6 +2,7 @@
 
 import math
 import pathlib
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -10,6 +11,48 @@ from score_sde.storage.files import whole
 
 GRID = 100
 """At most so many images are shown in a run's grids."""
+
+
+class Shown(NamedTuple):
+    """uint8 [N, H, W, C] to be looked at and, of numbers that are no bytes, what black and white stand for."""
+
+    images: np.ndarray
+    scale: tuple[float, float] | None
+
+    def __str__(self) -> str:
+        return "" if self.scale is None else f", black is {self.scale[0]:.4g} and white {self.scale[1]:.4g}"
+
+
+def as_images(x: np.ndarray) -> np.ndarray:
+    """Examples [N, ...] as [N, H, W, C]: [H, W] gets one channel, [D] is a line, of more axes the first are one."""
+    count, shape = len(x), x.shape[1:]
+    side = math.prod(shape[:-2])
+    return x.reshape(count, *{0: (1, 1, 1), 1: (1, *shape, 1), 2: (*shape, 1)}.get(len(shape), (side, *shape[-2:])))
+
+
+def shown(x: np.ndarray, scale: tuple[float, float] | None = None) -> Shown:
+    """Examples [N, ...] as pictures: bytes as they are, others from black to white by a scale.
+
+    scale: what black and white stand for, None for the least and the largest finite number that there is.
+    """
+    images = as_images(x)
+    if x.dtype == np.uint8:
+        return Shown(images, None)
+    finite = images[np.isfinite(images)]
+    low, high = scale or ((float(finite.min()), float(finite.max())) if len(finite) else (0.0, 1.0))
+    scaled = (np.nan_to_num(images, nan=low, posinf=high, neginf=low) - low) / (high - low or 1.0)
+    return Shown(np.round(255 * np.clip(scaled, 0, 1)).astype(np.uint8), (low, high))
+
+
+def by_class(labels: np.ndarray, count: int) -> np.ndarray:
+    """Numbers of samples for a grid in rows by class [rows, columns], -1 where a class has no further sample.
+
+    As many columns as `count` allows, never more than the largest class has samples.
+    """
+    classes = np.unique(labels)
+    own = [np.flatnonzero(labels == c) for c in classes]
+    columns = max(1, min(count // len(classes), max(map(len, own))))
+    return np.array([np.pad(i[:columns], (0, max(0, columns - len(i))), constant_values=-1) for i in own])
 
 
 def grid(images: np.ndarray, columns: int | None = None, padding: int = 2, min_side: int = 48) -> Image.Image:
@@ -36,3 +79,17 @@ def save_grid(path: pathlib.Path, images: np.ndarray, columns: int | None = None
     with whole(path) as unfinished:
         picture.save(unfinished)
     return picture
+
+
+def save_samples(path: pathlib.Path, x: np.ndarray, labels: np.ndarray | None = None) -> tuple[Image.Image, str]:
+    """Write the first GRID samples [N, ...] as a grid, in rows by class where they have labels [N].
+
+    Returns the picture, and what is to be said of its scale behind the file's name.
+    """
+    if labels is None:
+        found = shown(x[:GRID])
+        return save_grid(path, found.images), str(found)
+    rows = by_class(labels, GRID)
+    found = shown(x[rows.reshape(-1)])
+    found.images[rows.reshape(-1) < 0] = 0
+    return save_grid(path, found.images, rows.shape[1]), str(found)

@@ -75,6 +75,31 @@ class Workdir:
             " give these fields the same values or choose another --workdir",
         )
 
+    def record(self) -> dict[str, Any] | None:
+        """What config.json holds beside versions: config, data, frozen, imported; None where there is none.
+
+        Raises UsageError where it is not this program's.
+        """
+        try:
+            found = json.loads(self.config.read_text())
+            return found if isinstance(found["config"], dict) else None
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise UsageError(f"{self.config} cannot be read ({error.strerror}): choose another --workdir") from None
+        except (ValueError, KeyError, TypeError):
+            raise UsageError(f"{self.config} is not a config this program wrote: choose another --workdir") from None
+
+    def check_record(self, notes: dict[str, Any]) -> None:
+        """UsageError where what a run was begun with (data, frozen parts) differs from these notes."""
+        record = json.loads(json.dumps(self.record() or {}))
+        for name, value in json.loads(json.dumps(notes)).items():
+            require(
+                record.get(name) in (None, value),
+                f"--workdir {self.path} was begun with {name} {record.get(name)}, and now there is {value}: give it the"
+                " same again, or choose another --workdir",
+            )
+
     def _check_free(self) -> None:
         places = (self.history, self.checkpoints, self.metrics, self.tensorboard, self.samples, self.averages)
         taken = [p.name for p in places if p.exists()]

@@ -19,8 +19,9 @@ FROZEN = "GaussianFourierProjection"
 class Optimizer:
     """p <- p - lr(step) (Adam(clip(g)) + weight_decay p), with lr(step) = learning_rate min(step / warmup, 1).
 
-    clip(g) = g c / max(|g|, c) over all parameters, off for c < 0; `step` counts from 0, so that under warm-up the
-    first update has rate 0. Source: Kingma & Ba 2015; Loshchilov & Hutter 2019; Song et al. 2021, appendix H.
+    clip(g) = g c / max(|g|, c) over all parameters of a part, off for c < 0; `step` counts from 0, so that under
+    warm-up the first update has rate 0. Source: Kingma & Ba 2015; Loshchilov & Hutter 2019; Song et al. 2021,
+    appendix H.
     """
 
     learning_rate: float = 2e-4

@@ -1,7 +1,7 @@
 """The pure training state and step: (state, batches) -> (state, metrics), several updates per call by one scan."""
 
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -11,26 +11,49 @@ from score_sde.training import ema
 from score_sde.training.optimizer import Optimizer, global_norm
 from score_sde.typing import Array
 
-Loss = Callable[[Any, Batch], tuple[Array, Array]]
-"""(params, batch) -> the loss of every example [B], and the quantile u in [0, 1) of the time it was taken at [B]."""
+Params = dict[str, Any]
+"""{part: pytree of arrays}."""
+
+
+class View(NamedTuple):
+    """What a loss may see of training beside the parameters; no gradient reaches it.
+
+    step: updates made before this one, int32 []. averages: {name: {part: tree}}. frozen: {part: {its own part: tree}}
+    of other runs.
+    """
+
+    step: Array
+    averages: dict[str, Params]
+    frozen: dict[str, Params]
+
+
+class Loss(Protocol):
+    """(params, view, batch) -> the loss of every example [B], the quantile u in [0, 1) of its time [B], its terms."""
+
+    def __call__(self, params: Params, view: View, batch: Batch, /) -> tuple[Array, Array, dict[str, Array]]: ...
+
 
 BINS = 10
 """The loss is also reported in so many bins of the law of t, of equal probability each."""
 
 
 class TrainState(NamedTuple):
-    """Everything that training changes; `step` counts the updates made or skipped, int32 []; `averages` have names."""
+    """Everything that training changes; `step` counts the updates made or skipped, int32 [].
+
+    params: {part: tree}. averages: {name: {part: tree}}. optimizer: {part: the state of its optimizer}.
+    """
 
     step: Array
-    params: Any
-    averages: dict[str, Any]
-    optimizer: Any
+    params: Params
+    averages: dict[str, Params]
+    optimizer: dict[str, Any]
 
 
 class Losses(NamedTuple):
-    """A batch's mean loss [], and the sum of its losses and the number of its examples in each bin of t, [BINS]."""
+    """A batch's mean loss [] and terms [], the sum of its losses and the number of its examples by bin of t, [BINS]."""
 
     mean: Array
+    terms: dict[str, Array]
     binned: Array
     counts: Array
 
@@ -38,7 +61,9 @@ class Losses(NamedTuple):
 class Metrics(NamedTuple):
     """What one update reports, scalars but for the bins; after a call all have a leading axis of its updates.
 
-    parameter_norm: of the parameters that the update made, whether they were taken or skipped.
+    parameter_norm: of the parameters that the update made, whether they were taken or skipped. learning_rate: of the
+    first part. more: the loss's terms by name and, where there are several parts, norms and rate of each, such as
+    gradient_norm/critic.
     """
 
     loss: Array
@@ -48,28 +73,33 @@ class Metrics(NamedTuple):
     skipped: Array
     binned_loss: Array
     binned_count: Array
+    more: dict[str, Array] = {}  # noqa: RUF012
 
 
-TrainStep = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
+TrainStep = Callable[[TrainState, dict[str, Params], Batch], tuple[TrainState, Metrics]]
+"""(state, frozen parts of other runs, batches [K, ...]) -> (state, metrics [K])."""
+
+Optimizers = dict[str, Optimizer]
+"""By part."""
 
 
-def initial_state(params: Any, optimizer: Optimizer, averages: Iterable[str]) -> TrainState:
+def initial_state(params: Params, optimizers: Optimizers, averages: Iterable[str]) -> TrainState:
     """The state before the first update; the averages of these names start at the parameters."""
     copies = {name: jax.tree.map(jnp.copy, params) for name in averages}
-    return TrainState(jnp.int32(0), params, copies, optimizer.init(params))
+    return TrainState(jnp.int32(0), params, copies, {part: optimizers[part].init(params[part]) for part in params})
 
 
-def summarize(loss: Array, u: Array) -> Losses:
-    """The summary of a batch's losses [B] at quantiles u [B]."""
+def summarize(loss: Array, u: Array, terms: dict[str, Array] | None = None) -> Losses:
+    """The summary of a batch's losses [B] at quantiles u [B], and of their terms by name [B]."""
     bins = jax.nn.one_hot(jnp.clip(u * BINS, 0, BINS - 1).astype(jnp.int32), BINS, dtype=loss.dtype)
     # A sum of products, not a matrix product: one example that is not finite must not spoil the other bins.
     binned = jnp.sum(jnp.where(bins > 0, loss[:, None], 0), axis=0)
-    return Losses(jnp.mean(loss), binned, jnp.sum(bins, axis=0))
+    return Losses(jnp.mean(loss), jax.tree.map(jnp.mean, terms or {}), binned, jnp.sum(bins, axis=0))
 
 
 def gradients(
-    loss: Loss, params: Any, batch: Batch, axis_name: str | None = None, microbatches: int = 1
-) -> tuple[Losses, Any]:
+    loss: Loss, params: Params, view: View, batch: Batch, axis_name: str | None = None, microbatches: int = 1
+) -> tuple[Losses, Params]:
     """A batch's losses and the gradient of their mean, over all mapped devices where an axis is named.
 
     With microbatches M the batch [B, ...] passes in M parts, one after the other, each of every M-th example (so that
@@ -77,8 +107,8 @@ def gradients(
     """
 
     def part(batch: Batch) -> tuple[Losses, Any]:
-        def mean(params: Any) -> tuple[Array, Losses]:
-            losses = summarize(*loss(params, batch))
+        def mean(params: Params) -> tuple[Array, Losses]:
+            losses = summarize(*loss(params, view, batch))
             return losses.mean, losses
 
         grads, losses = jax.grad(mean, has_aux=True)(params)
@@ -87,8 +117,8 @@ def gradients(
     losses, grads = part(batch) if microbatches == 1 else _accumulate(part, batch, microbatches)
     if axis_name is None:
         return losses, grads
-    mean, grads = jax.lax.pmean((losses.mean, grads), axis_name)
-    return Losses(mean, *jax.lax.psum((losses.binned, losses.counts), axis_name)), grads
+    mean, terms, grads = jax.lax.pmean((losses.mean, losses.terms, grads), axis_name)
+    return Losses(mean, terms, *jax.lax.psum((losses.binned, losses.counts), axis_name)), grads
 
 
 def _accumulate(part: Callable[[Batch], tuple[Losses, Any]], batch: Batch, count: int) -> tuple[Losses, Any]:
@@ -99,12 +129,13 @@ def _accumulate(part: Callable[[Batch], tuple[Losses, Any]], batch: Batch, count
     )
     add = lambda total, batch: (jax.tree.map(jnp.add, total, part(batch)), None)
     (losses, grads), _ = jax.lax.scan(add, zeros, parts)
-    return losses._replace(mean=losses.mean / count), jax.tree.map(lambda g: g / count, grads)
+    mean, terms, grads = jax.tree.map(lambda total: total / count, (losses.mean, losses.terms, grads))
+    return losses._replace(mean=mean, terms=terms), grads
 
 
 def make_train_step(
     loss: Loss,
-    optimizer: Optimizer,
+    optimizers: Optimizers,
     averages: dict[str, ema.Average],
     axis_name: str | None = None,
     *,
@@ -113,13 +144,15 @@ def make_train_step(
 ) -> TrainStep:
     """A step over batches with a leading axis [K]: K updates in one scan, metrics for each.
 
-    skip_nonfinite: an update whose loss, gradient or new parameters are not finite changes nothing but `step`.
+    Every part moves by its own optimizer, on the gradient of the one loss in it, all at once. skip_nonfinite: an update
+    whose loss, gradient or new parameters are not finite changes nothing but `step`.
     """
 
-    def update(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-        losses, grads = gradients(loss, state.params, batch, axis_name, microbatches)
+    def update(state: TrainState, frozen: dict[str, Params], batch: Batch) -> tuple[TrainState, Metrics]:
+        view = View(state.step, state.averages, frozen)
+        losses, grads = gradients(loss, state.params, view, batch, axis_name, microbatches)
         norm = global_norm(grads)
-        params, opt_state = optimizer.update(grads, state.optimizer, state.params, state.step)
+        params, opt_state = _updated(optimizers, grads, state)
         seen = ema.seen_after(state.step, jnp.asarray(batch.position), axis_name)
         updated = ema.update(averages, state.averages, params, seen)
         size = global_norm(params)
@@ -128,8 +161,37 @@ def make_train_step(
         new = (params, updated, opt_state)
         if skip_nonfinite:
             new = jax.tree.map(lambda n, old: jnp.where(skipped, old, n), new, state[1:])
-        rate, left_out = optimizer.rate(state.step), skipped.astype(jnp.float32)
-        metrics = Metrics(losses.mean, norm, size, rate, left_out, losses.binned, losses.counts)
+        rates = {part: optimizers[part].rate(state.step) for part in params}
+        more = {**losses.terms, **_by_part(grads, params, rates)}
+        rate, left_out = next(iter(rates.values())), skipped.astype(jnp.float32)
+        metrics = Metrics(losses.mean, norm, size, rate, left_out, losses.binned, losses.counts, more)
         return TrainState(state.step + 1, *new), metrics
 
-    return lambda state, batches: jax.lax.scan(update, state, batches)
+    def step(state: TrainState, frozen: dict[str, Params], batches: Batch) -> tuple[TrainState, Metrics]:
+        return jax.lax.scan(lambda state, batch: update(state, frozen, batch), state, batches)
+
+    return step
+
+
+def _updated(optimizers: Optimizers, grads: Params, state: TrainState) -> tuple[Params, dict[str, Any]]:
+    """New parameters and optimizer states of every part."""
+    found = {
+        part: optimizers[part].update(grads[part], state.optimizer[part], state.params[part], state.step)
+        for part in state.params
+    }
+    return {part: new[0] for part, new in found.items()}, {part: new[1] for part, new in found.items()}
+
+
+def _by_part(grads: Params, params: Params, rates: dict[str, Array]) -> dict[str, Array]:
+    """Norms and rate of every part, where there are several."""
+    if len(params) == 1:
+        return {}
+    return {
+        f"{what}/{part}": value
+        for part in params
+        for what, value in (
+            ("gradient_norm", global_norm(grads[part])),
+            ("parameter_norm", global_norm(params[part])),
+            ("learning_rate", rates[part]),
+        )
+    }

@@ -21,7 +21,7 @@ def test_the_official_file() -> None:
     """Its outputs under averaged and raw parameters, a parameter and a moment, as the official code recorded them."""
     golden, foreign = load(NAME), read(JAX_FILE)
     assert (foreign.step, foreign.adam_updates) == (golden["step"], 5)
-    network = experiment_of(NAME).network
+    network = experiment_of(NAME).score_system.network
     apply = quick_jit(network.apply)
     for params, key in ((foreign.ema, "output_ema"), (foreign.params, "output_raw")):
         output = apply({"params": params}, golden["x"], golden["time_cond"], golden["time_cond"])
@@ -33,7 +33,7 @@ def test_the_official_file() -> None:
 
 def test_every_tree_has_todays_shapes() -> None:
     foreign = read(JAX_FILE)
-    expected = jax.tree.map(lambda a: a.shape, experiment_of(NAME).abstract_state().params)
+    expected = jax.tree.map(lambda a: a.shape, experiment_of(NAME).abstract_state().params["score"])
     for tree in (foreign.ema, foreign.params, foreign.mu, foreign.nu):
         assert jax.tree.map(np.shape, tree) == expected
         assert {a.dtype for a in jax.tree.leaves(tree)} == {np.dtype(np.float32)}

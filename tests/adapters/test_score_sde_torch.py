@@ -83,7 +83,7 @@ def test_recorded_networks(name: str) -> None:
     golden, experiment = load(name), experiment_of(name)
     params = from_state_dict(unpack_flat(golden), layout_of(experiment))
     sigma = golden["time_cond"] if experiment.config.network.scale_by_sigma else None
-    output = quick_jit(experiment.network.apply)({"params": params}, golden["x"], golden["time_cond"], sigma)
+    output = quick_jit(experiment.system.network.apply)({"params": params}, golden["x"], golden["time_cond"], sigma)
     agree(output, name, "output", "networks")
 
 
@@ -97,7 +97,7 @@ def test_the_official_file(saved: dict[str, Any]) -> None:
     golden, experiment = load(NAME), experiment_of(NAME)
     foreign = read(TORCH_FILE, saved, layout_of(experiment))
     assert (foreign.step, foreign.adam_updates) == (golden["step"], 5)
-    apply = quick_jit(experiment.network.apply)
+    apply = quick_jit(experiment.system.network.apply)
     for params, key in ((foreign.ema, "output_ema"), (foreign.params, "output_raw")):
         output = apply({"params": params}, golden["x"], golden["time_cond"], golden["time_cond"])
         agree(output, NAME, key, "checkpoints")
@@ -187,7 +187,7 @@ def test_what_is_no_checkpoint(change: dict[str, Any], said: str, saved: dict[st
 
 def test_the_golden_is_the_published_network() -> None:
     official = json.loads(str(load(NAME)["config_json"]))
-    network = experiment_of(NAME).network
+    network = experiment_of(NAME).score_system.network
     for field in dataclasses.fields(network):
         if field.name in official and field.name not in ("name", "centered"):
             value = getattr(network, field.name)

@@ -52,7 +52,7 @@ FIELDS = {  # {field: value} given on the command line
     "no group": ("network.nf", "3", ["network.nf=3", "of 3 channels"], "use an nf"),
     "odd size": ("data.image_size", "9", ["data.image_size=9"], "use a multiple of 2"),
     "negative seed": ("seed", "-1", ["seed=-1"], "must be 0 or more"),
-    "long seed": ("seed", str(2**32), [f"seed={2**32}"], f"choose one below {2**32}"),
+    "long seed": ("seed", str(2**32), [f"seed={2**32}"], f"below {2**32}: give it another value"),
     "no steps": ("training.num_steps", "0", ["training.num_steps=0"], "must be at least 1"),
     "dropout": ("network.dropout", "1", ["network.dropout=1"], "must be in [0, 1)"),
     "learning rate": ("optimizer.learning_rate", "0", ["learning_rate=0"], "must be positive"),
@@ -131,9 +131,18 @@ CONFIG_FILES = {  # text of the config file
 }
 
 ARRAYS = {  # what stands in the data file: bytes or arrays
-    "rank": (np.zeros((4, 8, 8), np.uint8), ["rank 3", "(4, 8, 8)"], "need a last axis of 1"),
-    "dtype": (np.zeros((4, 8, 8, 1), np.float32), ["dtype float32"], "scale and cast"),
-    "empty": (np.zeros((0, 8, 8, 1), np.uint8), ["no image"], "at least one"),
+    "rank": (np.zeros(4, np.uint8), ["rank 1", "(4,)"], "the first axis counts examples"),
+    "dtype": (np.zeros((4, 8, 8, 1), np.float64), ["dtype float64"], "save pictures as uint8"),
+    "not finite": (
+        np.full((4, 8, 8, 1), np.nan, np.float32),
+        ["256 of the data's 256 numbers"],
+        "leave such examples out",
+    ),
+    "constant": (np.zeros((4, 8, 8, 1), np.float32), ["channel 0 of the data is constant"], "give data.std"),
+    "a point": (np.arange(12, dtype=np.float32).reshape(4, 3), ["(3,)", "network.name='ncsnpp'"], "reshape the data"),
+    "tokens": (np.zeros((4, 8, 8), np.int32), ["data.kind='tokens'"], "trains on bytes or real numbers"),
+    "grey pictures of another size": (np.zeros((4, 9, 9), np.uint8), ["(9, 9, 1)", "(8, 8, 1)"], "set data.image_size"),
+    "empty": (np.zeros((0, 8, 8, 1), np.uint8), ["no example"], "at least one"),
     "size": (np.zeros((4, 8, 8, 3), np.uint8), ["(8, 8, 3)", "(8, 8, 1)"], "set data.image_size and data.num_channels"),
     "names": ({"faces": np.zeros(1)}, ["['faces']"], "name its image array `train` or `images`"),
     "not an array": (b"hello", ["cannot be read"], "np.save"),

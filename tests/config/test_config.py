@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import re
 import runpy
 
 import jax
@@ -18,12 +19,16 @@ from score_sde.config import (
     nearest,
 )
 from score_sde.config.architecture import HALVINGS, normalised_channels
-from score_sde.config.validation import CHOICES, check_likelihood, validate
+from score_sde.config.fields import FIELDS, ROWS, choices
+from score_sde.config.guide import help_lines, markdown
+from score_sde.config.validation import FROZEN, check_likelihood, validate
+from score_sde.data.spec import Spec
 from score_sde.errors import UsageError
 from score_sde.experiment import objects
 from score_sde.networks import layers, ncsnpp, ncsnv2, refinenet, remat
 from score_sde.storage.workdir import Workdir
 
+CODE = pathlib.Path(__file__).parents[2] / "score_sde"
 CONFIGS = sorted((pathlib.Path(__file__).parents[2] / "configs").rglob("*.py"))
 CONFIGS = [path for path in CONFIGS if path.stem not in ("__init__", "published")]
 
@@ -50,6 +55,9 @@ def test_the_defaults_are_valid_but_for_the_data():
 
 
 TABLES = {
+    "system.name": objects.SYSTEMS,
+    "data.kind": [*objects.KINDS, "auto"],
+    "ema.averages": objects.AVERAGES,
     "sde.name": objects.SDES,
     "network.name": objects.NETWORKS,
     "sde.schedule": objects.SCHEDULES,
@@ -57,7 +65,7 @@ TABLES = {
     "network.interpolation": refinenet.INTERPOLATIONS,
     "parametrization.prediction": objects.PREDICTIONS,
     "parametrization.label": objects.LABELS,
-    "data.name": objects.IMAGES,
+    "data.name": objects.DATA,
     "training.objective": objects.OBJECTIVES | objects.BOUNDS,
     "training.weighting": objects.WEIGHTINGS,
     "training.times": objects.TIMES,
@@ -74,13 +82,51 @@ TABLES = {
 }
 
 
-@pytest.mark.parametrize("field", CHOICES)
+WORDS = [name for name, row in ROWS.items() if row.rule.choices]
+
+
+@pytest.mark.parametrize("field", WORDS)
 def test_every_choice_has_its_object(field):
+    words, default_words = choices(field), SCHEMA[field] if isinstance(SCHEMA[field], tuple) else (SCHEMA[field],)
     if field == "training.compute_dtype":
-        assert [jnp.dtype(name).name for name in CHOICES[field]] == list(CHOICES[field])
+        assert [jnp.dtype(name).name for name in words] == list(words)
     else:
-        assert set(CHOICES[field]) == set(TABLES[field])
-    assert SCHEMA[field] in CHOICES[field]
+        assert set(words) == set(TABLES[field])
+    assert set(default_words) <= set(words)
+
+
+def test_every_field_says_what_it_means_and_its_default_obeys_its_rule():
+    for name, row in ROWS.items():
+        assert row.meaning and not row.meaning.endswith("."), name
+        assert row.default in ("", ()) or isinstance(row.default, tuple) or row.rule.holds(row.default), name
+        assert row.default != () or row.element is not None, name
+
+
+def test_every_field_is_used_somewhere():
+    """By its name, outside the table; sections that are handed on whole are arguments of that name."""
+    code = [path.read_text() for path in CODE.rglob("*.py") if path.name not in ("fields.py", "guide.py")]
+    words = set(re.findall(r"\w+", "\n".join(code)))
+    assert {name.split(".")[-1] for name in ROWS} <= words
+
+
+def test_every_system_has_its_frozen_parts():
+    assert FROZEN.keys() == objects.SYSTEMS.keys()
+    assert {part for parts in FROZEN.values() for part in parts} <= set(FIELDS["frozen"].fields)
+
+
+def test_the_guide_of_the_fields_is_current():
+    """Made anew by python -m score_sde.config.guide."""
+    assert (CODE.parent / "docs" / "config.md").read_text() == markdown()
+
+
+def test_help_of_a_section_is_a_part_of_all_help():
+    everything = list(help_lines())
+    for name in FIELDS:
+        own = list(help_lines(name or "seed"))
+        assert own[0] in everything and set(own) <= set(everything)
+    assert sum(line.startswith("  --config.") for line in everything) == len(SCHEMA)
+    with pytest.raises(UsageError, match=r"--help sampler is unknown: did you mean sampling\?"):
+        list(help_lines("sampler"))
 
 
 NETWORKS = {
@@ -105,7 +151,7 @@ def test_the_channels_checked_are_those_the_network_normalises(name):
     config.network.update({"nf": 8, "ch_mult": (1, 2), "num_res_blocks": 1, "attn_resolutions": (), "dropout": 0.0})
     config.network.update(NETWORKS[name])
     validate(config)
-    network = objects.NETWORKS["ncsnpp"](config)
+    network = objects.NETWORKS["ncsnpp"](config, Spec((8, 8, 1)))
     ones = jnp.ones((1,))
     shapes = jax.eval_shape(network.init, jax.random.key(0), jnp.zeros((1, 8, 8, 1)), ones, ones)
     leaves = jax.tree_util.tree_leaves_with_path(shapes)
@@ -131,7 +177,7 @@ def test_widths_let_through_can_be_initialised(nf):
 
 def test_free_on_resume_is_what_the_contract_says():
     free = {name for name in SCHEMA if name.startswith(FREE_ON_RESUME)}
-    sections = ("parallel", "sampling", "likelihood", "evaluation", "checkpoint", "logging")
+    sections = ("frozen", "parallel", "sampling", "likelihood", "evaluation", "checkpoint", "logging")
     assert free == {name for name in SCHEMA if name.split(".")[0] in sections} | {
         "training.num_steps",
         "training.batch_size",
@@ -223,7 +269,7 @@ def test_validate_leaves_the_config_as_it_is():
 def test_the_halvings_checked_are_the_networks(name):
     config = default()
     config.network.update(name=name, nonlinearity="elu")
-    assert ncsnv2.LAYOUTS[objects.NETWORKS[name](config).layout].halvings == HALVINGS[name]
+    assert ncsnv2.LAYOUTS[objects.NETWORKS[name](config, Spec((8, 8, 1))).layout].halvings == HALVINGS[name]
 
 
 DISCRETE = {"sde.discrete": True, "parametrization.label": "level", "training.times": "levels"}

@@ -7,7 +7,8 @@ import shlex
 import pytest
 
 from score_sde.cli.main import parse
-from score_sde.config.validation import CHOICES, validate
+from score_sde.config import choices
+from score_sde.config.validation import validate
 from score_sde.data.cache import Cache
 from score_sde.data.resolve import BUILDERS, BY_HAND, CROPS
 
@@ -39,7 +40,7 @@ def test_the_code_prints_what_it_says(capsys):
 
 def test_the_tables_name_every_set_and_the_defaults():
     named = set(re.findall(r"`(\w+)`", GUIDE.split("## Arrays")[0]))
-    assert set(CHOICES["data.name"]) <= named
+    assert set(choices("data.name")) <= named
     rows = GUIDE.split("## Published sets")[1].split("## Decoded")[0]
     for name in [*BUILDERS, *BY_HAND]:
         assert f"| `{name}` | " in rows

@@ -51,14 +51,14 @@ def test_crop_and_resize_are_the_arithmetic_written_out(size, new):
     matrix = resizing_matrix(side, new)
     rows = np.asarray(Image.fromarray(square).resize((new, side), Image.Resampling.BICUBIC)).astype(float)
     assert abs(rows - np.clip(np.einsum("jkc,lk->jlc", square, matrix), 0, 255)).max() < 0.501
-    found = np.asarray(center_crop_resize(Image.fromarray(image), new)).astype(float)
+    found = np.asarray(center_crop_resize(Image.fromarray(image), new, new)).astype(float)
     assert abs(found - np.clip(np.einsum("ij,jlc->ilc", matrix, rows), 0, 255)).max() < 0.501
 
 
 def test_shrinking_does_not_alias():
     """A checkerboard becomes grey; subsampling would give one of its colours."""
     board = np.indices((64, 64)).sum(0) % 2 * 255
-    small = np.asarray(center_crop_resize(Image.fromarray(board.astype(np.uint8)), 8))
+    small = np.asarray(center_crop_resize(Image.fromarray(board.astype(np.uint8)), 8, 8))
     assert abs(small.astype(int) - 127.5).max() <= 1
 
 

@@ -21,7 +21,7 @@ from score_sde.data.records import prepared
 from score_sde.errors import UsageError
 from score_sde.storage.files import held
 from tests.data import builders
-from tests.data.builders import IMAGES, LABELS
+from tests.data.builders import IMAGES, LABELS, as_tfrecord
 from tests.data.making import random_images
 
 FORM = Format(8, 3)
@@ -84,8 +84,111 @@ def test_one_split_and_no_labels(place, cache):
     assert (len(found.held_out), found.labels, found.held_out_labels, found.classes) == (0, None, None, ())
 
 
-def test_a_copy_reads_for_itself(given, cache):
-    found = prepared(given, FORM, cache).train
+SHARDS = {"train": [7, 0, 9, 4], "test": [10]}
+
+
+@pytest.fixture(scope="module")
+def tfrecord(given, place):
+    """The same set in the default format."""
+    return as_tfrecord(given, place / "tfrecord", SHARDS)
+
+
+def test_the_default_format(given, tfrecord, cache):
+    assert_is_the_set(prepared(tfrecord, FORM, cache))
+    for one, other in zip(prepared(given, FORM, cache)[:2], prepared(tfrecord, FORM, cache)[:2]):
+        assert [one.read(i) for i in range(len(one))] == [other.read(i) for i in range(len(other))]
+    assert "tensorflow" not in sys.modules
+
+
+@pytest.mark.parametrize("kind", [builders.Encoded, builders.Numbers])
+def test_files_and_tensors_in_the_default_format(place, tmp_path, cache, kind):
+    directory = as_tfrecord(prepare(kind, place), tmp_path / "tfrecord")
+    assert_is_the_set(prepared(directory, FORM, cache))
+    assert_is_the_set(prepared(directory, FORM, Cache(str(tmp_path / "nothing"), 0.0)))
+    assert not (tmp_path / "nothing").exists()
+
+
+def test_one_split_in_the_default_format(place, tmp_path, cache):
+    found = prepared(as_tfrecord(prepare(builders.Grey, place), tmp_path / "tfrecord"), FORM, cache)
+    assert sorted(numbers(images(found.train, 1), IMAGES[..., :1])) == list(range(20))
+    assert len(found.held_out) == 0
+
+
+def test_a_description_of_older_versions(tfrecord, tmp_path, cache):
+    """They wrote no format and no template of the files' names."""
+    shutil.copytree(tfrecord, tmp_path / "old")
+    info = json.loads((tmp_path / "old" / "dataset_info.json").read_text())
+    del info["fileFormat"]
+    for split in info["splits"]:
+        del split["filepathTemplate"]
+    (tmp_path / "old" / "dataset_info.json").write_text(json.dumps(info))
+    assert_is_the_set(prepared(str(tmp_path / "old"), FORM, cache))
+
+
+def test_of_two_formats_that_with_random_access(given, tfrecord, tmp_path, cache, monkeypatch):
+    directory = as_tfrecord(given, tmp_path / "both", alternativeFileFormats=["array_record"])
+    for file in pathlib.Path(given).glob("*array_record*"):
+        shutil.copy(file, directory)
+    monkeypatch.setattr("score_sde.data.records.indexed", lambda *args: pytest.fail("indexed"))
+    assert_is_the_set(prepared(directory, FORM, cache))
+
+
+def test_a_set_in_the_default_format_is_found_by_its_name(given, tmp_path, cache, monkeypatch):
+    (tmp_path / "given").mkdir()
+    as_tfrecord(given, tmp_path / "given" / "1.0.0")
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    monkeypatch.setattr(builders.Given, "download_and_prepare", lambda *args, **options: pytest.fail("prepared anew"))
+    assert_is_the_set(prepared(directory("given"), FORM, cache))
+
+
+def damaged(tfrecord: str, place: pathlib.Path, **changes: bytes | None) -> str:
+    """A copy with shards of the training split that have another content, or are gone."""
+    shutil.copytree(tfrecord, place)
+    for number, content in changes.items():
+        file = place / f"given-train.tfrecord-0000{number[-1]}-of-00004"
+        file.unlink() if content is None else file.write_bytes(content)
+    return str(place)
+
+
+def test_what_is_wrong_with_a_shard_is_said(tfrecord, tmp_path, cache):
+    third = pathlib.Path(tfrecord, "given-train.tfrecord-00002-of-00004").read_bytes()
+    flipped = bytearray(third)
+    flipped[len(third) - 10] ^= 1
+    last = builders.places(third)[-1]
+    with pytest.raises(
+        UsageError, match=rf"flipped/.*-00002-of-00004: the record at byte {last} is damaged \(wrong chec"
+    ):
+        prepared(damaged(tfrecord, tmp_path / "flipped", shard2=bytes(flipped)), FORM, cache)
+    with pytest.raises(UsageError, match=rf"cut/.*-00002-of-00004: the record at byte {last} is cut \(it ends at"):
+        prepared(damaged(tfrecord, tmp_path / "cut", shard2=third[:-1]), FORM, cache)
+    with pytest.raises(
+        UsageError, match=r"gone/.*-00002-of-00004 cannot be read \(No such file or directory\): put it"
+    ):
+        prepared(damaged(tfrecord, tmp_path / "gone", shard2=None), FORM, cache)
+    with pytest.raises(
+        UsageError, match=r"short/.*-00002-of-00004 has 8 records where dataset_info\.json says 9: copy"
+    ):
+        prepared(damaged(tfrecord, tmp_path / "short", shard2=third[:last]), FORM, cache)
+
+
+def test_a_shard_that_changes_is_read_anew(tfrecord, tmp_path, cache):
+    directory = damaged(tfrecord, tmp_path / "set")
+    before = prepared(directory, FORM, cache)
+    stamp = before.train.stamp()
+    third = pathlib.Path(directory, "given-train.tfrecord-00002-of-00004")
+    content = third.read_bytes()
+    second = builders.places(content)[1]
+    third.write_bytes(content[second:] + content[:second])
+    after = prepared(directory, FORM, cache)
+    assert after.train.stamp() != stamp
+    assert_is_the_set(after)
+    order = [*range(7), *range(8, 16), 7, *range(16, 20)]
+    np.testing.assert_array_equal(after.labels, before.labels[order])
+
+
+@pytest.mark.parametrize("kind", ["given", "tfrecord"])
+def test_a_copy_reads_for_itself(cache, request, kind):
+    found = prepared(request.getfixturevalue(kind), FORM, cache).train
     images(found)
     np.testing.assert_array_equal(images(pickle.loads(pickle.dumps(found))), images(found))
 
@@ -232,10 +335,10 @@ def test_directories_that_cannot_be_used(tmp_path, given, cache):
         return str(tmp_path / name)
 
     remedy = (
-        r"is stored as tfrecord, which has no random access: prepare the set anew with download_and_prepare\(file_f"
+        r"is stored as riegeli, which is not read here: prepare the set anew with download_and_prepare\(file_format="
     )
     with pytest.raises(UsageError, match=remedy):
-        prepared(changed("tfrecord", fileFormat="tfrecord"), FORM, cache)
+        prepared(changed("riegeli", fileFormat="riegeli"), FORM, cache)
     splits = json.loads((pathlib.Path(given) / "dataset_info.json").read_text())["splits"]
     with pytest.raises(UsageError, match=r"has the splits \['test'\] and no train"):
         prepared(changed("test_only", splits=[split for split in splits if split["name"] == "test"]), FORM, cache)

@@ -16,10 +16,11 @@ from score_sde.config.validation import validate
 from score_sde.data.cache import Cache
 from score_sde.data.pictures import Format
 from score_sde.data.resolve import resolve
-from score_sde.data.sources import Images, Subset, gather, hold_out, is_array, some
+from score_sde.data.sources import Dataset, Subset, gather, hold_out, is_array, some
 from score_sde.errors import UsageError
 from score_sde.experiment import load_images
 from tests.data import builders
+from tests.data.builders import as_tfrecord, stylegan
 from tests.data.making import Shades, random_images, write, zipped
 from tests.data.test_pictures import resizing_matrix
 from tests.data.test_records import prepare
@@ -33,7 +34,7 @@ def found(tmp_path):
 
     def images(
         name: str, path: object, size: int = 8, channels: int = 3, limit: float = 8.0, workers: int = 0
-    ) -> Images:
+    ) -> Dataset:
         config = default()
         config.data.update(name=name, path=str(path), image_size=size, num_channels=channels)
         config.data.update(cache_limit=limit, workers=workers)
@@ -53,7 +54,10 @@ def everything(tmp_path) -> dict[str, object]:
     shutil.copy(tmp_path / "a.npz", tmp_path / "arrays.zip")
     zipped(folder, tmp_path / "a.zip")
     zipped(folder, tmp_path / "nameless")
-    names = ("a.npy", "a.npz", "arrays.zip", "a.zip", "nameless")
+    (tmp_path / "records").mkdir()
+    for name in ("a.tfrecords", "unnamed", "records/faces-r03.tfrecords"):
+        stylegan(tmp_path / name, SOME)
+    names = ("a.npy", "a.npz", "arrays.zip", "a.zip", "nameless", "a.tfrecords", "unnamed", "records")
     return {"folder": folder, **{name: tmp_path / name for name in names}}
 
 
@@ -63,9 +67,9 @@ def test_a_published_set_may_lie_there_in_any_shape(tmp_path, found, name):
         np.testing.assert_array_equal(gather(found(name, path).train, np.arange(6)), SOME, err_msg=kind)
 
 
-def test_folders_and_zip_files_by_their_own_name(tmp_path, found):
+def test_folders_zip_files_and_records_by_their_own_name(tmp_path, found):
     places = everything(tmp_path)
-    for kind in ("folder", "a.zip", "nameless"):
+    for kind in ("folder", "a.zip", "nameless", "a.tfrecords", "unnamed", "records"):
         images = found("folder", places[kind])
         np.testing.assert_array_equal(images.train, SOME)
         assert isinstance(images.train, np.memmap)
@@ -73,7 +77,7 @@ def test_folders_and_zip_files_by_their_own_name(tmp_path, found):
         assert not is_array(lazily.train)
         np.testing.assert_array_equal(gather(lazily.train, np.arange(6), 3), SOME)
     for kind in ("a.npy", "a.npz"):
-        with pytest.raises(UsageError, match=r"is neither a directory nor a zip file: name a directory or zip file of"):
+        with pytest.raises(UsageError, match=r"is no directory, zip file or TFRecord file: name a directory, a zip"):
             found("folder", places[kind])
 
 
@@ -87,6 +91,11 @@ def test_a_prepared_directory(tmp_path, found, monkeypatch):
     np.testing.assert_array_equal(found("tfds", "given").train, images.train)
     with pytest.raises(UsageError, match="name the directory of a version"):
         found("cifar10", tmp_path / "tfds" / "given")
+    default = as_tfrecord(directory, tmp_path / "default")
+    for name in ("tfds", "cifar10"):
+        np.testing.assert_array_equal(found(name, default).train, images.train)
+    with pytest.raises(UsageError, match="holds no picture"):
+        found("folder", default)
 
 
 @pytest.mark.parametrize("part", [0.0, 0.99])
@@ -99,12 +108,11 @@ def test_a_set_over_the_limit_leaves_nothing_in_the_cache(tmp_path, found, part)
     (table / "dataset.json").write_text(json.dumps({name: i % 2 for i, name in enumerate(names)}))
     for path in (folders, zipped(folders, tmp_path / "a.zip"), table):
         images = found("folder", path, limit=part * SOME.nbytes / 2**30)
-        assert images.labels is not None
-        for image, label in zip(gather(images.train, np.arange(6)), images.labels):
+        for image, label in zip(gather(images.train, np.arange(6)), images.condition["label"]):
             assert label == next(i % 2 for i in range(6) if (SOME[i] == image).all())
     images = found("tfds", prepare(builders.Given, tmp_path), limit=part * builders.IMAGES.nbytes / 2**30)
-    assert images.labels is not None and images.held_out_labels is not None
-    for source, labels in ((images.train, images.labels), (images.held_out, images.held_out_labels)):
+    conditions = images.condition, images.held_out_condition
+    for source, labels in zip((images.train, images.held_out), (c["label"] for c in conditions)):
         known = {image.tobytes(): i % 3 for i, image in enumerate(builders.IMAGES)}
         np.testing.assert_array_equal(labels, [known[x.tobytes()] for x in gather(source, np.arange(len(source)))])
         assert labels.dtype == np.int32
@@ -225,7 +233,7 @@ def made_celeba(place: pathlib.Path, names: list[str]) -> dict[str, str]:
     ("array", "", 3, r"data\.path is empty: name an \.npy or \.npz file"),
     ("ffhq", "", 3, r"nothing downloads data\.name='ffhq': name FFHQ's images1024x1024 .* or an \.npy or \.npz file"),
     ("celebahq", "", 3, r"nothing downloads data\.name='celebahq': name the 30,000 images of CelebA-HQ, as a folder"),
-    ("folder", "/nowhere", 3, r"data\.path=/nowhere does not exist: name a directory or zip file of pictures$"),
+    ("folder", "/nowhere", 3, r"data\.path=/nowhere does not exist: name a .* or a TFRecord file of pictures$"),
     ("cifar10", "/nowhere", 3, r"data\.path=/nowhere does not exist: name .*, or a prepared TFDS directory$"),
     ("tfds", "./nowhere", 3, r"data\.path=\./nowhere is not a directory: name a prepared one, or a builder"),
     ("folder", "/nowhere", 2, r"data\.num_channels=2: pictures are read as 1 \(grey\) or 3 \(RGB\)"),
@@ -245,24 +253,24 @@ def test_negative_numbers_are_refused(field):
 
 def test_held_out_images_are_a_fixed_choice():
     """RandomState(0)'s permutation of 8 is 6 2 1 7 3 0 5 4: written down, because runs are resumed years later."""
-    images = Images(Shades(8), np.zeros((0, 2, 2, 1), np.uint8), np.arange(8, dtype=np.int32), None, ("a",))
+    images = Dataset(Shades(8), np.zeros((0, 2, 2, 1), np.uint8), {"label": np.arange(8, dtype=np.int32)}, {}, ("a",))
     split = hold_out(images, 3)
     held, kept = (part[np.arange(len(part))][:, 0, 0, 0] for part in (split.held_out, split.train))
     np.testing.assert_array_equal(held, [1, 2, 6])
     np.testing.assert_array_equal(kept, [0, 3, 4, 5, 7])
-    np.testing.assert_array_equal(split.labels, kept)
-    np.testing.assert_array_equal(split.held_out_labels, held)
+    np.testing.assert_array_equal(split.condition["label"], kept)
+    np.testing.assert_array_equal(split.held_out_condition["label"], held)
     assert (split.train.shape, split.held_out.shape, split.classes) == ((5, 2, 2, 1), (3, 2, 2, 1), ("a",))
     assert hold_out(images, 0) is images
-    assert hold_out(images._replace(labels=None), 3).labels is None
+    assert hold_out(images._replace(condition={}), 3).condition == {}
 
 
 def test_what_cannot_be_held_out(tmp_path, found):
-    images = Images(Shades(8), Shades(2))
+    images = Dataset(Shades(8), Shades(2))
     with pytest.raises(UsageError, match=r"data\.held_out=1, but 2 images are held out by the data themselves: set it"):
         hold_out(images, 1)
     with pytest.raises(UsageError, match=r"data\.held_out=8 leaves none of 8 images to train on: hold out fewer"):
-        hold_out(Images(Shades(8), Shades(0)), 8)
+        hold_out(Dataset(Shades(8), Shades(0)), 8)
 
 
 def test_held_out_by_the_config(tmp_path):

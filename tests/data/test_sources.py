@@ -5,7 +5,8 @@ import hashlib
 import numpy as np
 import pytest
 
-from score_sde.data.sources import array_file, chosen, digits
+from score_sde.data.arrays import array_file
+from score_sde.data.sources import chosen, digits
 from score_sde.errors import UsageError
 
 
@@ -85,14 +86,14 @@ def test_train_goes_before_images(tmp_path, some):
 @pytest.mark.parametrize(
     "arrays, message",
     [
-        (np.zeros((3, 8, 8), np.uint8), r"has rank 3 \(shape \(3, 8, 8\)\): .* a last axis of 1"),
+        (np.zeros(3, np.uint8), r"has rank 1 \(shape \(3,\)\): the first axis counts examples"),
         (np.zeros((), np.uint8), "has rank 0"),
-        (np.zeros((3, 8, 8, 1), np.float64), "has dtype float64: images are uint8"),
-        (np.zeros((3, 8, 8, 1), np.int8), "has dtype int8: images are uint8"),
-        (np.zeros((0, 8, 8, 1), np.uint8), r"holds no image \(shape \(0, 8, 8, 1\)\)"),
+        (np.zeros((3, 8, 8, 1), np.float64), "has dtype float64: save pictures as uint8"),
+        (np.zeros((3, 8, 8, 1), np.int8), "has dtype int8: save pictures as uint8"),
+        (np.zeros((0, 8, 8, 1), np.uint8), r"holds no example \(shape \(0, 8, 8, 1\)\)"),
         (np.array([None]), "cannot be read .* np.save"),
         ({"faces": np.zeros(1)}, r"holds \['faces'\]: name its image array"),
-        ({"train": np.zeros((3, 8, 8), np.uint8)}, r"a\.npz:train has rank 3"),
+        ({"train": np.zeros(3, np.uint8)}, r"a\.npz:train has rank 1"),
         ({"images": np.zeros((3, 8, 8, 1))}, r"a\.npz:images has dtype float64"),
         (
             {"images": np.zeros((3, 8, 8, 1), np.uint8), "test": np.zeros((3, 8, 8, 1))},
@@ -100,7 +101,7 @@ def test_train_goes_before_images(tmp_path, some):
         ),
         (
             {"images": np.zeros((3, 8, 8, 1), np.uint8), "test": np.zeros((3, 9, 9, 1), np.uint8)},
-            r"a\.npz:test has shape \(3, 9, 9, 1\) but the training images \(3, 8, 8, 1\)",
+            r"a\.npz:test has shape \(3, 9, 9, 1\) and dtype uint8 but the training data \(3, 8, 8, 1\) and uint8",
         ),
     ],
 )

@@ -27,7 +27,7 @@ def stream(seed: int = 0) -> Stream:
 
 
 def flat(batch) -> tuple[np.ndarray, np.ndarray]:
-    return batch.image.reshape(-1), batch.position.reshape(-1, 2)
+    return batch.x.reshape(-1), batch.position.reshape(-1, 2)
 
 
 @pytest.mark.parametrize("first", [0, 7, 2**32 - 5, 2**40 + 3])
@@ -35,7 +35,7 @@ def flat(batch) -> tuple[np.ndarray, np.ndarray]:
 def test_any_cutting_gives_the_same_examples(first, size, steps):
     whole_image, whole_position = flat(stream().batches(first, 1, 24))
     batch = stream().batches(first, size, steps)
-    assert batch.image.shape == (steps, size, 1, 1, 1)
+    assert batch.x.shape == (steps, size, 1, 1, 1)
     assert batch.position.shape == (steps, size, 2)
     image, position = flat(batch)
     np.testing.assert_array_equal(image, whole_image)
@@ -89,8 +89,8 @@ def test_every_image_is_as_likely_at_every_place():
 def test_memory_mapped_images_are_copied_into_the_batch(tmp_path):
     np.save(tmp_path / "a.npy", IMAGES)
     batch = Stream(np.load(tmp_path / "a.npy", mmap_mode="r"), 0).batches(5, 4, 2)
-    np.testing.assert_array_equal(batch.image, stream().batches(5, 4, 2).image)
-    assert batch.image.dtype == np.uint8
+    np.testing.assert_array_equal(batch.x, stream().batches(5, 4, 2).x)
+    assert batch.x.dtype == np.uint8
 
 
 @pytest.mark.parametrize("processes", [1, 2, 4])
@@ -99,8 +99,8 @@ def test_the_rows_of_all_processes_are_the_batch(processes, first):
     whole = stream().batches(first, 8, 3)
     count = 8 // processes
     parts = [stream().batches(first, 8, 3, slice(i * count, (i + 1) * count)) for i in range(processes)]
-    assert all(part.image.shape == (3, count, 1, 1, 1) and part.position.shape == (3, count, 2) for part in parts)
-    np.testing.assert_array_equal(np.concatenate([part.image for part in parts], 1), whole.image)
+    assert all(part.x.shape == (3, count, 1, 1, 1) and part.position.shape == (3, count, 2) for part in parts)
+    np.testing.assert_array_equal(np.concatenate([part.x for part in parts], 1), whole.x)
     np.testing.assert_array_equal(np.concatenate([part.position for part in parts], 1), whole.position)
     assert len(np.unique(np.concatenate([part.position.reshape(-1, 2) for part in parts]), axis=0)) == 24
 
@@ -116,7 +116,7 @@ def test_calls_are_batches(images, rows):
     assert len(calls) == len(SCHEDULE)
     for call, batch in zip(SCHEDULE, calls):
         expected = Stream(images, 5).batches(*call, rows)
-        np.testing.assert_array_equal(batch.image, expected.image)
+        np.testing.assert_array_equal(batch.x, expected.x)
         np.testing.assert_array_equal(batch.position, expected.position)
 
 
@@ -137,7 +137,7 @@ def test_workers_give_the_same_bits_and_end(tmp_path):
     calls = one.calls(SCHEDULE, slice(1, 3), workers=2)
     for call, batch in zip(SCHEDULE[:-1], calls):
         expected = one.batches(*call, slice(1, 3))
-        np.testing.assert_array_equal(batch.image, expected.image)
+        np.testing.assert_array_equal(batch.x, expected.x)
         np.testing.assert_array_equal(batch.position, expected.position)
         for worker in multiprocessing.active_children():
             os.kill(worker.pid, signal.SIGTERM)
@@ -170,7 +170,7 @@ if __name__ == "__main__":  # what stands above it, every worker imports too
     from tests.data.making import Shades
 
     calls = Stream(Shades(10), 0).calls([(0, 4, 1)] * 6, workers=2)
-    print(next(calls).image.shape, flush=True)
+    print(next(calls).x.shape, flush=True)
     if sys.argv[1] == "killed":
         import multiprocessing
         print(*(child.pid for child in multiprocessing.active_children()), flush=True)

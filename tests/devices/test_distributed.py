@@ -17,8 +17,8 @@ from score_sde.devices.parallel import Pmap
 from score_sde.errors import UsageError
 from score_sde.experiment import build
 from score_sde.loop.loop import train
-from score_sde.loop.snapshots import IMAGES
 from score_sde.storage.workdir import Workdir
+from score_sde.training.snapshots import IMAGES
 from tests.golden_files import relative_error
 from tests.processes import ROOT, end, environment, kill, lines, together, wait_for
 from tests.tiny import tiny_config

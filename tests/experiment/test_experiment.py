@@ -4,8 +4,6 @@ The network is replaced by the exact one of Gaussian data, computed from the noi
 order of levels shows in the samples.
 """
 
-import dataclasses
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -17,9 +15,12 @@ from score_sde.experiment import Experiment, build, objects
 from score_sde.rng import example_keys, positions, root_key
 from score_sde.sde.chain import linear_betas
 from tests.golden_files import quick_jit
-from tests.tiny import tiny_config
+from tests.gradients import NO_VIEW
+from tests.tiny import tiny_config, with_network
 
 MEAN, STD, COUNT, N = 0.3, 0.5, 256, 400
+NONE = {"score": {}}
+"""The parameters of a network that has none."""
 
 
 class Exact(nn.Module):
@@ -68,7 +69,7 @@ def exact_experiment(sde: str, discrete: bool, **sampling) -> Experiment:
     )
     config.sampling.update(solver="ancestral", num_steps=N, t_min=1e-5 if sde == "ve" else 1e-3)
     config.sampling.update(sampling)
-    return dataclasses.replace(build(config), network=Exact(sde, discrete))
+    return with_network(build(config), Exact(sde, discrete))
 
 
 CASES = {
@@ -115,7 +116,7 @@ def test_samples_of_discrete_models_and_by_the_official_arithmetic(name):
     sde, discrete, sampling, evaluations = CASES[name]
     experiment = exact_experiment(sde, discrete, **sampling)
     keys = example_keys(root_key(0), positions(0, COUNT))
-    drawn = jax.jit(lambda keys: experiment.draw({}, keys))(keys)
+    drawn = jax.jit(lambda keys: experiment.draw(NONE, keys))(keys)
     assert evaluations is None or int(drawn.evaluations) == evaluations
     x = np.asarray(drawn.x)
     np.testing.assert_allclose(x.mean(), MEAN, atol=0.02)
@@ -149,9 +150,10 @@ def test_smoke_every_objective_can_be_differentiated(name):
     """Traced, not run: one loss per example, and a gradient of the parameters' shapes."""
     experiment = build(tiny_config(**CHAIN, **OBJECTIVES[name]))
     params = experiment.abstract_state().params
-    slopes = jax.eval_shape(jax.grad(lambda p: experiment.loss(p, tiny_batch())[0].mean()), params)
+    loss = lambda p: experiment.loss(p, NO_VIEW, tiny_batch())
+    slopes = jax.eval_shape(jax.grad(lambda p: loss(p)[0].mean()), params)
     assert jax.tree.map(jnp.shape, slopes) == jax.tree.map(jnp.shape, params)
-    assert {x.shape for x in jax.eval_shape(experiment.loss, params, tiny_batch())} == {(8,)}
+    assert {x.shape for x in jax.eval_shape(loss, params)[:2]} == {(8,)}
 
 
 def test_a_hybrid_loss_trains_both_halves_of_the_output():
@@ -159,8 +161,8 @@ def test_a_hybrid_loss_trains_both_halves_of_the_output():
     experiment = build(tiny_config(**CHAIN, **OBJECTIVES["hybrid, learned variance"], network__dropout=0.0))
     shaken = jax.tree.map(lambda p: p + 0.05 * np.random.RandomState(0).normal(size=p.shape).astype(np.float32),
                           experiment.init_params())  # fmt: skip
-    slopes = quick_jit(jax.grad(lambda p: experiment.loss(p, tiny_batch())[0].mean()))(shaken)
-    last = np.asarray(slopes["Conv_1"]["bias"])
+    slopes = quick_jit(jax.grad(lambda p: experiment.loss(p, NO_VIEW, tiny_batch())[0].mean()))(shaken)
+    last = np.asarray(slopes["score"]["Conv_1"]["bias"])
     assert last.shape == (2,)
     assert np.isfinite(last).all()
     assert (np.abs(last) > 1e-7).all()
@@ -178,11 +180,11 @@ def test_a_learned_variance_is_sampled():
 
     keys = example_keys(root_key(0), positions(0, 4))
     for value, variance in ((0.0, "small"), (1.0, "large")):
-        fixed = exact_experiment("vp", True, variance=variance).draw({}, keys).x
+        fixed = exact_experiment("vp", True, variance=variance).draw(NONE, keys).x
         config = tiny_config(**CHAIN, **OBJECTIVES["hybrid, learned variance"])
         config.sampling.update(solver="ancestral", num_steps=N, times="levels", variance="learned")
-        learned = dataclasses.replace(build(config), network=WithFraction("vp", True, value=value))
-        np.testing.assert_allclose(learned.draw({}, keys).x, fixed, atol=1e-4)
+        learned = with_network(build(config), WithFraction("vp", True, value=value))
+        np.testing.assert_allclose(learned.draw(NONE, keys).x, fixed, atol=1e-4)
 
 
 EDM = {
@@ -203,8 +205,8 @@ def test_the_network_is_told_of_its_augmentation():
     shaken = jax.tree.map(lambda p: p + 0.05 * np.random.RandomState(0).normal(size=p.shape).astype(np.float32),
                           experiment.init_params())  # fmt: skip
     batch = Batch(np.random.RandomState(0).randint(0, 256, (64, 8, 8, 1)).astype(np.uint8), positions(0, 64))
-    slopes = quick_jit(jax.grad(lambda p: experiment.loss(p, batch)[0].mean()))(shaken)
-    assert (np.abs(slopes["Dense_augment"]["kernel"]).max(1) > 1e-7).all()
+    slopes = quick_jit(jax.grad(lambda p: experiment.loss(p, NO_VIEW, batch)[0].mean()))(shaken)
+    assert (np.abs(slopes["score"]["Dense_augment"]["kernel"]).max(1) > 1e-7).all()
     drawn = quick_jit(experiment.draw)(shaken, example_keys(root_key(0), positions(0, 2)))
     assert np.isfinite(drawn.x).all()
 
@@ -213,6 +215,6 @@ def test_edms_loss_begins_near_one():
     """A network that returns nearly nothing, images about as wide as sigma_data."""
     experiment = build(tiny_config(**{**EDM, "data__augmentation": 0.0}, parametrization__sigma_data=0.76))
     state = experiment.initial_state()
-    images = experiment.images.train[:256]
-    loss, _ = quick_jit(experiment.loss)(state.params, Batch(images, positions(0, 256)))
+    images = experiment.data.train[:256]
+    loss, _, _ = quick_jit(experiment.loss)(state.params, NO_VIEW, Batch(images, positions(0, 256)))
     np.testing.assert_allclose(loss.mean(), 1, atol=0.1)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from score_sde.cli import modes
+from score_sde.data.kinds import Bytes
 from score_sde.evaluation.two_sample import two_sample
 from score_sde.experiment import build
 from score_sde.experiment.generation import Generator
@@ -49,10 +50,14 @@ def test_each_samples_own_evaluations_are_reported():
     """Of 11 samples in two batches of 8, those five that were drawn for nothing left out."""
     counts = lambda keys: jax.vmap(jax.random.bits)(keys).astype(np.int32) % 100
     images = lambda params, keys: params * jax.vmap(jax.random.normal)(keys)[:, None, None, None]
-    draw = lambda params, keys, times: Samples(images(params, keys), counts(keys))
-    generated = Generator(SimpleNamespace(config=tiny_config(), draw=draw, times=lambda params: None))(
-        np.ones(()), 11, show=False
+    known = SimpleNamespace(
+        config=tiny_config(),
+        draw=lambda params, keys, condition, times: Samples(images(params, keys), counts(keys)),
+        times=lambda params: None,
+        conditions=lambda position: {},
+        kind=Bytes(flip=False, dequantization=False, centered=True),
     )
+    generated = Generator(known)(np.ones(()), 11, show=False)
     expected = counts(example_keys(root_key(0), positions(0, 11)))
     np.testing.assert_array_equal(generated.counts, expected)
     np.testing.assert_allclose(generated.evaluations, np.mean(expected))
@@ -63,7 +68,7 @@ def test_finish_writes_grid_and_figures_once(experiment, state, generator, tmp_p
     modes.finish(experiment, generator, state, workdir)
     report = json.loads((tmp_path / "evaluation" / "final_00000000.json").read_text())
     images = generator(experiment.weights(state), 12, show=False).images
-    figures = two_sample(images, experiment.images.train, experiment.images.held_out)
+    figures = two_sample(images, experiment.data.train, experiment.data.held_out)
     np.testing.assert_allclose(report["frechet_distance"], figures.frechet_distance, rtol=1e-6)
     assert report["num_samples"] == 12
     assert f"{figures.frechet_distance:.3f}" in capsys.readouterr().out

@@ -13,9 +13,12 @@ import numpy as np
 import pytest
 
 from score_sde.cli.main import main
+from score_sde.data.kinds import Bytes
 from score_sde.data.sources import digits
+from score_sde.data.spec import Spec
 from score_sde.errors import UsageError
-from score_sde.experiment.image_likelihood import COLUMNS, ImageLikelihood, LikelihoodFolder, describe
+from score_sde.experiment.conditions import Conditions
+from score_sde.experiment.image_likelihood import ImageLikelihood, LikelihoodFolder, columns, describe
 from score_sde.sde import vp
 from score_sde.sde.analytic import gaussian
 from score_sde.solvers import RK45
@@ -40,7 +43,13 @@ def test_a_set_of_images(tmp_path: pathlib.Path) -> None:
     config = tiny_config(likelihood__divergence="coloured", likelihood__probes=4)
     config.likelihood.update(batch_size=8, bound_samples=64, rtol=1e-4, atol=1e-4, dequantizations=4)
     sde, law = vp(), gaussian(jnp.zeros((8, 8, 1)), jnp.eye(64) * 0.3**2)
-    known: Any = SimpleNamespace(config=config, sde=sde, score_of=lambda params: law.score(sde))
+    known: Any = SimpleNamespace(
+        config=config,
+        sde=sde,
+        score_of=lambda params, condition: law.score(sde),
+        kind=Bytes(flip=False, dequantization=True, centered=True),
+        drawing=SimpleNamespace(conditions=Conditions(Spec((8, 8, 1)))),
+    )
     program, numbers, images = ImageLikelihood(known), np.arange(0, 44, 4), digits().held_out
     batches = list(program({}, images, numbers))
     assert [len(rows) for rows in batches] == [8, 3]
@@ -102,7 +111,7 @@ def test_an_imported_checkpoint(launch: Any, capsys: pytest.CaptureFixture, monk
     folder = pathlib.Path("runs/tiny/likelihood")
     text = (folder / "per_image.csv").read_text()
     rows = list(csv.DictReader(text.splitlines()))
-    assert tuple(rows[0]) == COLUMNS and len(rows) == 10
+    assert tuple(rows[0]) == columns("bits") and len(rows) == 10
     summary = json.loads((folder / "summary.json").read_text())
     assert summary["num_images"] == 10 and summary["step"] == 5
     for name in ("bits_per_dim", "bound"):

@@ -59,7 +59,7 @@ def launch(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 def restored(experiment: Experiment, workdir: str | pathlib.Path) -> tuple[Any, dict[str, Any]]:
     with closing(Checkpoints(Workdir(workdir).checkpoints)) as checkpoints:
-        return checkpoints.restore(experiment.abstract_state())
+        return experiment.restore(checkpoints)
 
 
 def test_import_sample_resume(launch: Any, capsys: pytest.CaptureFixture) -> None:
@@ -89,9 +89,14 @@ def test_what_is_restored_is_what_was_read(file: pathlib.Path, tmp_path: pathlib
     assert (imported.step, imported.parameters, imported.raw, imported.moments) == (5, 12_287, True, True)
     foreign, (state, meta) = read(experiment, file), restored(experiment, tmp_path / "run")
     assert meta == {"step": 5, "position": 5 * experiment.config.training.batch_size, "pending": []}
-    expected = experiment.optimizer.state_from_moments(foreign.params, foreign.mu, foreign.nu, np.int32(5))
-    averages = dict.fromkeys(experiment.averages, foreign.ema)
-    both = ((state.averages, averages), (state.params, foreign.params), (state.optimizer, expected), (state.step, 5))
+    expected = experiment.optimizers["score"].state_from_moments(foreign.params, foreign.mu, foreign.nu, np.int32(5))
+    averages = {name: {"score": foreign.ema} for name in experiment.averages}
+    both = (
+        (state.averages, averages),
+        (state.params, {"score": foreign.params}),
+        (state.optimizer, {"score": expected}),
+        (state.step, 5),
+    )
     for ours, theirs in both:
         jax.tree.map(np.testing.assert_array_equal, ours, theirs)
 
@@ -121,9 +126,10 @@ def test_a_file_without_moments(tmp_path: pathlib.Path) -> None:
     assert "Adam starts afresh, and training from the average" in str(imported)
     state, meta = restored(experiment, tmp_path / "run")
     assert (meta["step"], int(state.step)) == (0, 0)
-    jax.tree.map(np.testing.assert_array_equal, state.params, foreign.ema)
-    jax.tree.map(np.testing.assert_array_equal, state.averages, {"constant": foreign.ema})
-    jax.tree.map(np.testing.assert_array_equal, state.optimizer, experiment.optimizer.init(foreign.ema))
+    jax.tree.map(np.testing.assert_array_equal, state.params, {"score": foreign.ema})
+    jax.tree.map(np.testing.assert_array_equal, state.averages, {"constant": {"score": foreign.ema}})
+    fresh = {"score": experiment.optimizers["score"].init(foreign.ema)}
+    jax.tree.map(np.testing.assert_array_equal, state.optimizer, fresh)
 
 
 @pytest.mark.parametrize("name", ["ncsnv2_64", "ddpm"])
@@ -131,7 +137,7 @@ def test_other_networks(name: str, tmp_path: pathlib.Path) -> None:
     config = config_of(NAME)
     config.network.update(name=name, nf=32, embedding_type="positional")
     experiment = build(config)
-    params = jax.tree.map(lambda a: np.ones(a.shape, a.dtype), experiment.abstract_state().params)
+    params = jax.tree.map(lambda a: np.ones(a.shape, a.dtype), experiment.abstract_state().params["score"])
     file = tmp_path / "params"
     file.write_bytes(serialization.msgpack_serialize(params))
     jax.tree.map(np.testing.assert_array_equal, read(experiment, file).ema, params)

@@ -1,24 +1,23 @@
 """The loss on held-out images: the mean over them whatever the batches, at noise of its own, without dropout."""
 
-import dataclasses
-
 import jax
 import numpy as np
 import pytest
 
-from score_sde.data.sources import Images
+from score_sde.data.sources import Dataset
 from score_sde.data.stream import Batch
 from score_sde.errors import UsageError
 from score_sde.experiment import Experiment, build, objects
 from score_sde.loop.heldout import HeldOut
 from score_sde.rng import positions
 from tests.golden_files import quick_jit
-from tests.tiny import tiny_config
+from tests.gradients import NO_VIEW
+from tests.tiny import tiny_config, with_network
 from tests.training.small import OneConvolution
 
 
 def experiment(**changes) -> Experiment:
-    return dataclasses.replace(build(tiny_config(evaluation__every=1, **changes)), network=OneConvolution())
+    return with_network(build(tiny_config(evaluation__every=1, **changes)), OneConvolution())
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +29,7 @@ def params():
 @pytest.fixture(scope="module")
 def loss():
     """Of every image of 64."""
-    return quick_jit(lambda params, batch: experiment().loss(params, batch, held_out=True)[0])
+    return quick_jit(lambda params, batch: experiment().loss(params, NO_VIEW, batch, held_out=True)[0])
 
 
 class Counted:
@@ -52,7 +51,7 @@ def test_it_is_the_mean_over_a_fixed_choice_of_images_each_read_once(params, los
     """53 images or 21 of them in batches of 16, against one loss over all; three sets of weights, one reading."""
     images = np.random.RandomState(1).randint(0, 256, (53, 8, 8, 1)).astype(np.uint8)
     source = Counted(images)
-    monkeypatch.setitem(objects.IMAGES, "digits", lambda c: Images(images, source))
+    monkeypatch.setitem(objects.DATA, "digits", lambda c: Dataset(images, source))
     sets = {name: jax.tree.map(lambda p, k=k: p / k, params) for k, name in enumerate(("raw", "half", "third"), 1)}
     held_out = HeldOut(experiment(evaluation__num_images=count))
     found = held_out(sets)
@@ -70,11 +69,13 @@ def test_it_is_the_mean_over_a_fixed_choice_of_images_each_read_once(params, los
 def test_dropout_and_flips_are_off_and_the_noise_is_not_the_trainings(params, loss):
     """Of the same images at the same positions: the program knows no dropout and flip, and has another noise."""
     shaken, plain = experiment(), experiment(network__dropout=0.0, data__random_flip=False)
-    batch = Batch(shaken.images.held_out[:64], positions(0, 64))
-    program = lambda e, held_out: jax.jit(lambda p: e.loss(p, batch, held_out=held_out)[0]).lower(params).as_text()
+    batch = Batch(shaken.data.held_out[:64], positions(0, 64))
+    program = lambda e, held_out: (
+        jax.jit(lambda p: e.loss(p, NO_VIEW, batch, held_out=held_out)[0]).lower(params).as_text()
+    )
     assert program(shaken, True) == program(plain, True)
     assert program(shaken, False) != program(plain, False)
-    training = np.asarray(quick_jit(lambda p: plain.loss(p, batch)[0])(params))
+    training = np.asarray(quick_jit(lambda p: plain.loss(p, NO_VIEW, batch)[0])(params))
     assert np.abs(training / loss(params, batch) - 1).min() > 1e-6
 
 

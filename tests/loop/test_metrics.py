@@ -19,8 +19,8 @@ def call(*losses: float) -> Metrics:
 
 
 def pending(loss: float) -> list:
-    """One update as a checkpoint's JSON gives it back."""
-    return json.loads(json.dumps([np.asarray(m[0]).tolist() for m in call(loss)]))
+    """One update as the JSON of a checkpoint of earlier versions gives it back, without terms."""
+    return json.loads(json.dumps([np.asarray(m[0]).tolist() for m in call(loss)[:-1]]))
 
 
 def events(folder) -> list[event_pb2.Event]:
@@ -71,9 +71,27 @@ def test_pending_is_what_the_next_line_is_made_of(tmp_path):
     log.add(call(0.1), 1)
     (row,) = log.pending
     log.close()
-    for ours, given in zip(row, call(0.1)):
+    for ours, given in zip(row[:-1], call(0.1)[:-1]):
         np.testing.assert_array_equal(np.asarray(ours, np.float32), given[0])
+    assert row.more == {}
     assert json.loads(json.dumps(list(row))) == list(row)
+
+
+def test_terms_and_norms_of_parts_have_names_of_their_own(tmp_path):
+    """Means over the window; they go through a checkpoint, and the updates before that had none are left out."""
+    log = MetricsLog(tmp_path / "m.jsonl", tmp_path / "tb", 0, [pending(5.0)])
+    more = {"kl": np.float32([1, 2]), "gradient_norm/critic": np.float32([3, 5])}
+    log.add(call(1.0, 3.0)._replace(more=more), 4)
+    assert [row.more for row in log.pending] == [
+        {},
+        *({"kl": a, "gradient_norm/critic": b} for a, b in ((1, 3), (2, 5))),
+    ]
+    rows = json.loads(json.dumps([list(row) for row in log.pending]))
+    log.close()
+    again = MetricsLog(tmp_path / "n.jsonl", tmp_path / "tb2", 0, rows)
+    line = again.flush(3)
+    again.close()
+    assert (line["loss"], line["kl"], line["gradient_norm/critic"]) == (3.0, 1.5, 4.0)
 
 
 def test_skipped_updates_are_counted_and_left_out_of_the_means(tmp_path):

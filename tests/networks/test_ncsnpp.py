@@ -212,7 +212,9 @@ def test_labels_of_augmentation_are_added_to_the_embedding(embedding_type: str) 
     assert fewer < more
     rest = {"params": {name: p for name, p in params["params"].items() if name != "Dense_augment"}}
     without = quick_jit(plain.apply)(rest, *INPUTS)
-    run = quick_jit(lambda labels: network.apply(params, *INPUTS, augment=labels))
+    run = quick_jit(
+        lambda labels: network.apply(params, *INPUTS, condition={} if labels is None else {"augment": labels})
+    )
     assert relative_error(run(None), without) < 1e-6
     labels = jnp.zeros((3, 3)).at[1, 2].set(0.5)
     changed = np.abs(np.asarray(run(labels)) - np.asarray(without)).max((1, 2, 3))

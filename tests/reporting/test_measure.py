@@ -5,13 +5,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from score_sde.data.kinds import Bytes
 from score_sde.data.sources import digits
 from score_sde.evaluation.two_sample import frechet_distance, to_vectors, two_sample
-from score_sde.experiment import Experiment, build
+from score_sde.experiment import build
 from score_sde.reporting import measure
 from score_sde.reporting.measure import Yardstick, draw, look, noise_levels, path
 from score_sde.rng import example_keys, positions, root_key
 from score_sde.sde.analytic import gaussian
+from score_sde.systems import Score
 from tests.oracles import CONTINUOUS, T_MIN, correlated
 from tests.tiny import tiny_config
 
@@ -22,13 +24,17 @@ pytestmark = pytest.mark.usefixtures("quick_compilation")
 def experiment(monkeypatch):
     """The tiny one with the exact score of Gaussian data in the network's place: it compiles at once."""
     data = gaussian(jnp.zeros((8, 8, 1)), 0.3 * jnp.eye(64))
-    monkeypatch.setattr(Experiment, "score_of", lambda self, params: data.score(self.sde))
+    model = lambda self, *arguments, **options: lambda x, t: (data.score(self.process)(x, t), None)
+    monkeypatch.setattr(Score, "model", model)
     return build(tiny_config())
+
+
+BYTES = Bytes(flip=False, dequantization=False, centered=True)
 
 
 def test_the_distance_is_the_two_sample_figure():
     train, held_out = digits().train, digits().held_out
-    distance, error = Yardstick(train)(held_out)
+    distance, error = Yardstick(BYTES, train)(held_out)
     np.testing.assert_allclose(distance, two_sample(held_out, train, held_out[:0]).frechet_distance, rtol=1e-9)
     assert 0 < error < distance
 
@@ -37,7 +43,7 @@ def test_large_images_are_averaged_over_blocks():
     """Of 37 x 34 pixels in colour, 9 x 8 blocks of 4 x 4, as many as fit into 256 numbers; edges cut off."""
     random = np.random.default_rng(0)
     a, b = (random.integers(0, 256, (30, 37, 34, 3), dtype=np.uint8) for _ in range(2))
-    yardstick = Yardstick(a)
+    yardstick = Yardstick(BYTES, a)
     assert yardstick.block == 4
     pooled = [
         np.stack([images[:, i : i + 4, j : j + 4].mean((1, 2)) for i in range(0, 36, 4) for j in range(0, 32, 4)], 1)
@@ -51,7 +57,7 @@ def test_the_standard_error_is_the_spread_of_independent_sets():
     """Of 60 sets; a bootstrap of 20 is known to about 16 %, the spread to 9 %, each as one standard deviation."""
     random = np.random.default_rng(0)
     sets = np.clip(random.normal(140, 30, (60, 200, 2, 1, 1)), 0, 255).astype(np.uint8)
-    yardstick = Yardstick(np.clip(random.normal(120, 25, (4000, 2, 1, 1)), 0, 255).astype(np.uint8))
+    yardstick = Yardstick(BYTES, np.clip(random.normal(120, 25, (4000, 2, 1, 1)), 0, 255).astype(np.uint8))
     distances, errors = np.transpose([yardstick(images) for images in sets])
     np.testing.assert_allclose(np.mean(errors), np.std(distances, ddof=1), rtol=0.3)
 
@@ -73,9 +79,9 @@ def test_score_norm_and_loss_of_an_exact_score(name):
 
 def test_noise_levels_do_not_depend_on_the_batch(experiment):
     """Eleven images in batches of 8, the last one padded, and of 11."""
-    images, chosen = experiment.images.held_out, np.arange(11)
-    several = noise_levels(experiment, {}, chosen, images)
-    alone = noise_levels(build(tiny_config(sampling__batch_size=11)), {}, chosen, images)
+    images, chosen = experiment.data.held_out, np.arange(11)
+    several = noise_levels(experiment, {}, chosen, images, {})
+    alone = noise_levels(build(tiny_config(sampling__batch_size=11)), {}, chosen, images, {})
     assert several.images == 11
     np.testing.assert_allclose(several.t[[0, -1]], [1, 1e-3], rtol=1e-5)
     for a, b in zip(several[2:5], alone[2:5]):
@@ -99,7 +105,7 @@ def test_a_path_ends_in_the_sample(experiment):
 def test_drawing_is_timed_without_compiling(experiment):
     """Which takes far longer than 8 samples of 5 evaluations of a closed form."""
     drawn = draw(experiment, {}, 8)
-    assert drawn.images.shape == (8, 8, 8, 1)
+    assert drawn.x.shape == (8, 8, 8, 1)
     assert drawn.evaluations == 5
     assert 0 < drawn.seconds < 0.02
-    assert len(np.unique(to_vectors(drawn.images), axis=0)) == 8
+    assert len(np.unique(to_vectors(drawn.x), axis=0)) == 8

@@ -122,7 +122,7 @@ def test_likelihoods_are_read_where_they_are(tmp_path):
     header = "index,bits_per_dim,standard_error,bound,bound_standard_error,evaluations\n"
     (tmp_path / "per_image.csv").write_text(header + "0,1.5,0.1,,,80\n1,2.5,0.1,,,80\n")
     found = likelihoods(tmp_path)
-    assert (found.bits_per_dim.tolist(), found.bound) == ([1.5, 2.5], None)
+    assert (found.values.tolist(), found.bound, found.unit) == ([1.5, 2.5], None, "bits")
     (tmp_path / "per_image.csv").write_text(header + "0,1.5,0.1,2.0,0.1,80\n1,2.5,0.1,3.0,0.1,80\n")
     section = likelihood(likelihoods(tmp_path), "")
     assert "mean 2.000 ± 0.500, from 1.50 to 2.50" in section.caption

@@ -78,7 +78,8 @@ def test_the_numbers_are_the_two_sample_figures_of_the_same_samples(made):
 
 def test_without_images_the_model_is_still_shown(tmp_path):
     """As of an imported model: what needs images says why it is missing."""
-    experiment = build(tiny_config(data__name="array", data__path=str(tmp_path / "nowhere.npy")))
+    config = tiny_config(data__name="array", data__path=str(tmp_path / "nowhere.npy"))
+    experiment = build(config, record={})
     data = report.Data.of(experiment)
     assert data.yardstick is None
     assert "nowhere.npy" in data.missing

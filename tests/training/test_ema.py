@@ -152,17 +152,17 @@ def toy_batches(steps: int, first: int = 0) -> Batch:
     return Batch(images, positions(first, 4 * steps).reshape(steps, 4, 2))
 
 
-def toy_loss(params, batch) -> tuple[jax.Array, jax.Array]:
+def toy_loss(params, view, batch) -> tuple[jax.Array, jax.Array, dict]:
     """Regression on the first pixel, at no time in particular."""
-    x = batch.image[:, 0, 0, 0] / 255.0
-    return (params["w"] - x) ** 2, x
+    x = batch.x[:, 0, 0, 0] / 255.0
+    return (params["only"]["w"] - x) ** 2, x, {}
 
 
 def toy_train(averages: dict[str, Average]) -> TrainState:
     """30 steps of regression on random targets."""
-    optimizer = Optimizer(learning_rate=0.1, warmup=0)
-    step = jax.jit(make_train_step(toy_loss, optimizer, averages))
-    return step(initial_state({"w": jnp.float32(2)}, optimizer, averages), toy_batches(30))[0]
+    optimizers = {"only": Optimizer(learning_rate=0.1, warmup=0)}
+    step = jax.jit(make_train_step(toy_loss, optimizers, averages))
+    return step(initial_state({"only": {"w": jnp.float32(2)}}, optimizers, averages), {}, toy_batches(30))[0]
 
 
 AVERAGES = {"warmup": WarmedUp(0.9), "half_life": HalfLife(40, 0.1), "power_0.100": Power(0.1)}
@@ -170,26 +170,27 @@ AVERAGES = {"warmup": WarmedUp(0.9), "half_life": HalfLife(40, 0.1), "power_0.10
 
 def test_several_averages_at_once_are_each_alone():
     together = toy_train(AVERAGES)
-    assert len({float(tree["w"]) for tree in together.averages.values()}) == 3
+    assert len({float(tree["only"]["w"]) for tree in together.averages.values()}) == 3
     for name, average in AVERAGES.items():
         alone = toy_train({name: average})
-        np.testing.assert_allclose(alone.params["w"], together.params["w"], rtol=1e-6)
-        np.testing.assert_allclose(alone.averages[name]["w"], together.averages[name]["w"], rtol=1e-6)
+        np.testing.assert_allclose(alone.params["only"]["w"], together.params["only"]["w"], rtol=1e-6)
+        own, other = (state.averages[name]["only"]["w"] for state in (alone, together))
+        np.testing.assert_allclose(own, other, rtol=1e-6)
 
 
 def test_the_steps_averages_are_direct_sums():
     """The parameters of every update, taken one at a time, weighted as each average says."""
-    optimizer, batches = Optimizer(learning_rate=0.1, warmup=0), toy_batches(30)
-    step = jax.jit(make_train_step(toy_loss, optimizer, {}))
-    state, path = initial_state({"w": jnp.float32(2)}, optimizer, {}), []
+    optimizers, batches = {"only": Optimizer(learning_rate=0.1, warmup=0)}, toy_batches(30)
+    step = jax.jit(make_train_step(toy_loss, optimizers, {}))
+    state, path = initial_state({"only": {"w": jnp.float32(2)}}, optimizers, {}), []
     for k in range(30):
-        state, _ = step(state, jax.tree.map(lambda x, k=k: x[k : k + 1], batches))
-        path.append(float(state.params["w"]))
+        state, _ = step(state, {}, jax.tree.map(lambda x, k=k: x[k : k + 1], batches))
+        path.append(float(state.params["only"]["w"]))
     edges = (np.arange(31) / 30) ** (std_to_gamma(0.1) + 1)
     ramped = 0.0
     for k, p in enumerate(path):
         r = 0.5 ** (4 / max(min(40, 0.1 * 4 * k), 1e-8))
         ramped = r * ramped + (1 - r) * p
     found = toy_train(AVERAGES).averages
-    np.testing.assert_allclose(found["power_0.100"]["w"], np.diff(edges) @ path, rtol=1e-5)
-    np.testing.assert_allclose(found["half_life"]["w"], ramped, rtol=1e-5)
+    np.testing.assert_allclose(found["power_0.100"]["only"]["w"], np.diff(edges) @ path, rtol=1e-5)
+    np.testing.assert_allclose(found["half_life"]["only"]["w"], ramped, rtol=1e-5)

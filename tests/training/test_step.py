@@ -21,7 +21,7 @@ from score_sde.training.ema import Constant
 from score_sde.training.optimizer import Optimizer
 from score_sde.training.step import BINS, gradients, initial_state, make_train_step
 from tests.golden_files import relative_error
-from tests.gradients import flat, raw_gradients, shaken_state
+from tests.gradients import NO_VIEW, flat, raw_gradients, shaken_state
 from tests.processes import end, environment, free_address
 from tests.tiny import tiny_config
 
@@ -62,7 +62,7 @@ WAYS = {
 @pytest.fixture(scope="module")
 def alone(experiment, state):
     batch = jax.tree.map(lambda x: x[0], batch_of(experiment, 0, 1))
-    losses, grads = jax.jit(lambda p: gradients(experiment.loss, p, batch))(state.params)
+    losses, grads = jax.jit(lambda p: gradients(experiment.loss, p, NO_VIEW, batch))(state.params)
     assert np.abs(flat(grads)).max() > 0.01
     return losses, flat(grads)
 
@@ -93,14 +93,14 @@ def test_raw_gradients_agree_between_two_processes_which_read_disjoint_rows(tmp_
             np.testing.assert_allclose(one[f"{way}_loss"], alone[0].mean, rtol=1e-6)
             assert relative_error(one[way], alone[1]) < 1e-5
     whole = batch_of(experiment, 0, 1)
-    for name in ("position", "image"):
+    for name in ("position", "x"):
         np.testing.assert_array_equal(np.concatenate([one[name] for one in seen], 1), getattr(whole, name))
 
 
 def test_bins_are_means_over_a_tenth_of_the_law_of_t(experiment, state, alone):
     """Recomputed from the losses and quantiles of the examples."""
     batch = jax.tree.map(lambda x: x[0], batch_of(experiment, 0, 1))
-    loss, u = jax.jit(experiment.loss)(state.params, batch)
+    loss, u, _ = jax.jit(experiment.loss)(state.params, NO_VIEW, batch)
     bins = np.floor(np.asarray(u) * 10).astype(int)
     expected = [np.asarray(loss)[bins == i].sum() for i in range(10)]
     np.testing.assert_allclose(alone[0].binned, expected, rtol=1e-5)
@@ -141,7 +141,8 @@ def test_placing_a_state_and_fetching_it_is_lossless(state):
 @pytest.fixture(scope="module")
 def step(experiment):
     """The step without devices, compiled once for each number of updates per call."""
-    return jax.jit(make_train_step(experiment.loss, experiment.optimizer, experiment.averages))
+    update = make_train_step(experiment.loss, experiment.optimizers, experiment.averages)
+    return jax.jit(lambda state, batches: update(state, {}, batches))
 
 
 def test_ten_calls_or_one_call_of_ten_agree(experiment, state, step):
@@ -151,7 +152,7 @@ def test_ten_calls_or_one_call_of_ten_agree(experiment, state, step):
         many, one = step(many, batch_of(experiment, 16 * i, 1))
         losses.append(float(one.loss[0]))
     np.testing.assert_allclose(metrics.loss, losses, rtol=1e-5)
-    assert {m.shape for m in metrics} == {(10,), (10, BINS)}
+    assert {m.shape for m in jax.tree.leaves(metrics)} == {(10,), (10, BINS)}
     assert int(once.step) == int(many.step) == 10
     for a, b in ((once.params, many.params), (once.averages, many.averages)):
         assert relative_error(flat(a), flat(b)) < 1e-6
@@ -166,19 +167,19 @@ def test_a_step_compiles_once(experiment, state, step):
 
 def test_an_examples_loss_depends_on_its_position_alone(experiment, state):
     """Flip, dequantisation, t, z and dropout included: whatever the batch around it, in whatever order."""
-    loss = jax.jit(lambda params, batch: experiment.loss(params, batch)[0])
+    loss = jax.jit(lambda params, batch: experiment.loss(params, NO_VIEW, batch)[0])
     batch = jax.tree.map(lambda x: x[0], batch_of(experiment, 48, 1))
     order = np.random.RandomState(0).permutation(16)
     whole = np.asarray(loss(state.params, batch))
-    shuffled = np.asarray(loss(state.params, Batch(batch.image[order], batch.position[order])))
+    shuffled = np.asarray(loss(state.params, Batch(batch.x[order], batch.position[order])))
     np.testing.assert_allclose(shuffled, whole[order], rtol=1e-5)
-    elsewhere = np.asarray(loss(state.params, Batch(batch.image, batch.position + np.uint32(16))))
+    elsewhere = np.asarray(loss(state.params, Batch(batch.x, batch.position + np.uint32(16))))
     assert np.abs(elsewhere / whole - 1).min() > 1e-6
 
 
 def test_the_metric_is_the_mean_loss_and_the_norm_of_the_raw_gradient(experiment, state, step):
     batch = jax.tree.map(lambda x: x[0], batch_of(experiment, 0, 1))
-    value, grads = jax.jit(lambda p: gradients(experiment.loss, p, batch))(state.params)
+    value, grads = jax.jit(lambda p: gradients(experiment.loss, p, NO_VIEW, batch))(state.params)
     _, metrics = step(state, batch_of(experiment, 0, 1))
     np.testing.assert_allclose(metrics.loss[0], value.mean, rtol=1e-5)
     norm = np.sqrt(sum(np.sum(np.square(g, dtype=np.float64)) for g in jax.tree.leaves(grads)))
@@ -199,7 +200,7 @@ def test_training_changes_everything_but_the_fourier_frequencies():
         params,
     )
     batch = jax.tree.map(lambda x: x[0], ve.stream.batches(0, 16, 1))
-    _, grads = jax.jit(lambda p: gradients(ve.loss, p, batch))(params)
+    _, grads = jax.jit(lambda p: gradients(ve.loss, p, NO_VIEW, batch))(params)
     for path, gradient in jax.tree_util.tree_leaves_with_path(grads):
         assert bool(np.any(gradient)) == ("GaussianFourier" not in jax.tree_util.keystr(path)), path
 
@@ -208,8 +209,8 @@ def test_bfloat16_computes_nearly_the_same_loss_from_float32_parameters(experime
     """bfloat16 has 8 bits: the mean loss agrees to 2 %, gradients come out float32."""
     half = build(tiny_config(training__compute_dtype="bfloat16"))
     batch = jax.tree.map(lambda x: x[0], batch_of(experiment, 0, 1))
-    value, _ = jax.jit(lambda p: gradients(experiment.loss, p, batch))(state.params)
-    other, grads = jax.jit(lambda p: gradients(half.loss, p, batch))(state.params)
+    value, _ = jax.jit(lambda p: gradients(experiment.loss, p, NO_VIEW, batch))(state.params)
+    other, grads = jax.jit(lambda p: gradients(half.loss, p, NO_VIEW, batch))(state.params)
     np.testing.assert_allclose(other.mean, value.mean, rtol=0.02)
     assert float(other.mean) != float(value.mean)
     assert {g.dtype for g in jax.tree.leaves(grads)} == {np.dtype("float32")}
@@ -218,14 +219,15 @@ def test_bfloat16_computes_nearly_the_same_loss_from_float32_parameters(experime
 def test_an_update_that_is_not_finite_is_skipped_alone():
     """A batch with a broken example changes nothing but the count; the next one does what it would have done."""
 
-    def loss(params, batch):
-        x = batch.image[:, 0, 0, 0]
+    def loss(params, view, batch):
+        x = batch.x[:, 0, 0, 0]
         broken = jnp.where(batch.position[:, 1] == 5, jnp.nan, 1.0)
-        return broken * (params["w"].sum() - x) ** 2, x
+        return broken * (params["only"]["w"].sum() - x) ** 2, x, {}
 
-    parts = Optimizer(learning_rate=0.1, warmup=0), {"constant": Constant(0.9)}
-    state = initial_state({"w": jnp.arange(3.0)}, *parts)
-    step = jax.jit(make_train_step(loss, *parts, skip_nonfinite=True))
+    parts = {"only": Optimizer(learning_rate=0.1, warmup=0)}, {"constant": Constant(0.9)}
+    state = initial_state({"only": {"w": jnp.arange(3.0)}}, *parts)
+    update = make_train_step(loss, *parts, skip_nonfinite=True)
+    step = jax.jit(lambda state, batches: update(state, {}, batches))
     batches = Batch(np.linspace(0, 0.9, 8, dtype=np.float32).reshape(2, 4, 1, 1, 1), positions(4, 8).reshape(2, 4, 2))
     after, metrics = step(state, batches)
     assert metrics.skipped.tolist() == [1, 0]
@@ -233,6 +235,6 @@ def test_an_update_that_is_not_finite_is_skipped_alone():
     expected, _ = step(state._replace(step=state.step + 1), jax.tree.map(lambda x: x[1:], batches))
     for a, b in zip(jax.tree.leaves(after), jax.tree.leaves(expected)):
         np.testing.assert_array_equal(a, b)
-    assert not np.array_equal(after.params["w"], state.params["w"])
-    stopped, _ = jax.jit(make_train_step(loss, *parts))(state, batches)
-    assert np.isnan(stopped.params["w"]).all()
+    assert not np.array_equal(after.params["only"]["w"], state.params["only"]["w"])
+    stopped, _ = jax.jit(make_train_step(loss, *parts))(state, {}, batches)
+    assert np.isnan(stopped.params["only"]["w"]).all()

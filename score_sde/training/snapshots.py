@@ -73,19 +73,25 @@ def _coefficients(times: list[float], names: list[str], std: float) -> np.ndarra
 
 
 def _arrays(averages: dict[str, Any]) -> dict[str, Any]:
-    """{"power_0.050/module/parameter": leaf} of the averages that have a width."""
+    """{"power_0.050/score/module/parameter": leaf} of the averages that have a width."""
     found = {name: _flat(tree) for name, tree in averages.items() if width(name) is not None}
     return {f"{name}/{key}": leaf for name, tree in found.items() for key, leaf in tree.items()}
 
 
 def _combine(arrays: Any, names: list[str], row: np.ndarray, like: Any) -> dict[str, np.ndarray]:
     """One time's averages, each times its coefficient, summed in float64."""
-    terms = lambda key: [x * np.asarray(arrays[f"{name}/{key}"], np.float64) for name, x in zip(names, row)]
+    terms = lambda key: [x * np.asarray(_array(arrays, name, key), np.float64) for name, x in zip(names, row)]
     return {key: np.sum(terms(key), axis=0) for key in _flat(like)}
 
 
+def _array(arrays: Any, name: str, key: str) -> Any:
+    """The average's array of that key; files written before there were parts have no part's name in theirs."""
+    full = f"{name}/{key}"
+    return arrays[full if full in arrays else f"{name}/{key.partition('/')[2]}"]
+
+
 def _flat(tree: Any) -> dict[str, Any]:
-    """{"module/parameter": leaf}."""
+    """{"part/module/parameter": leaf}."""
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
 

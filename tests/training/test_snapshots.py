@@ -22,10 +22,10 @@ from score_sde.config.validation import validate
 from score_sde.errors import UsageError
 from score_sde.experiment import build, objects
 from score_sde.loop.loop import train
-from score_sde.loop.snapshots import discard_after, reconstruct, save_snapshot, snapshot_path
 from score_sde.storage.workdir import Workdir
 from score_sde.training.ema import Power, Seen, update
 from score_sde.training.posthoc import coefficients
+from score_sde.training.snapshots import discard_after, reconstruct, save_snapshot, snapshot_path
 from tests.processes import ROOT, end, environment, free_address
 from tests.tiny import tiny_config
 from tests.training.small import OneConvolution
@@ -128,7 +128,7 @@ PROCESS = """
 import pathlib, sys
 import jax, numpy as np
 from score_sde.devices.parallel import Sharded
-from score_sde.loop.snapshots import reconstruct, save_snapshot, snapshot_path
+from score_sde.training.snapshots import reconstruct, save_snapshot, snapshot_path
 folder, address, process = pathlib.Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 jax.distributed.initialize(address, num_processes=2, process_id=process)
 host = {f"power_{w}": {"w": np.random.RandomState(k).rand(64, 64)} for k, w in enumerate(("0.050", "0.100"))}
@@ -161,7 +161,7 @@ def config(**changes) -> Config:
 @pytest.fixture(scope="module", autouse=True)
 def small_network():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(objects.NETWORKS, "ncsnpp", lambda c: OneConvolution())
+        patch.setitem(objects.NETWORKS, "ncsnpp", lambda c, s: OneConvolution())
         yield
 
 
@@ -182,7 +182,7 @@ def test_the_loop_writes_them_on_their_boundaries(trained):
     with np.load(snapshot_path(workdir.averages, 12)) as arrays:
         assert int(arrays["images"]) == 12 * 16
         np.testing.assert_array_equal(
-            arrays["power_0.050/Conv_0/kernel"], state.averages["power_0.050"]["Conv_0"]["kernel"]
+            arrays["power_0.050/score/Conv_0/kernel"], state.averages["power_0.050"]["score"]["Conv_0"]["kernel"]
         )
     assert set(state.averages) == {"warmup", *STORED}
 

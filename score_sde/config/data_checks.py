@@ -1,0 +1,142 @@
+"""The checks of a config's `data` section, and what it says of the data's shape and kind before they are read."""
+
+from collections.abc import Sequence
+
+from score_sde.config.fields import DECODED, FIELDS, SCHEMA, Config
+from score_sde.errors import require
+
+PATHS = {
+    "array": "an .npy or .npz file of arrays [N, ...], such as uint8 images [N, H, W, C]",
+    "folder": "a directory or a zip file of pictures",
+    "tfds": "a builder of tensorflow_datasets, such as cifar10, or a directory that it prepared",
+}
+"""What data.path must name for a data.name."""
+
+
+def picture_shape(data: Config) -> tuple[int, int, int]:
+    """[H, W, C] of pictures, by the `data` section."""
+    return (data.height or data.image_size, data.width or data.image_size, data.num_channels)
+
+
+def known_kind(config: Config) -> str | None:
+    """The kind of the data, None where only an array file tells."""
+    data = config.data
+    return data.kind if data.kind != "auto" else None if data.name == "array" else "bytes"
+
+
+def known_shape(config: Config) -> tuple[int, ...] | None:
+    """The shape of one example, None where only an array file tells."""
+    if config.data.shape:
+        return tuple(config.data.shape)
+    pictures = config.data.name != "array" or config.data.kind == "bytes"
+    return picture_shape(config.data) if pictures else None
+
+
+def conditions(network: str) -> tuple[str, ...]:
+    """What a network can be conditioned on, by the data's names."""
+    return ("label",) if network in FIELDS["network"].fields["label_embedding"].networks else ()
+
+
+def check_data(config: Config) -> None:
+    """UsageError for what can be told to be wrong before the data are read."""
+    data = config.data
+    if data.name in PATHS:
+        require(data.path, f"data.path is empty: name {PATHS[data.name]}")
+    require(
+        not data.shape or data.name not in DECODED,
+        f"data.shape={data.shape} does not go with data.name={data.name!r}, whose pictures are brought to data.height,"
+        " data.width and data.num_channels: set these",
+    )
+    require(all(n >= 1 for n in data.shape), f"data.shape={data.shape} must be positive numbers: such as (16, 16)")
+    require(all(s > 0 for s in data.std), f"data.std={data.std} must be positive: give one number per channel")
+    _check_condition(config)
+    _check_augmentation(config)
+    if kind := known_kind(config):
+        check_kind(config, kind)
+
+
+def check_kind(config: Config, kind: str) -> None:
+    """UsageError for settings that mean nothing for data of this kind."""
+    data, objective = config.data, config.training.objective
+    require(
+        kind != "tokens" or config.system.name != "score",
+        "data.kind='tokens' has no density to take a score of: system.name='score' trains on bytes or real numbers",
+    )
+    for name in ("mean", "std"):
+        require(
+            kind == "real" or not data[name],
+            f"data.{name}={data[name]} has no effect on data of kind {kind!r}, which are not standardised: leave it"
+            " empty, or set data.kind='real'",
+        )
+    if kind != "real":
+        return
+    for name in ("centered", "uniform_dequantization", "augmentation"):
+        require(
+            data[name] == SCHEMA[f"data.{name}"],
+            f"data.{name}={data[name]} is for bytes, and the data are real numbers, which are standardised: leave it at"
+            f" {SCHEMA[f'data.{name}']}",
+        )
+    require(
+        objective not in ("variational", "hybrid"),
+        f"training.objective={objective!r} is a bound on the probability of bytes, and the data are real numbers:"
+        " choose 'denoising'",
+    )
+
+
+def check_channels(name: str, values: Sequence[float], channels: int) -> None:
+    """UsageError unless a field's values are one per channel, or none."""
+    require(
+        len(values) in (0, channels),
+        f"data.{name} has {len(values)} numbers and the data {channels} channels: give one per channel, or none",
+    )
+
+
+def _check_condition(config: Config) -> None:
+    data, network = config.data, config.network
+    require(len(set(data.condition)) == len(data.condition), f"data.condition={data.condition} has one name twice")
+    for name in data.condition:
+        taken = conditions(network.name)
+        require(
+            name in taken,
+            f"data.condition contains {name!r}, which network.name={network.name!r} does not take:"
+            f" {f'it takes {taken}' if taken else 'choose ncsnpp or ddpm for a label'}, or leave it out",
+        )
+    labelled = "label" in data.condition
+    require(
+        not labelled or network.conditional,
+        "data.condition=('label',) enters with the noise level's embedding: set network.conditional=True, not False",
+    )
+    for name, value in (
+        ("network.label_dropout", network.label_dropout),
+        ("sampling.label", config.sampling.label),
+        ("likelihood.label", config.likelihood.label),
+        ("data.num_classes", data.num_classes),
+    ):
+        require(
+            labelled or not value,
+            f"{name}={value!r} has no effect without labels: set data.condition=('label',), or leave it at"
+            f" {SCHEMA[name]!r}",
+        )
+
+
+def _check_augmentation(config: Config) -> None:
+    """That the augmentation has its labels read, and does not flip what is flipped already."""
+    p, network = config.data.augmentation, config.network
+    require(0 <= p <= 1, f"data.augmentation={p} is not a probability: give it a number in [0, 1], 0 for none")
+    if not p:
+        return
+    require(
+        not config.data.random_flip,
+        f"data.random_flip=True would flip again what data.augmentation={p} flips: set random_flip=False",
+    )
+    require(
+        network.name == "ncsnpp" and network.conditional,
+        f"data.augmentation={p} leaks into the samples unless the network is told of it: set network.name='ncsnpp' and"
+        " network.conditional=True",
+    )
+    objective = config.training.objective
+    require(
+        objective not in ("variational", "hybrid"),
+        f"data.augmentation={p} does not go with training.objective={objective!r}, whose bound is on the probability of"
+        " the bytes themselves: set it to 0.0",
+    )

@@ -1,0 +1,90 @@
+"""Reading configs: config files, flat names, what differs between two, and what to say of a misspelt name or value."""
+
+import difflib
+import pathlib
+import runpy
+import traceback
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from score_sde.config.fields import FREE_ON_RESUME, ROWS, SCHEMA, Config
+from score_sde.errors import UsageError, require
+
+TYPES = {
+    int: "an integer",
+    float: "a finite number",
+    bool: "True or False",
+    str: "a string",
+}
+ELEMENTS = {int: "integers", float: "finite numbers", str: "strings"}
+"""Those of a tuple, which are all of the type of the default's."""
+
+
+def element(name: str) -> type:
+    """The type of a tuple field's elements."""
+    return ROWS[name].element or type(SCHEMA[name][0])
+
+
+def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
+    """{"section.field": value} of a ConfigDict or nested dict; lists become tuples, as JSON loses the difference."""
+    flat: dict[str, Any] = {}
+    for name, value in config.items():
+        if isinstance(value, dict | ConfigDict):
+            flat |= flatten(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = tuple(value) if isinstance(value, list) else value
+    return flat
+
+
+def nearest(name: Any, names: Any, prefix: str = "") -> str:
+    """A "did you mean" for a misspelt name, or the list of what there is."""
+    close = difflib.get_close_matches(str(name), list(names), n=1)
+    if close:
+        return f"did you mean {prefix}{close[0]}?"
+    return f"choose from {', '.join(prefix + n for n in names)}" if len(names) < 40 else "see --help for all there are"
+
+
+def require_field(name: str, prefix: str = "config.") -> None:
+    """UsageError unless the name is a field's; the prefix is what the user writes before it."""
+    require(name in SCHEMA, f"{prefix}{name} is not a config field: {nearest(name, SCHEMA, prefix)}")
+
+
+def wrong_type(name: str, value: Any) -> str:
+    """The complaint about a value that is not of its field's type."""
+    example = SCHEMA[name]
+    kind = f"a tuple of {ELEMENTS[element(name)]}" if isinstance(example, tuple) else TYPES[type(example)]
+    return f"{name}={value!r} is of the wrong type: give it {kind}, such as {example!r}"
+
+
+def differing_fields(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """Names of the fields that differ between two flat configs and that resuming may not change.
+
+    A run without data.path, such as an imported one, has seen no images: those to train on are named later.
+    """
+    names = old.keys() | new.keys()
+    names = {n for n in names if n not in FREE_ON_RESUME and old.get(n) != new.get(n)}
+    return sorted(names - {"data.path"} if old.get("data.path") == "" else names)
+
+
+def load(path: str) -> Config:
+    """What the get_config of a config file returns; UsageError for anything that goes wrong in there."""
+    require(pathlib.Path(path).is_file(), f"--config={path} is not a file: name one, such as configs/digits.py")
+    try:
+        get_config = runpy.run_path(path).get("get_config")
+        require(callable(get_config), f"--config={path} has no get_config(): write one, as in configs/digits.py")
+        config = get_config()  # pyright: ignore[reportOptionalCall]
+    except UsageError:
+        raise
+    except Exception as error:  # a config file is a program: it may raise anything
+        lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == path]
+        line = error.lineno if isinstance(error, SyntaxError) else (lines or ["?"])[-1]
+        raise UsageError(f"mend line {line} of {path}: {type(error).__name__}: {one_line(error)}") from None
+    kind = type(config).__name__
+    require(isinstance(config, ConfigDict), f"get_config() of {path} returned a {kind}: return a ConfigDict")
+    return config
+
+
+def one_line(error: BaseException) -> str:
+    """An error's message on one line."""
+    return " ".join(str(error).split())

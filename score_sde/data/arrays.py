@@ -1,0 +1,95 @@
+"""Array files as data: one .npy array, or an .npz file's arrays by name."""
+
+import pathlib
+import zipfile
+import zlib
+
+import numpy as np
+
+from score_sde.data.sources import Dataset
+from score_sde.errors import UsageError, require
+
+DTYPES = ("uint8", "float32", "int32")
+TRAIN = ("", "train", "images")
+"""Names of the array to train on; that of an .npy file is empty."""
+
+
+def array_file(path: str, conditions: tuple[str, ...] = ()) -> Dataset:
+    """The data of an .npy file, or of an .npz file's `train` (or `images`) and, where there is one, `test` array.
+
+    Arrays are uint8, float32 or int32 [N, ...]; .npy files are memory-mapped. A condition `c` of an .npz file is its
+    array `c`, one entry for each example, and `test_c` for the held-out ones; of labels `labels` and `test_labels` too.
+    Raises UsageError for a missing or unreadable file, an empty array, another dtype, and a condition that is missing.
+    """
+    file = pathlib.Path(path).expanduser()
+    require(
+        file.is_file(), f"data.path={path} is not a file: name an .npy or .npz file of uint8 images or other arrays"
+    )
+    try:
+        arrays = _read(file, conditions)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        reason = str(error).split("\n")[0]
+        raise UsageError(f"data.path={path} cannot be read ({reason}): write it with np.save or np.savez") from None
+    names = [name for name in TRAIN if name in arrays]
+    require(names, f"data.path={path} holds {sorted(arrays)}: name its image array `train` or `images`")
+    train = _checked(arrays[names[0]], f"{path}:{names[0]}".removesuffix(":"))
+    test = arrays.get("test", np.zeros((0, *train.shape[1:]), train.dtype))
+    test = _checked(test, f"{path}:test", like=train)
+    parts = [
+        {c: _condition(path, arrays, prefix + c, x) for c in conditions} for prefix, x in (("", train), ("test_", test))
+    ]
+    return Dataset(train, test, parts[0], parts[1] if len(test) else {})
+
+
+def _spellings(condition: str) -> tuple[str, ...]:
+    return (condition, f"{condition}s") if condition.endswith("label") else (condition,)
+
+
+def _condition(path: str, arrays: dict[str, np.ndarray], name: str, examples: np.ndarray) -> np.ndarray:
+    """The condition of that name, one entry for each example; labels as int32 [N]."""
+    found = next((arrays[spelling] for spelling in _spellings(name) if spelling in arrays), None)
+    require(
+        found is not None,
+        f"data.condition asks for {name.removeprefix('test_')!r} and data.path={path} has no array"
+        f" {' or '.join(_spellings(name))} beside {sorted(arrays)}: add it, or leave the condition out",
+    )
+    assert found is not None
+    require(
+        len(found.shape) > 0 and len(found) == len(examples),
+        f"{path}:{name} has shape {found.shape}: give one entry to each of the {len(examples)} examples",
+    )
+    if not name.endswith("label"):
+        return _checked(found, f"{path}:{name}")
+    require(
+        found.size == len(examples) and found.dtype.kind in "iu" and found.min(initial=0) >= 0,
+        f"{path}:{name} has shape {found.shape} and dtype {found.dtype}: give one integer of 0 or more to each of the"
+        f" {len(examples)} images, or leave it out",
+    )
+    return found.reshape(-1).astype(np.int32)
+
+
+def _read(file: pathlib.Path, conditions: tuple[str, ...]) -> dict[str, np.ndarray]:
+    """The arrays of an .npz file, or that of an .npy file under the name ""."""
+    with file.open("rb") as opened:
+        if opened.read(2) != b"PK":
+            return {"": np.load(file, mmap_mode="r")}
+        opened.seek(0)
+        wanted = {*TRAIN, "test"} | {s for c in conditions for p in ("", "test_") for s in _spellings(p + c)}
+        with np.load(opened) as loaded:
+            return {name: loaded[name] if name in wanted else np.zeros(0) for name in loaded}
+
+
+def _checked(x: np.ndarray, where: str, like: np.ndarray | None = None) -> np.ndarray:
+    require(
+        x.dtype.name in DTYPES,
+        f"{where} has dtype {x.dtype}: save pictures as uint8 in 0..255, real numbers as float32, tokens as int32",
+    )
+    require(x.ndim > 1, f"{where} has rank {x.ndim} (shape {x.shape}): the first axis counts examples, the rest is one")
+    require(like is not None or len(x) > 0, f"{where} holds no example (shape {x.shape}): give it at least one")
+    if like is not None:
+        require(
+            x.shape[1:] == like.shape[1:] and x.dtype == like.dtype,
+            f"{where} has shape {x.shape} and dtype {x.dtype} but the training data {like.shape} and {like.dtype}: make"
+            " both alike",
+        )
+    return x

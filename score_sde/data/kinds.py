@@ -1,0 +1,123 @@
+"""The kinds of data: from what is stored to what the network sees and back, and the unit of their likelihoods.
+
+Bytes are pictures, or anything else of 0 to 255; real numbers are standardised per channel; tokens are left alone.
+"""
+
+import abc
+import dataclasses
+import math
+
+import jax.numpy as jnp
+import numpy as np
+
+from score_sde.data.augment import bits_offset, preprocess, random_flip, to_uint8
+from score_sde.rng import Purpose, child
+from score_sde.typing import Array, Keys
+
+
+class Kind(abc.ABC):
+    """What becomes of stored examples [B, ...]; every example by its own key."""
+
+    unit: str
+    """What likelihoods are told in, per dimension: bits, of quantised data, or nats."""
+
+    @abc.abstractmethod
+    def encode(self, keys: Keys, stored: Array, training: bool = True) -> Array:
+        """What the network sees, float32 [B, ...]; flips in training alone."""
+
+    @abc.abstractmethod
+    def continuous(self, keys: Keys, stored: Array) -> Array:
+        """What a density is taken of, float32 [B, ...]: bytes dequantised uniformly, whatever the training."""
+
+    @abc.abstractmethod
+    def decode(self, x: Array) -> Array:
+        """The network's range -> the data's units and dtype [B, ...]."""
+
+    @abc.abstractmethod
+    def comparable(self, x: np.ndarray) -> np.ndarray:
+        """Examples in the data's units as two-sample figures compare them, on the host: real data standardised."""
+
+    @abc.abstractmethod
+    def per_dimension(self, nats: Array, shape: tuple[int, ...]) -> Array:
+        """-log p in nats of what `continuous` gives, examples of this shape -> that of the data, per dimension."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Bytes(Kind):
+    """uint8 0 .. 255 <-> [-1, 1] where centered, else [0, 1]; P(bytes) is the density times the volume of a cell."""
+
+    flip: bool
+    dequantization: bool
+    centered: bool
+    unit: str = "bits"
+
+    def encode(self, keys: Keys, stored: Array, training: bool = True) -> Array:
+        options = {"dequantization": self.dequantization, "centered": self.centered}
+        return preprocess(keys, stored, flip=self.flip and training, **options)
+
+    def continuous(self, keys: Keys, stored: Array) -> Array:
+        return preprocess(keys, stored, flip=False, dequantization=True, centered=self.centered)
+
+    def decode(self, x: Array) -> Array:
+        return to_uint8(x, dequantization=self.dequantization, centered=self.centered)
+
+    def comparable(self, x: np.ndarray) -> np.ndarray:
+        return x
+
+    def per_dimension(self, nats: Array, shape: tuple[int, ...]) -> Array:
+        return nats / (math.prod(shape) * math.log(2)) + bits_offset(self.centered)
+
+
+@dataclasses.dataclass(frozen=True)
+class Real(Kind):
+    """(x - mean) / std per channel: mean and std are one number, or one for each entry of the last axis."""
+
+    flip: bool
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    unit: str = "nats"
+
+    def encode(self, keys: Keys, stored: Array, training: bool = True) -> Array:
+        x = self.continuous(keys, stored)
+        return random_flip(child(keys, Purpose.FLIP), x) if self.flip and training else x
+
+    def continuous(self, keys: Keys, stored: Array) -> Array:
+        mean, std = self._statistics(stored)
+        return (stored.astype(jnp.float32) - mean) / std
+
+    def decode(self, x: Array) -> Array:
+        mean, std = self._statistics(x)
+        return x * std + mean
+
+    def comparable(self, x: np.ndarray) -> np.ndarray:
+        return (x - np.asarray(self.mean, np.float32)) / np.asarray(self.std, np.float32)
+
+    def per_dimension(self, nats: Array, shape: tuple[int, ...]) -> Array:
+        return nats / math.prod(shape) + float(np.mean(np.log(self.std)))
+
+    def _statistics(self, x: Array) -> tuple[Array, Array]:
+        """Mean and std, broadcasting against examples."""
+        one = lambda v: jnp.asarray(v, jnp.float32).reshape((1,) * (x.ndim - 1) + (len(v),))
+        return one(self.mean), one(self.std)
+
+
+@dataclasses.dataclass(frozen=True)
+class Tokens(Kind):
+    """Integers, which have no density: whatever sees them embeds them."""
+
+    unit: str = "nats"
+
+    def encode(self, keys: Keys, stored: Array, training: bool = True) -> Array:
+        return stored.astype(jnp.int32)
+
+    def continuous(self, keys: Keys, stored: Array) -> Array:
+        raise ValueError("tokens have no density: ask the system for its bound")
+
+    def decode(self, x: Array) -> Array:
+        return x.astype(jnp.int32)
+
+    def comparable(self, x: np.ndarray) -> np.ndarray:
+        return x
+
+    def per_dimension(self, nats: Array, shape: tuple[int, ...]) -> Array:
+        return nats / math.prod(shape)

@@ -1,0 +1,122 @@
+"""What is known of a run's data once it has begun: shape, kind, statistics, conditions. It stands in config.json.
+
+With it samples are drawn and checkpoints imported where the data are not.
+"""
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from score_sde.data.sources import Dataset, Source, gather
+from score_sde.errors import require
+from score_sde.progress import Progress
+
+CHUNK = 2**26
+"""Bytes read at once when statistics are taken."""
+
+KINDS = {"uint8": "bytes", "float32": "real", "int32": "tokens"}
+"""The kind that a dtype stands for, unless another is asked for."""
+ALLOWED = {"bytes": ("uint8",), "real": ("float32", "uint8", "int32"), "tokens": ("int32", "uint8")}
+"""The dtypes that data of a kind may have."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Labels:
+    """Classes: how many, with which share of the training examples each, and their names where they have any."""
+
+    frequencies: tuple[float, ...]
+    names: tuple[str, ...] = ()
+
+    @property
+    def count(self) -> int:
+        """The number of classes."""
+        return len(self.frequencies)
+
+
+@dataclasses.dataclass(frozen=True)
+class Spec:
+    """One example's shape, the data's kind, mean and std per channel of real data, and the labels' classes."""
+
+    shape: tuple[int, ...]
+    kind: str = "bytes"
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    labels: Labels | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """What JSON keeps exactly."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> "Spec":
+        """The inverse of `to_json`."""
+        labels = value["labels"]
+        found = None if labels is None else Labels(tuple(labels["frequencies"]), tuple(labels["names"]))
+        numbers = {name: tuple(value[name]) for name in ("shape", "mean", "std")}
+        return cls(kind=value["kind"], labels=found, **numbers)
+
+
+def channels(shape: tuple[int, ...]) -> int:
+    """The number of channels of examples: the last axis where there are three axes or more, else one."""
+    return shape[-1] if len(shape) >= 3 else 1
+
+
+def kind_of(asked: str, dtype: np.dtype) -> str:
+    """The kind of data of a dtype; UsageError where it is not what is asked for, or there is none."""
+    remedy = "save bytes as uint8, real numbers as float32, tokens as int32"
+    require(dtype.name in KINDS, f"the data have the dtype {dtype.name}: {remedy}")
+    kind = KINDS[dtype.name] if asked == "auto" else asked
+    require(dtype.name in ALLOWED[kind], f"data.kind={kind!r} does not go with data of dtype {dtype.name}: {remedy}")
+    return kind
+
+
+def statistics(dataset: Dataset, mean: tuple[float, ...], std: tuple[float, ...]) -> tuple[tuple, tuple]:
+    """Mean and standard deviation per channel of the training split, in float64, unless they are given.
+
+    Raises UsageError where a value of either split is not finite, and where a channel is constant.
+    """
+    count = channels(dataset.train.shape[1:])
+    total, first, squares, second = 0, np.zeros(count), None, np.zeros(count)
+    bad, numbers = 0, 0
+    for x in _chunks(dataset.train):
+        x = x.reshape(-1, count).astype(np.float64)
+        squares = np.nan_to_num(x[0]) if squares is None else squares  # a shift, against cancellation
+        bad, numbers, total = bad + int((~np.isfinite(x)).sum()), numbers + x.size, total + len(x)
+        first, second = first + (x - squares).sum(0), second + ((x - squares) ** 2).sum(0)
+    for x in _chunks(dataset.held_out):
+        bad, numbers = bad + int((~np.isfinite(x)).sum()), numbers + x.size
+    require(
+        bad == 0, f"{bad} of the data's {numbers} numbers are NaN or infinite: leave such examples out, or mend them"
+    )
+    shift = np.zeros(count) if squares is None else squares
+    found_mean = first / total + shift
+    found_std = np.sqrt(np.maximum(second / total - (first / total) ** 2, 0))
+    constant = [str(c) for c in range(count) if not std and not found_std[c] > 0]
+    require(
+        not constant,
+        f"channel {', '.join(constant)} of the data is constant and cannot be standardised: leave it out, or give"
+        " data.std",
+    )
+    return mean or tuple(found_mean.tolist()), std or tuple(found_std.tolist())
+
+
+def _chunks(source: Source) -> Iterator[np.ndarray]:
+    """All examples, some at a time."""
+    size = max(1, CHUNK // max(1, int(np.prod(source.shape[1:])) * 8))
+    with Progress("statistics", len(source), "examples") as progress:
+        for first in range(0, len(source), size):
+            found = gather(source, np.arange(first, min(first + size, len(source))))
+            yield found
+            progress.update(len(found))
+
+
+def labels_of(dataset: Dataset, asked: int) -> Labels:
+    """The classes of the data's labels, `asked` of them where that is not 0; UsageError for labels beyond."""
+    parts = [np.asarray(c["label"]) for c in (dataset.condition, dataset.held_out_condition) if "label" in c]
+    most = max(int(part.max(initial=-1)) for part in parts) + 1
+    count = asked or max(most, len(dataset.classes))
+    require(most <= count, f"data.num_classes={asked} and there is a label {most - 1}: raise it, or leave it at 0")
+    counts = np.bincount(parts[0], minlength=count)
+    return Labels(tuple((counts / counts.sum()).tolist()), dataset.classes)

@@ -1,0 +1,111 @@
+"""How a score system draws samples: the config's `sampling` section as a solver on a grid, carried out."""
+
+import copy
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+
+from score_sde.config import Config
+from score_sde.config.automatic import choose
+from score_sde.experiment import objects
+from score_sde.experiment.conditions import Conditions
+from score_sde.rng import Purpose, child, example_keys, normal, positions, root_key
+from score_sde.solvers import AdaptiveSolver, PredictorCorrector, Solver, pilot, reference
+from score_sde.solvers.sampling import Samples, sample
+from score_sde.systems import Condition, Score
+from score_sde.systems.base import Params
+from score_sde.typing import Array, Keys
+
+
+@dataclasses.dataclass(frozen=True)
+class Drawing:
+    """The config's `sampling` section; pure functions of a score system's parameters, to be jitted."""
+
+    config: Config
+    conditions: Conditions
+
+    @functools.cached_property
+    def sampling(self) -> Config:
+        """The config with its `sampling` section as it is carried out: what "auto" stands for is in its place."""
+        c = self.config.sampling
+        if c.solver != "auto":
+            return self.config
+        config = copy.deepcopy(self.config)
+        config.sampling.update(choose(config.sde.name, c.num_steps, c.denoise))
+        return config
+
+    def __call__(
+        self, system: Score, params: Params, keys: Keys, condition: Condition, times: Array | None = None
+    ) -> Samples:
+        """Samples [B, ...] in the network's range.
+
+        times: what `times` returns, where it is known, as making an optimised grid costs a pilot run.
+        """
+        if self.config.sampling.reference:
+            return self._reference(system, params, keys, condition)
+        return sample(
+            keys,
+            system.score(params, condition),
+            system.sde(params),
+            system.shape,
+            solver=self.solver(system, params, condition),
+            times=self.times(system, params) if times is None else times,
+            denoise=self.config.sampling.denoise,
+        )
+
+    def times(self, system: Score, params: Params) -> Array:
+        """The grid of the config's `sampling` section; where there is no solver, with its first node twice.
+
+        An optimised one is made for the parameters by a pilot run.
+        """
+        c = self.sampling.sampling
+        if c.times == "optimised":
+            return self._optimised(system, params)
+        grid = objects.GRIDS[c.times](self.sampling, system.sde(params))
+        # Where nothing but the corrector moves x, it must also be at work at T.
+        return jnp.concatenate([grid[:1], grid]) if c.solver == "none" else grid
+
+    def _optimised(self, system: Score, params: Params) -> Array:
+        c, position = self.config.sampling, positions(0, pilot.SAMPLES)
+        condition = self.conditions.of_samples(c.label, c.seed, position)
+        solver = self.solver(system, params, condition)
+        assert isinstance(solver, Solver)  # validation refuses an optimised grid for an adaptive one
+        keys = example_keys(jax.random.fold_in(root_key(c.seed), Purpose.PILOT), position)
+        options = {"solver": solver, "t_min": c.t_min, "num_steps": c.num_steps}
+        return pilot.optimised(keys, system.score(params, condition), system.sde(params), system.shape, **options)
+
+    def solver(self, system: Score, params: Params, condition: Condition | None = None) -> Solver | AdaptiveSolver:
+        """The solver of the config's `sampling` section; parameters and condition are for a learned variance."""
+        c, model = self.sampling.sampling, system.model(params, condition)
+        variance = objects.VARIANCES[c.variance](lambda x, t: model(x, t)[1])  # pyright: ignore[reportArgumentType]
+        predictor, corrector = objects.SOLVERS[c.solver](c, variance), objects.CORRECTORS[c.corrector](c)
+        if corrector is None:
+            return predictor
+        assert isinstance(predictor, Solver)  # validation refuses a corrector behind an adaptive solver
+        return PredictorCorrector(predictor, corrector)
+
+    def _reference(self, system: Score, params: Params, keys: Keys, condition: Condition) -> Samples:
+        """Samples by the official code's arithmetic, and by its noise in law."""
+        c, sde = self.config.sampling, self.config.sde
+        chain = objects.CHAINS[sde.name](sde, sde.num_scales if sde.discrete else c.num_steps)
+        adaptive = c.solver in ("rk45", "rk45_batch")  # to the official code, one error norm for the batch
+        score = chain.score(system.apply(params, condition), continuous=adaptive or not sde.discrete)
+        x = chain.sde.prior_sample(child(keys, Purpose.PRIOR), system.shape)
+        if adaptive:
+            options = {"t_min": c.t_min, "denoise": c.denoise, "rtol": c.rtol, "atol": c.atol}
+            return Samples(*reference.probability_flow(chain, score, x, **options))
+        step_keys = child(keys, Purpose.STEPS)
+        drawn = reference.predictor_corrector(
+            chain,
+            score,
+            x,
+            objects.REFERENCE_PREDICTORS[c.solver](c),
+            objects.REFERENCE_CORRECTORS[c.corrector](c),
+            lambda i, j: normal(child(child(step_keys, i), j), system.shape),
+            corrections=c.corrector_steps,
+            t_min=c.t_min,
+            denoise=c.denoise,
+        )
+        return Samples(*drawn)

@@ -1,0 +1,122 @@
+"""Trained parts of other runs (a teacher, a guide, an autoencoder): restored, checked by checksum, never written."""
+
+import hashlib
+import re
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from score_sde.config import Config, default
+from score_sde.data.spec import Spec
+from score_sde.devices.arrays import collect
+from score_sde.errors import UsageError, require
+from score_sde.storage.checkpoint import Checkpoints
+from score_sde.storage.workdir import Workdir
+from score_sde.systems.base import Params
+
+
+class Reference(NamedTuple):
+    """<run>[@step][:average]: a run's directory, None for its newest step, "" for its main average."""
+
+    run: str
+    step: int | None
+    average: str
+
+
+class Record(NamedTuple):
+    """Where a frozen part came from, and the SHA-256 of its arrays."""
+
+    run: str
+    step: int
+    average: str
+    checksum: str
+
+
+class Frozen(NamedTuple):
+    """A part of another run: where from, that run's experiment, and its parameters {its part: tree}, on the host."""
+
+    record: Record
+    experiment: Any
+    params: Params
+
+
+def parse(part: str, text: str) -> Reference:
+    """The reference that frozen.<part> names; UsageError for a text that is none."""
+    found = re.fullmatch(r"(?P<run>.+?)(@(?P<step>\d+))?(:(?P<average>[\w.]+))?", text)
+    if found is None:
+        raise UsageError(f"frozen.{part}={text!r} is not understood: write <run>[@step][:average], such as runs/digits")
+    return Reference(found["run"], int(found["step"]) if found["step"] else None, found["average"] or "")
+
+
+Build = Callable[[Config, Mapping[str, Any]], Any]
+"""(config, record of a run) -> its Experiment: experiment.build."""
+
+
+def restored(part: str, text: str, spec: Spec, recorded: Mapping[str, Any] | None, build: Build) -> Frozen:
+    """The part that the field's text names; where this run has a record of it, just that one.
+
+    Raises UsageError where its run is missing, has data of another shape or kind, or is not what it was.
+    """
+    reference = parse(part, text)
+    experiment, place = _experiment(part, reference.run, build), Workdir(reference.run)
+    other = experiment.spec
+    require(
+        (other.shape, other.kind) == (spec.shape, spec.kind),
+        f"frozen.{part}={text}: its data are {other.kind} of shape {other.shape}, and this run's {spec.kind} of shape"
+        f" {spec.shape}: name a run on the same data",
+    )
+    step = reference.step
+    if step is None and recorded is not None:
+        step = recorded["step"]
+    with closing(Checkpoints(place.checkpoints)) as checkpoints:
+        state, meta = experiment.restore(checkpoints, step)
+    params = collect(experiment.weights_of(state, reference.average, meta["position"], place.averages))
+    average = reference.average or next(iter(experiment.averages))
+    record = Record(reference.run, meta["step"], average, checksum(params))
+    require(
+        recorded is None or record.checksum == recorded["checksum"],
+        f"frozen.{part}={text} has changed since this run began, with step {(recorded or {}).get('step')} of"
+        f" {(recorded or {}).get('run')}: put back what it was, or train in another --workdir",
+    )
+    return Frozen(record, experiment, params)
+
+
+def _experiment(part: str, run: str, build: Build) -> Any:
+    """The experiment of another run, whose state lies whole on every device."""
+    place = Workdir(run)
+    record = place.record()
+    require(
+        record is not None and place.checkpoints.exists(),
+        f"frozen.{part}={run} holds no trained run: train it first, or name the right directory",
+    )
+    assert record is not None
+    config = config_of(record)
+    config.parallel.update(default().parallel)
+    try:
+        return build(config, record)
+    except UsageError as error:
+        raise UsageError(f"frozen.{part}={run} cannot be used: {error}") from None
+
+
+def config_of(record: Mapping[str, Any]) -> Config:
+    """The config in a run's record, fields that came later at their defaults."""
+    config = default()
+    for name, value in record["config"].items():
+        if isinstance(value, dict):
+            config[name].update({n: tuple(v) if isinstance(v, list) else v for n, v in value.items()})
+        else:
+            config[name] = value
+    return config
+
+
+def checksum(params: Params) -> str:
+    """SHA-256 over names, dtypes, shapes and bytes of all arrays."""
+    digest = hashlib.sha256()
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        x = np.ascontiguousarray(leaf)
+        digest.update(f"{jax.tree_util.keystr(path)} {x.dtype} {x.shape}".encode())
+        digest.update(x.tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,139 @@
+"""What a run's data are: read from its record, from the config, or from the data themselves, once and for all."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from score_sde.config import Config
+from score_sde.config.architecture import check_network
+from score_sde.config.data_checks import check_channels, check_kind, known_kind, known_shape, picture_shape
+from score_sde.data.sources import Dataset, Source, Subset, gather, hold_out
+from score_sde.data.spec import Labels, Spec, channels, kind_of, labels_of, statistics
+from score_sde.errors import require
+from score_sde.experiment import objects
+from score_sde.experiment.conditions import parsed
+
+
+def load_data(config: Config) -> Dataset:
+    """The config's data; UsageError where they are missing, malformed or of another shape than it says."""
+    found = hold_out(objects.DATA[config.data.name](config.data), config.data.held_out)
+    found = _with_channel(config, found)
+    for name in config.data.condition:
+        has = sorted(found.condition)
+        require(
+            name in found.condition and (name in found.held_out_condition or not len(found.held_out)),
+            f"data.condition asks for {name!r} and data.name={config.data.name!r} has"
+            f" {f'only {has}' if has else 'no labels'} for its examples: add it to the data, or leave it out",
+        )
+    return found
+
+
+def _with_channel(config: Config, data: Dataset) -> Dataset:
+    """Arrays of bytes [N, H, W], grey pictures unless data.shape says otherwise, with an axis of one channel."""
+    grey = config.data.name == "array" and not config.data.shape and config.data.kind in ("auto", "bytes")
+    if not grey or len(data.train.shape) != 3 or _dtype(data) != np.uint8:
+        return data
+    return data._replace(train=_with_axis(data.train), held_out=_with_axis(data.held_out))
+
+
+def _with_axis(source: Source) -> Source:
+    if isinstance(source, np.ndarray):
+        return source[..., None]
+    assert isinstance(source, Subset)  # what is held out of an array
+    return Subset(_with_axis(source.source), source.chosen)
+
+
+def resolve(config: Config, record: Mapping[str, Any] | None) -> tuple[Spec, Dataset | None]:
+    """What is known of the data, and the data where they had to be read; UsageError for what does not fit the config.
+
+    Read they are where the run has no record yet and the config does not tell all: array files, and what conditions. In
+    the records of earlier versions nothing stands of the data, which were pictures as the config tells.
+    """
+    data = None
+    if record is not None and "data" in record:
+        spec = Spec.from_json(record["data"])
+    elif record is not None or _is_told(config):
+        spec = told(config)
+    else:
+        data = load_data(config)
+        spec = _described(config, data)
+    check_resolved(config, spec)
+    return spec, data
+
+
+def _is_told(config: Config) -> bool:
+    """Whether the config alone tells all there is to know: pictures that nothing conditions, or what is no data yet."""
+    pictures = known_kind(config) == "bytes" and known_shape(config) is not None and not config.data.condition
+    return pictures or (config.data.name == "array" and not config.data.path)
+
+
+def told(config: Config) -> Spec:
+    """What the config tells of its data, for where there are none: an import. Classes have equal shares.
+
+    Raises UsageError for real data without mean and std, and for labels whose number is not told.
+    """
+    c, kind = config.data, known_kind(config) or "bytes"
+    for name in ("mean", "std") if kind == "real" else ():
+        require(c[name], f"data.{name} is empty, and there are no data to take it of: give one number per channel")
+    require(
+        "label" not in c.condition or c.num_classes,
+        "data.num_classes=0, and there are no labels to count: give the number of classes",
+    )
+    labels = Labels((1 / c.num_classes,) * c.num_classes) if "label" in c.condition else None
+    return Spec(known_shape(config) or picture_shape(c), kind, tuple(c.mean), tuple(c.std), labels)
+
+
+def _described(config: Config, data: Dataset) -> Spec:
+    kind, c = kind_of(config.data.kind, _dtype(data)), config.data
+    shape = tuple(int(n) for n in data.train.shape[1:])
+    check_shape(config, kind, shape)
+    mean, std = statistics(data, tuple(c.mean), tuple(c.std)) if kind == "real" else ((), ())
+    labels = labels_of(data, c.num_classes) if "label" in c.condition else None
+    return Spec(shape, kind, mean, std, labels)
+
+
+def _dtype(data: Dataset) -> np.dtype:
+    return gather(data.train, np.arange(1)).dtype
+
+
+def check_shape(config: Config, kind: str, found: tuple[int, ...]) -> None:
+    """UsageError unless data of this kind and shape are what the config says."""
+    c = config.data
+    if c.shape:
+        require(
+            tuple(c.shape) == found,
+            f"the data have shape {found} but data.shape={tuple(c.shape)}: give it that value, or leave it empty",
+        )
+    elif kind == "bytes" and len(found) == 3:
+        expected = picture_shape(c)
+        sides = "data.image_size" if expected[0] == expected[1] else "data.height, data.width"
+        require(
+            found == expected,
+            f"the images have shape {found} but the config says {expected}: set {sides} and data.num_channels",
+        )
+
+
+def check_same(config: Config, spec: Spec, data: Dataset) -> None:
+    """UsageError where data that were read are not as described."""
+    found = tuple(data.train.shape[1:])
+    if found != spec.shape:
+        check_shape(config, spec.kind, found)
+    require(
+        found == spec.shape,
+        f"the data have shape {found} and the run was begun with {spec.shape}: give it those data again, or train in"
+        " another --workdir",
+    )
+    kind_of(spec.kind, _dtype(data))
+
+
+def check_resolved(config: Config, spec: Spec) -> None:
+    """UsageError for what can be told to be wrong only once the data are known."""
+    check_kind(config, spec.kind)
+    for name, values in (("mean", config.data.mean), ("std", config.data.std)):
+        check_channels(name, values, channels(spec.shape))
+    if config.system.name == "score":
+        check_network(config, spec.shape)
+    if spec.labels is not None:
+        for section in ("sampling", "likelihood"):
+            parsed(f"{section}.label", config[section].label, spec.labels)
