@@ -1,3 +1,184 @@
-"""Score-based generative modeling through stochastic differential equations, in JAX and Flax."""
+# ruff: noqa: F401
+"""Score-based generative modeling through stochastic differential equations, in JAX and Flax.
+
+Every name of `__all__` is imported when it is first asked for (PEP 562), so that importing the package costs next to
+nothing. docs/api.md has a line about each.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+_MODULES = {
+    "config.fields": "Config default",
+    "config.validation": "validate",
+    "data.arrays": "array_file",
+    "data.augment": "preprocess",
+    "data.sources": "Dataset Source digits",
+    "data.spec": "Spec",
+    "data.stream": "Batch Stream",
+    "errors": "CheckpointError UsageError",
+    "evaluation.two_sample": "TwoSample copying_ratio frechet_distance nearest_neighbour_accuracy two_sample",
+    "experiment.experiment": "Experiment build",
+    "experiment.generation": "Generated Generator",
+    "experiment.image_likelihood": "ImageLikelihood",
+    "experiment.importing": "Imported import_checkpoint",
+    "experiment.resolving": "load_data",
+    "likelihood.bound": "sde_bound",
+    "likelihood.encoding": "decode encode interpolate temperature",
+    "likelihood.ode": "LogLikelihood log_likelihood log_likelihood_given",
+    "loop.health": "NonFiniteLoss",
+    "loop.loop": "Stopped train",
+    "networks.ddpm": "ddpm",
+    "networks.ncsnpp": "NCSNpp",
+    "networks.ncsnv2": "NCSNv2",
+    "networks.wideresnet": "WideResNet normalise_cifar10",
+    "objectives.denoising": (
+        "LevelTimes LikelihoodTimes LogNormalTimes UniformTimes denoising_loss denoising_loss_at perturb"
+    ),
+    "objectives.variational": "BoundLoss HybridLoss bits_per_dim variational_bound",
+    "reporting.records": "curves",
+    "reporting.report": "report",
+    "rng": "example_keys positions root_key",
+    "scores.divergence": "Coloured Divergence Rademacher",
+    "scores.parametrization": (
+        "Levels Parametrization PosteriorMean Preconditioned Velocity log_sigma_label root_sigma_label sigma_label "
+        "time_label ve_levels vp_levels"
+    ),
+    "sde.analytic": "gaussian mixture",
+    "sde.base": "SDE Reverse denoiser reverse transition",
+    "sde.chain": "VPChain cosine_betas linear_betas vp_chain",
+    "sde.exploding": "VE Karras karras ve",
+    "sde.linear": "VP SubVP subvp vp",
+    "solvers.adaptive_sde": "AdaptiveSDE",
+    "solvers.ancestral": "Ancestral",
+    "solvers.base": "AdaptiveSolver Corrector Deterministic NoisySolver OneStepSolver Solver Step",
+    "solvers.churn": "AncestralNoise Churned",
+    "solvers.ddim": "DDIM",
+    "solvers.dpm_solver": "DPMSolverMultistep DPMSolverSinglestep",
+    "solvers.euler": "Euler EulerMaruyama Heun",
+    "solvers.exponential_adams": "ExponentialAdams",
+    "solvers.langevin": "AnnealedLangevin Langevin",
+    "solvers.linear_multistep": "LinearMultistep",
+    "solvers.multistep": "Multistep",
+    "solvers.predictor_corrector": "NoPredictor PredictorCorrector",
+    "solvers.reverse_diffusion": "ReverseDiffusion",
+    "solvers.rk45": "RK45",
+    "solvers.sampling": "Samples sample trajectory",
+    "solvers.unipc": "UniPC",
+    "storage.checkpoint": "Checkpoints",
+    "storage.workdir": "Workdir",
+    "systems.base": "System",
+    "training.ema": "Average",
+    "training.optimizer": "Optimizer",
+    "training.step": "TrainState initial_state make_train_step",
+    "typing": "ScoreFn expand",
+}
+"""The public names by the module that has them."""
+
+if TYPE_CHECKING:  # the same names, for what reads Python without running it
+    from score_sde.config.fields import Config, default
+    from score_sde.config.validation import validate
+    from score_sde.data.arrays import array_file
+    from score_sde.data.augment import preprocess
+    from score_sde.data.sources import Dataset, Source, digits
+    from score_sde.data.spec import Spec
+    from score_sde.data.stream import Batch, Stream
+    from score_sde.errors import CheckpointError, UsageError
+    from score_sde.evaluation.two_sample import (
+        TwoSample,
+        copying_ratio,
+        frechet_distance,
+        nearest_neighbour_accuracy,
+        two_sample,
+    )
+    from score_sde.experiment.experiment import Experiment, build
+    from score_sde.experiment.generation import Generated, Generator
+    from score_sde.experiment.image_likelihood import ImageLikelihood
+    from score_sde.experiment.importing import Imported, import_checkpoint
+    from score_sde.experiment.resolving import load_data
+    from score_sde.likelihood.bound import sde_bound
+    from score_sde.likelihood.encoding import decode, encode, interpolate, temperature
+    from score_sde.likelihood.ode import LogLikelihood, log_likelihood, log_likelihood_given
+    from score_sde.loop.health import NonFiniteLoss
+    from score_sde.loop.loop import Stopped, train
+    from score_sde.networks.ddpm import ddpm
+    from score_sde.networks.ncsnpp import NCSNpp
+    from score_sde.networks.ncsnv2 import NCSNv2
+    from score_sde.networks.wideresnet import WideResNet, normalise_cifar10
+    from score_sde.objectives.denoising import (
+        LevelTimes,
+        LikelihoodTimes,
+        LogNormalTimes,
+        UniformTimes,
+        denoising_loss,
+        denoising_loss_at,
+        perturb,
+    )
+    from score_sde.objectives.variational import BoundLoss, HybridLoss, bits_per_dim, variational_bound
+    from score_sde.reporting.records import curves
+    from score_sde.reporting.report import report
+    from score_sde.rng import example_keys, positions, root_key
+    from score_sde.scores.divergence import Coloured, Divergence, Rademacher
+    from score_sde.scores.parametrization import (
+        Levels,
+        Parametrization,
+        PosteriorMean,
+        Preconditioned,
+        Velocity,
+        log_sigma_label,
+        root_sigma_label,
+        sigma_label,
+        time_label,
+        ve_levels,
+        vp_levels,
+    )
+    from score_sde.sde.analytic import gaussian, mixture
+    from score_sde.sde.base import SDE, Reverse, denoiser, reverse, transition
+    from score_sde.sde.chain import VPChain, cosine_betas, linear_betas, vp_chain
+    from score_sde.sde.exploding import VE, Karras, karras, ve
+    from score_sde.sde.linear import VP, SubVP, subvp, vp
+    from score_sde.solvers.adaptive_sde import AdaptiveSDE
+    from score_sde.solvers.ancestral import Ancestral
+    from score_sde.solvers.base import (
+        AdaptiveSolver,
+        Corrector,
+        Deterministic,
+        NoisySolver,
+        OneStepSolver,
+        Solver,
+        Step,
+    )
+    from score_sde.solvers.churn import AncestralNoise, Churned
+    from score_sde.solvers.ddim import DDIM
+    from score_sde.solvers.dpm_solver import DPMSolverMultistep, DPMSolverSinglestep
+    from score_sde.solvers.euler import Euler, EulerMaruyama, Heun
+    from score_sde.solvers.exponential_adams import ExponentialAdams
+    from score_sde.solvers.langevin import AnnealedLangevin, Langevin
+    from score_sde.solvers.linear_multistep import LinearMultistep
+    from score_sde.solvers.multistep import Multistep
+    from score_sde.solvers.predictor_corrector import NoPredictor, PredictorCorrector
+    from score_sde.solvers.reverse_diffusion import ReverseDiffusion
+    from score_sde.solvers.rk45 import RK45
+    from score_sde.solvers.sampling import Samples, sample, trajectory
+    from score_sde.solvers.unipc import UniPC
+    from score_sde.storage.checkpoint import Checkpoints
+    from score_sde.storage.workdir import Workdir
+    from score_sde.systems.base import System
+    from score_sde.training.ema import Average
+    from score_sde.training.optimizer import Optimizer
+    from score_sde.training.step import TrainState, initial_state, make_train_step
+    from score_sde.typing import ScoreFn, expand
+else:
+    _MODULE_OF = {name: f"{__name__}.{module}" for module, names in _MODULES.items() for name in names.split()}
+    __all__ = list(_MODULE_OF)
+
+    def __getattr__(name: str) -> Any:
+        if name not in _MODULE_OF:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}", name=name)
+        globals()[name] = value = getattr(importlib.import_module(_MODULE_OF[name]), name)
+        return value
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})

@@ -35,7 +35,7 @@ class Purpose(enum.IntEnum):
 
 
 def root_key(seed: int) -> Array:
-    """The key of a whole run."""
+    """The key [] of a whole run."""
     return jax.random.key(seed, impl="threefry2x32")
 
 

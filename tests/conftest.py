@@ -36,6 +36,18 @@ def quick_compilation():
     jax.config.update("jax_disable_most_optimizations", False)
 
 
+@pytest.fixture(scope="module")
+def light_network():
+    """A shallow network in the tiny experiment, for tests of what is around it."""
+    from score_sde.experiment import objects
+    from tests.light import NETWORKS
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name, network in NETWORKS.items():
+            patch.setitem(objects.NETWORKS, name, network)
+        yield
+
+
 @pytest.fixture
 def float64():
     """Double precision and strict dtype promotion, for oracles and orders of convergence."""

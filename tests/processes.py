@@ -11,21 +11,22 @@ import sys
 import time
 
 ROOT = pathlib.Path(__file__).parents[1]
+CONFIG = "SCORE_SDE_TEST_CONFIG"
 
 
-def environment(cache: pathlib.Path, devices: int = 1) -> dict[str, str]:
+def environment(cache: pathlib.Path, devices: int = 1, config: str = "tests/tiny.py") -> dict[str, str]:
     """So many virtual devices, and a compilation cache that all runs share: the second start compiles nothing.
 
-    The first one compiles hastily, since what the tiny experiment computes takes no time.
+    The first one compiles hastily, since what the tiny experiment computes takes no time. config: what `start` runs.
     """
     flags = f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0"
-    ours = {"XLA_FLAGS": flags, "JAX_COMPILATION_CACHE_DIR": str(cache), "JAX_PLATFORMS": "cpu"}
+    ours = {"XLA_FLAGS": flags, "JAX_COMPILATION_CACHE_DIR": str(cache), "JAX_PLATFORMS": "cpu", CONFIG: config}
     return os.environ | ours | {"PYTHONPATH": str(ROOT), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
 
 
 def start(workdir: pathlib.Path, env: dict[str, str], *arguments: str, limit: int = 0) -> subprocess.Popen:
-    """The tiny experiment in a process of its own; limit: of the bytes of a file that it writes, 0 for none."""
-    line = [sys.executable, "launch.py", "--config", "tests/tiny.py", "--workdir", str(workdir), *arguments]
+    """The experiment in a process of its own; limit: of the bytes of a file that it writes, 0 for none."""
+    line = [sys.executable, "launch.py", "--config", env[CONFIG], "--workdir", str(workdir), *arguments]
     process = subprocess.Popen(line, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     if limit:
         resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (limit, limit))

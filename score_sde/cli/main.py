@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 from absl import flags
 from ml_collections import config_flags
 
-from score_sde.config import Config, default, flatten, load, nearest, one_line, require_field, wrong_type
+from score_sde.config import Config, load, nearest, one_line, require_field, wrong_type
+from score_sde.config.guide import help_lines
 from score_sde.config.validation import check_likelihood, validate
 from score_sde.errors import CheckpointError, UsageError, require
 
@@ -29,7 +30,7 @@ usage: python launch.py --config configs/digits.py [--workdir runs/digits]
   --workdir    where the run lives; if not given, runs/<path of the config below configs/>, without .py
   --mode       train (default): train, or resume what is in workdir, then draw samples
                sample: draw sampling.num_samples samples from the newest checkpoint
-               likelihood: bits per dimension of every image of likelihood.split; goes on where it was stopped
+               likelihood: bits or nats per dimension of every example of likelihood.split; goes on where it was stopped
                import: make a new workdir of another program's checkpoint, to sample from or to train on
                report: write report/index.html, a page about the newest checkpoint; an earlier one is replaced
   --overwrite  with --mode sample: replace samples of the same name drawn with other settings; with --mode likelihood:
@@ -46,7 +47,8 @@ exit codes: 0 done, 2 bad usage or config, 3 training stopped on a loss that is 
             5 a checkpoint or a file of the run could not be written,
             130 or 143 stopped by SIGINT or SIGTERM after a checkpoint was written
 
-fields and their defaults:
+fields, their defaults and what they mean (--help sampling shows one section; docs/config.md has them all):
+
 """
 
 
@@ -72,11 +74,11 @@ def console() -> None:
 
 def main(argv: Sequence[str]) -> int:
     """Run a command line (argv[0] is the program) and return its exit code."""
-    if any(a in ("--help", "-help", "-h") for a in argv[1:]):
-        print(HELP + "\n".join(f"  --config.{name}={value!r}" for name, value in flatten(default()).items()))
-        return 0
     arguments = None
     try:
+        if asked := [i for i, a in enumerate(argv) if i and a in ("--help", "-help", "-h")]:
+            section = argv[asked[0] + 1 : asked[0] + 2]
+            return _help(section[0] if section and not section[0].startswith("-") else None)
         arguments = parse(argv)
         validate(arguments.config)
         if arguments.mode == "likelihood":
@@ -100,6 +102,16 @@ def main(argv: Sequence[str]) -> int:
     if arguments is not None and arguments.processes is not None:
         _leave(code, why)
     return code
+
+
+def _help(section: str | None) -> int:
+    """Print everything, or one section of the fields; a reader that has seen enough, such as head, is no error."""
+    lines = list(help_lines(section))
+    try:
+        print("\n".join([*(HELP.splitlines() if section is None else ()), *lines]), flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more when it ends
+    return 0
 
 
 def _tell(error: object) -> str:

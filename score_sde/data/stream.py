@@ -24,7 +24,7 @@ class Batch(NamedTuple):
 
 
 class Stream:
-    """Endless epochs over a source of examples and what conditions them, each epoch in an order of its own."""
+    """Endless epochs over a source of examples [N, ...] and what conditions them, each epoch in its own order."""
 
     def __init__(self, source: Source, seed: int, condition: Mapping[str, Source] | None = None) -> None:
         self.source = source
@@ -33,7 +33,7 @@ class Stream:
         self._order = Order(len(source), seed)
 
     def indices(self, first: int, count: int) -> np.ndarray:
-        """Which examples stand at positions first .. first + count - 1."""
+        """Which examples stand at positions first .. first + count - 1: their numbers in the source [count]."""
         return self._order(first, count)
 
     def batches(self, first: int, size: int, steps: int, rows: slice | None = None) -> Batch:

@@ -21,7 +21,8 @@ def to_vectors(x: np.ndarray) -> Vectors:
 def frechet_distance(a: Vectors, b: Vectors) -> float:
     """|m_a - m_b|^2 + tr(C_a + C_b - 2 (C_a^{1/2} C_b C_a^{1/2})^{1/2}) of the fitted Gaussians (Heusel et al. 2017).
 
-    Unbiased covariances; the root's trace from the eigenvalues of the symmetrised product.
+    a and b [N, D], as `to_vectors` makes them; unbiased covariances; the root's trace from the eigenvalues of the
+    symmetrised product.
     """
     return frechet_between(moments(a), moments(b))
 
@@ -49,7 +50,7 @@ def squared_distances(a: Vectors, b: Vectors) -> np.ndarray:
 def nearest_neighbour_accuracy(a: Vectors, b: Vectors) -> float:
     """Accuracy of the leave-one-out 1-NN classifier of a against b: 0.5 for the same law, 1 for distinct ones.
 
-    The larger set is cut to the smaller one's size, so that chance is 0.5. Source: Lopez-Paz & Oquab 2017.
+    a and b [N, D], the larger set cut to the smaller one's size, so that chance is 0.5. Source: Lopez-Paz & Oquab 2017.
     """
     n = min(len(a), len(b))
     both = np.concatenate([a[:n], b[:n]])
@@ -60,7 +61,7 @@ def nearest_neighbour_accuracy(a: Vectors, b: Vectors) -> float:
 
 
 def copying_ratio(samples: Vectors, train: Vectors, held_out: Vectors) -> float:
-    """Median distance of a sample to its nearest training image over that of a held-out image.
+    """Median distance of a sample to its nearest training example over that of a held-out example, all [N, D].
 
     About 1 for samples as new as held-out data, well below 1 for copies of the training set.
     """

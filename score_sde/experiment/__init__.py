@@ -3,6 +3,4 @@
 from score_sde.experiment.experiment import Experiment, build
 from score_sde.experiment.resolving import load_data
 
-load_images = load_data
-
-__all__ = ["Experiment", "build", "load_data", "load_images"]
+__all__ = ["Experiment", "build", "load_data"]

@@ -89,7 +89,7 @@ class Experiment:
 
     @property
     def score_system(self) -> Score:
-        """The system, for what only a score network has: a grid, a solver, another program's checkpoint."""
+        """The system, for what only a score network has (a grid, a solver, a foreign checkpoint); else UsageError."""
         require(
             isinstance(self.system, Score), f"system.name={self.config.system.name!r} has no score network of its own"
         )
@@ -221,7 +221,7 @@ class Experiment:
         return self.drawing(self.score_system, params, keys, condition or {}, times)
 
     def times(self, params: Params) -> Array:
-        """The grid that a score system's samples are drawn on: `Drawing.times`."""
+        """The grid [N + 1] that a score system's samples are drawn on: `Drawing.times`."""
         return self.drawing.times(self.score_system, params)
 
     def solver(self, params: Params, condition: Condition | None = None) -> Solver | AdaptiveSolver:

@@ -45,7 +45,7 @@ class ImageLikelihood:
     def __call__(
         self, params: Any, source: Source, numbers: np.ndarray, given: Mapping[str, Source] | None = None
     ) -> Iterator[np.ndarray]:
-        """Rows of `columns`, batch by batch, of the examples with these numbers; the last batch is padded.
+        """Rows of `columns` [B, columns], batch by batch, of the examples with these numbers [n]; the last is padded.
 
         given: what the source's examples are conditioned on, by name; `likelihood.label` may ask for another label.
         """

@@ -4,7 +4,7 @@
                    + 1/2 integral_{t_min}^T g^2 / sigma^2 E|r|^2 dt            steps, r = sigma score(x_t, t) + z
                    + E[-log N(x_0; E[x_0 | x_e], (sigma_e / alpha_e)^2 I)]     reconstruction at e = t_min
 
-It is the limit of many steps of variational.py's bound with the small variance, and Song et al. 2021b's (arXiv
+It is the limit of many steps of variational_bound with the small variance, and Song et al. 2021b's (arXiv
 2101.09258, theorem 3 and eq. 15) with the data's own noise kept: their E[-log prior(x_T)] and integral of
 g^2 (|s - grad log q|^2 - |grad log q|^2) - 2 div f differ from the two KL terms by the entropy of x_T alone.
 
@@ -12,7 +12,7 @@ Girsanov: two diffusions of one g on [e, T], run backwards from q(x_T | x_0) and
 by g^2 (score - grad log q(x_t | x_0)), have the KL of the first two terms, which bounds that of their laws at e; the
 decoder's evidence lower bound adds the third. Equality for exact scores, up to the prior and to the posterior's
 variance at e, which is (sigma_e / alpha_e)^2 (1 - O(sigma_e^2)). It bounds the SDE's likelihood, not that of the
-probability-flow ODE (likelihood.py), which for a learned score is another model.
+probability-flow ODE (ode.py), which for a learned score is another model.
 """
 
 import jax

@@ -44,7 +44,7 @@ def interpolate(z0: Array, z1: Array, weights: Array) -> Array:
 
 
 def temperature(z: Array, tau: float) -> Array:
-    """Latents of temperature tau: tau z, from the prior a draw of N(0, (tau prior_std)^2 I).
+    """Latents [B, ...] of temperature tau: tau z, from the prior a draw of N(0, (tau prior_std)^2 I).
 
     Below 1, decoded images are more likely and less diverse (Song et al. 2021, appendix D.5).
     """

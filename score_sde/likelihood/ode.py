@@ -30,7 +30,7 @@ class LogLikelihood(NamedTuple):
 def log_likelihood(
     keys: Keys, score: ScoreFn, sde: SDE, x0: Array, *, divergence: Divergence, solver: RK45, t_min: float
 ) -> LogLikelihood:
-    """log p(x0) of every example [B, ...] by M estimates that share one solve, as no probe moves x.
+    """log p(x0) in nats of every example [B, ...] by M estimates that share one solve, as no probe moves x.
 
     x0 as the score has it, not bytes (`bits_offset`). keys [B] draw the probes, fixed over the whole solve; the mean
     over the M columns is the estimate of each example. One evaluation is one pass of the network with its M directional
@@ -42,7 +42,7 @@ def log_likelihood(
 def log_likelihood_given(
     estimate: Estimate, score: ScoreFn, sde: SDE, x0: Array, *, solver: RK45, t_min: float
 ) -> LogLikelihood:
-    """The same by an estimate of the divergence whose directions are drawn (divergence.along with some bound)."""
+    """`log_likelihood` of x0 [B, ...], in nats, by an estimate whose directions are drawn (divergence.along's)."""
     drift = reverse(sde, score, churn=0.0).drift
     size, dimension = len(x0), math.prod(x0.shape[1:])
 

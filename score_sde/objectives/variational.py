@@ -5,7 +5,7 @@
     L_0  E -log p(x_0 | x_t) at the last node t               reconstruction, by a decoder
 
 p(x_s | x_t) has the mean of posterior.model_mean and a `Variance`. DDPM's bound is that of its chain on all its levels
-(times.levels). Sources: Ho et al. 2020, eq. 5; Nichol & Dhariwal 2021, section 2; Sohl-Dickstein et al. 2015.
+(grids.levels). Sources: Ho et al. 2020, eq. 5; Nichol & Dhariwal 2021, section 2; Sohl-Dickstein et al. 2015.
 """
 
 import dataclasses
@@ -46,7 +46,7 @@ class Bound(NamedTuple):
 
 
 def bits_per_dim(nats: Array, x: Array) -> Array:
-    """nats / (D ln 2), D the elements of one example of x."""
+    """nats / (D ln 2): nats of any shape, D the elements of one example of x [B, ...]."""
     return nats / (math.prod(x.shape[1:]) * math.log(2))
 
 
@@ -114,7 +114,10 @@ def reconstruction_term(
 def variational_bound(
     keys: Keys, score: ScoreFn, sde: SDE, x0: Array, *, times: Array, variance: Variance, decoder: Decoder
 ) -> Bound:
-    """Every term, with one draw of x_t per node: times [K] decreasing from T, K >= 2; K evaluations in one scan."""
+    """Every term in nats, with one draw of x_t per node: times [K] decreasing from T; K evaluations in one scan.
+
+    x0 [B, ...]. Raises UsageError for K < 2.
+    """
     require(len(times) >= 2, f"times has {len(times)} nodes: the bound needs two or more")
     own = child(keys, Purpose.NOISE)
     noisy = lambda t, k: perturb(sde, x0, t, normal(child(own, k), x0.shape[1:], x0.dtype))[0]
@@ -143,7 +146,7 @@ class BoundLoss:
     decoder: Decoder
 
     def __call__(self, keys: Keys, model: Model, sde: SDE, x0: Array, u: Array | None = None) -> Array:
-        """The loss of every example [B], t and z from its own key (losses.draw)."""
+        """The loss of every example [B], t and z from its own key (denoising.draw)."""
         x, t, _, _ = self.noisy(keys, sde, x0, u)
         return self.at(sde, x0, x, t, *model(x, t))
 
@@ -154,7 +157,7 @@ class BoundLoss:
         return x, t, sigma, z
 
     def at(self, sde: SDE, x0: Array, x: Array, t: Array, score: Array, fraction: Array | None) -> Array:
-        """N times the term of the level t at x = x_t, given the model's values there: on average the loss."""
+        """N times the term [B] of the level t at x = x_t, given the model's values there: on average the loss."""
         variance = Small() if fraction is None else Learned(lambda x, t: fraction)
         label = self.levels(sde, t)
         last = label == 0
@@ -178,7 +181,7 @@ class HybridLoss:
     weight: float = 1e-3
 
     def __call__(self, keys: Keys, model: Model, sde: SDE, x0: Array, u: Array | None = None) -> Array:
-        """The loss of every example [B], t and z from its own key (losses.draw)."""
+        """The loss of every example [B], t and z from its own key (denoising.draw)."""
         x, t, sigma, z = self.bound.noisy(keys, sde, x0, u)
         score, fraction = model(x, t)
         squares = denoising(None, lambda x, t: score, x, t, sigma, z)

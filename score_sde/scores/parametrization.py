@@ -148,28 +148,28 @@ class Preconditioned(Prediction):
 
 
 def time_label(sde: SDE, t: Array) -> Array:
-    """999 t / T, the label of the VP and sub-VP networks (positional embedding)."""
+    """999 t / T, shape of t: the label of the VP and sub-VP networks (positional embedding)."""
     return 999 * t / sde.T
 
 
 def sigma_label(sde: SDE, t: Array) -> Array:
-    """sigma(t), the label of the continuous VE networks (Fourier embedding of its logarithm)."""
+    """sigma(t), shape of t: the label of the continuous VE networks (Fourier embedding of its logarithm)."""
     return sde.sigma(t)
 
 
 def log_sigma_label(sde: SDE, t: Array) -> Array:
-    """EDM's c_noise = ln(sigma / alpha) / 4 (positional embedding)."""
+    """EDM's c_noise = ln(sigma / alpha) / 4, shape of t (positional embedding; Karras et al. 2022, table 1)."""
     return -sde.log_snr(t) / 8
 
 
 def root_sigma_label(sde: SDE, t: Array) -> Array:
-    """(sigma / alpha)^(1/4), for the Fourier embedding, whose logarithm makes EDM's c_noise of it."""
+    """(sigma / alpha)^(1/4), shape of t, for the Fourier embedding, whose logarithm makes EDM's c_noise of it."""
     return jnp.exp(log_sigma_label(sde, t))
 
 
 @dataclasses.dataclass(frozen=True)
 class Levels:
-    """N discrete noise levels, equally spaced in t / T; as a Label, the number of the level at t.
+    """N discrete noise levels, equally spaced in t / T; as a Label, the number of the level at t, shape of t.
 
     Label i stands for t / T = first + (last - first) i / (N - 1). Between levels the label is fractional, which an
     embedded label bears; on a level it is whole, whatever the rounding of t.

@@ -144,7 +144,10 @@ class Mixture:
 
 
 def mixture(weights: Array, means: Array, stds: Array) -> Mixture:
-    """A checked Mixture: weights are normalised; UsageError for mismatched lengths or numbers not positive."""
+    """A checked Mixture of weights [K], normalised here, means [K, ...] and stds [K].
+
+    Raises UsageError for mismatched lengths, and for weights or stds that are not positive.
+    """
     lengths = {len(weights), len(means), len(stds)}
     require(len(lengths) == 1, f"weights, means and stds have {sorted(lengths)} components: give each the same")
     require(bool(jnp.all(weights > 0)), f"weights {weights} must all be positive: drop the empty components")

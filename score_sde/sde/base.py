@@ -91,7 +91,7 @@ def reverse(sde: SDE, score: ScoreFn, churn: Churn = 1.0) -> Reverse:
     """The family of reverse-time processes that share the SDE's marginals.
 
     dx = [f(x, t) - (1 + churn^2)/2 g(t)^2 score(x, t)] dt + churn g(t) dw, with dt < 0. churn 1 is the
-    reverse-time SDE (Anderson 1982; Song et al., eq. 6), churn 0 the probability-flow ODE (eq. 13).
+    reverse-time SDE (Anderson 1982; Song et al. 2021, eq. 6), churn 0 the probability-flow ODE (eq. 13).
     """
     strength = churn if callable(churn) else lambda t: churn
 
@@ -115,7 +115,7 @@ def transition(sde: SDE, s: Time, t: Time) -> tuple[Array, Array]:
 
 
 def denoiser(sde: SDE, score: ScoreFn) -> Callable[[Array, Time], Array]:
-    """Tweedie's formula (x, t) -> E[x_0 | x_t = x] = (x + sigma^2 score(x, t)) / alpha."""
+    """Tweedie's formula (x, t) -> E[x_0 | x_t = x] = (x + sigma^2 score(x, t)) / alpha, shape of x (Efron 2011)."""
 
     def denoise(x: Array, t: Time) -> Array:
         t = jnp.asarray(t)

@@ -1,4 +1,4 @@
-"""The SDEs without drift, whose variance explodes: Song et al.'s VE, and EDM's where time is the noise level."""
+"""The SDEs without drift, whose variance explodes: VE (Song et al. 2021), and EDM's where time is the noise level."""
 
 import dataclasses
 
@@ -15,7 +15,8 @@ from score_sde.typing import Array, Time
 class VE(SDE):
     """Variance exploding: dx = sigma(t) sqrt(2 log r) dw, sigma(t) = sigma_min r^t, r = sigma_max / sigma_min.
 
-    Song et al., eq. 9 and appendix C. The marginal starts at sigma_min, not 0; the prior is N(0, sigma_max^2 I).
+    The marginal starts at sigma_min, not 0; the prior is N(0, sigma_max^2 I). Source: Song et al. 2021, eq. 9 and
+    appendix C.
     """
 
     sigma_min: float = 0.01

@@ -1,4 +1,4 @@
-"""The SDEs of a linear beta(t): VP and sub-VP, and what every SDE of drift -beta(t)/2 x shares."""
+"""The SDEs of a linear beta(t), VP and sub-VP (Song et al. 2021), and what every SDE of drift -beta(t)/2 x shares."""
 
 import abc
 import dataclasses
@@ -76,7 +76,10 @@ class VariancePreserving(_Beta):
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class VP(_LinearBeta, VariancePreserving):
-    """Variance preserving: dx = -beta(t)/2 x dt + sqrt(beta(t)) dw, sigma^2 = 1 - alpha^2 (Song et al., eq. 11)."""
+    """Variance preserving: dx = -beta(t)/2 x dt + sqrt(beta(t)) dw, sigma^2 = 1 - alpha^2.
+
+    Source: Song et al. 2021, eq. 11.
+    """
 
     beta_min: float = 0.1
     beta_max: float = 20.0
@@ -86,7 +89,7 @@ class VP(_LinearBeta, VariancePreserving):
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class SubVP(_LinearBeta):
-    """Sub-VP: VP's drift, g^2 = beta (1 - e^{-2B}), sigma = 1 - alpha^2 (Song et al., eq. 12).
+    """Sub-VP: VP's drift, g^2 = beta (1 - e^{-2B}), sigma = 1 - alpha^2 (Song et al. 2021, eq. 12).
 
     B is the integral of beta from 0 to t. Its variance stays below VP's at every t.
     """

@@ -14,7 +14,7 @@ Memory = Any
 
 
 class Step(NamedTuple):
-    """Where a step arrived: x_s, x_s before its noise was added, and the solver's memory."""
+    """Where a step arrived: x_s [B, ...], x_s before its noise was added, and the solver's memory."""
 
     x: Array
     mean: Array
@@ -92,7 +92,7 @@ class Corrector(abc.ABC):
     """Corrections per call, one network evaluation each."""
 
     def correct(self, keys: Keys, sde: SDE, score: ScoreFn, x: Array, t: Array) -> Step:
-        """All the corrections at time t."""
+        """All the corrections of x [B, ...] at time t []."""
 
         def body(i: int | Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
             z = normal(child(keys, i), x.shape[1:], x.dtype)

@@ -49,7 +49,7 @@ class AncestralNoise(OneStepSolver):
     """The inner solver's step beyond s, to r_down, then noise back up to s: r_down^2 + r_up^2 = r_s^2.
 
     r_up = min(r_s, eta r_s sqrt(r_t^2 - r_s^2) / r_t). With DPMSolverSinglestep(2) this is k-diffusion's "2S
-    ancestral", with the one of order 1 the same as DDIM(eta).
+    ancestral", with the one of order 1 the same as DDIM(eta) (Song, Meng & Ermon 2020).
     """
 
     inner: Deterministic

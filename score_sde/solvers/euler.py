@@ -28,7 +28,7 @@ class EulerMaruyama(OneStepSolver):
 
 @dataclasses.dataclass(frozen=True)
 class Euler(Deterministic):
-    """x_s = x_t + drift(x_t, t) (s - t) on the probability-flow ODE, order 1."""
+    """x_s = x_t + drift(x_t, t) (s - t) on the probability-flow ODE (Song et al. 2021, eq. 13), order 1."""
 
     evaluations: int = dataclasses.field(default=1, init=False)
 

@@ -27,7 +27,7 @@ SAMPLES = 32
 """Enough of them for a grid; the memory that is needed is that of their noise predictions at all fine nodes."""
 
 POWERS, RHOS = (1.0, 1.5, 2.0, 3.0, 5.0), (3.0, 7.0, 20.0)
-"""Of the closed-form competitors: times.power and times.karras."""
+"""Of the closed-form competitors: grids.power and grids.karras."""
 
 
 def optimised(

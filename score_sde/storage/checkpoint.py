@@ -88,7 +88,10 @@ class Checkpoints:
         return state, meta
 
     def restore_either(self, like: Any, older: Any | None, step: int | None = None) -> tuple[Any, dict[str, Any], bool]:
-        """As `restore`, but a checkpoint whose arrays are named as those of `older` is restored as that: True then."""
+        """As `restore`, but a checkpoint whose arrays are named as those of `older` is restored as that: True then.
+
+        Raises UsageError as `restore` does.
+        """
         while True:
             chosen = together(lambda: self._choose(step))
             try:

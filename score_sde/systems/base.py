@@ -33,7 +33,10 @@ class System(Protocol):
         ...
 
     def init(self, key: Array, frozen: Params) -> Params:
-        """Fresh parameters {part: tree}; a student may start at its teacher's, {"teacher": the teacher's own parts}."""
+        """Fresh parameters {part: tree} of a key []; a student may start at its teacher's.
+
+        frozen: such as {"teacher": the teacher's own parts}.
+        """
         ...
 
     def losses(
@@ -56,5 +59,5 @@ class System(Protocol):
         ...
 
     def draw(self, params: Params, keys: Keys, condition: Condition) -> Samples:
-        """One sample per key in the network's range; pure, to be jitted."""
+        """One sample per key [B] in the network's range; pure, to be jitted."""
         ...

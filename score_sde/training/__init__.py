@@ -1,1 +1,1 @@
-"""Training: a pure state and step, the optimiser, the moving average, and the loop that drives them."""
+"""Training: a pure state and step, the optimiser, averages of the parameters, their snapshots."""

@@ -42,13 +42,13 @@ class Optimizer:
         return optax.tree.set(empty, mu=mu, nu=nu, count=count)
 
     def rate(self, step: Array) -> Array:
-        """The learning rate of the update that follows `step` updates."""
+        """The learning rate [] of the update that follows `step` updates."""
         if self.warmup == 0:
             return jnp.float32(self.learning_rate)
         return self.learning_rate * jnp.minimum(step / jnp.float32(self.warmup), 1.0)
 
     def update(self, gradients: Params, state: Any, params: Params, step: Array) -> tuple[Params, Any]:
-        """New parameters and optimizer state after one update from gradients already averaged over devices."""
+        """New parameters and optimizer state after update `step` [], from gradients already averaged over devices."""
         updates, state = self._transform().update(gradients, state, params)
         rate = self.rate(step)
         return jax.tree.map(lambda p, u: p - rate * u, params, updates), state

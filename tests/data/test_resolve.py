@@ -18,7 +18,7 @@ from score_sde.data.pictures import Format
 from score_sde.data.resolve import resolve
 from score_sde.data.sources import Dataset, Subset, gather, hold_out, is_array, some
 from score_sde.errors import UsageError
-from score_sde.experiment import load_images
+from score_sde.experiment import load_data
 from tests.data import builders
 from tests.data.builders import as_tfrecord, stylegan
 from tests.data.making import Shades, random_images, write, zipped
@@ -41,7 +41,7 @@ def found(tmp_path):
         config.data.cache = str(tmp_path / "cache")
         config.network.update(ch_mult=(1,), attn_resolutions=())
         validate(config)
-        return load_images(config)
+        return load_data(config)
 
     return images
 
@@ -192,7 +192,7 @@ def test_the_real_celeba_builder_and_config(tmp_path, monkeypatch):
     config = get_config()
     config.data.cache = str(tmp_path / "cache")
     validate(config)
-    images = load_images(config)
+    images = load_data(config)
     matrix = resizing_matrix(140, 64)
     squares = [np.asarray(Image.open(io.BytesIO(content)))[39:179, 19:159] for content in files.values()]
     expected = [
@@ -277,7 +277,7 @@ def test_held_out_by_the_config(tmp_path):
     np.save(tmp_path / "a.npy", SOME)
     config = default()
     config.data.update(name="array", path=str(tmp_path / "a.npy"), num_channels=3, held_out=2)
-    images = load_images(config)
+    images = load_data(config)
     assert (len(images.train), len(images.held_out)) == (4, 2)
     both = np.concatenate([some(images.train, 10), some(images.held_out, 10)])
     assert sorted(image.tobytes() for image in both) == sorted(image.tobytes() for image in SOME)

@@ -2,10 +2,12 @@
 
 import dataclasses
 import os
+import pathlib
 import signal
 import subprocess
 import sys
 import time
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -23,7 +25,7 @@ from tests.golden_files import relative_error
 from tests.processes import ROOT, end, environment, kill, lines, together, wait_for
 from tests.tiny import tiny_config
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
+pytestmark = pytest.mark.usefixtures("quick_compilation", "light_network")
 DIGITS = ["launch.py", "--config", str(ROOT / "configs" / "digits.py")]
 FLAGS = ["--coordinator", "host0:1234", "--num_processes", "2", "--process_id", "1"]
 
@@ -127,39 +129,48 @@ SHARDED = ("--config.parallel.strategy=sharded", "--config.parallel.fsdp=0")
 
 @pytest.fixture(scope="module")
 def env(tmp_path_factory):
-    return environment(tmp_path_factory.mktemp("cache"), 1)
+    return environment(tmp_path_factory.mktemp("cache"), config="tests/light.py")
+
+
+class Ends(NamedTuple):
+    """Three runs whose processes' ends are waited for at the same time: exit codes and last words."""
+
+    workdir: pathlib.Path
+    """Of the run whose process 1 was killed between saves."""
+    without_1: tuple[int, str]
+    """Of process 0 there."""
+    without_0: tuple[int, str]
+    """Of process 1 in a run without saves whose process 0 was killed."""
+    disk_full: list[tuple[int, str]]
+    """Of both processes of a sharded run, the second of which cannot write its part of a checkpoint."""
 
 
 @pytest.fixture(scope="module")
-def survivors(tmp_path_factory, env):
-    """The workdir of a run whose process 1 was killed between saves, and what became of two survivors.
-
-    Of process 0 there, and of process 1 in a run without saves whose process 0 was killed: exit codes and last words.
-    """
-    first, second = tmp_path_factory.mktemp("first"), tmp_path_factory.mktemp("second")
+def ends(tmp_path_factory, env):
+    first, second, third = (tmp_path_factory.mktemp(name) for name in ("first", "second", "third"))
     processes = together(first, env, LONG, *RUN)
     wait_for(lambda: len(list(first.glob("checkpoints/*/manifest.json"))) > 1, processes)
     kill(processes[1:])
     killed = time.monotonic()
+    full = together(third, env, LONG, *RUN, *SHARDED, limits=(0, 1000))
     others = together(second, env, LONG, *RUN, "--config.checkpoint.every=1000000")
-    survived = end(processes[0], timeout=60)
-    assert time.monotonic() - killed < 60
-    assert end(processes[1])[0] == -signal.SIGKILL
     wait_for(lambda: len(lines(second)) > 1, others)
     kill(others[:1])
-    assert end(others[0])[0] == -signal.SIGKILL
-    return first, survived, end(others[1], timeout=60)
+    survived = end(processes[0], timeout=60)
+    assert time.monotonic() - killed < 60
+    assert end(processes[1])[0] == end(others[0])[0] == -signal.SIGKILL
+    return Ends(first, survived, end(others[1], timeout=60), [end(p, timeout=120) for p in full])
 
 
-def test_the_end_of_a_process_ends_the_other(survivors):
-    _, (code, said), _ = survivors
+def test_the_end_of_a_process_ends_the_other(ends):
+    code, said = ends.without_1
     assert code == 4, said
     assert "process 1 of 2 is lost" in said
     assert "resume from the last checkpoint" in said
 
 
-def test_the_end_of_process_0_ends_the_other(survivors):
-    _, _, (code, said) = survivors
+def test_the_end_of_process_0_ends_the_other(ends):
+    code, said = ends.without_0
     if code == -signal.SIGABRT:  # jax has noticed it first
         assert "another task died" in said
     else:
@@ -167,12 +178,12 @@ def test_the_end_of_process_0_ends_the_other(survivors):
         assert "process 0 of 2 is lost" in said
 
 
-def test_two_processes_are_one_run_through_loss_stop_and_resumption(tmp_path, survivors, env):
+def test_two_processes_are_one_run_through_loss_stop_and_resumption(tmp_path, ends, env):
     """One has been killed; then one is told to stop, and both do; then on to the end, sharded.
 
     In the end every logged loss, of training and held out, and every snapshot is that of one process.
     """
-    workdir = survivors[0]
+    workdir = ends.workdir
     before = max(line["step"] for line in lines(workdir))
     processes = together(workdir, env, LONG, *RUN)
     wait_for(lambda: max(line["step"] for line in lines(workdir)) > before + 4, processes)
@@ -207,10 +218,9 @@ def test_two_processes_are_one_run_through_loss_stop_and_resumption(tmp_path, su
 HELD_OUT = {"evaluation__every": 8, "evaluation__num_images": 16, "training__steps_per_call": 2}
 
 
-def test_one_that_cannot_write_its_part_of_a_checkpoint_ends_both(tmp_path, env):
+def test_one_that_cannot_write_its_part_of_a_checkpoint_ends_both(ends):
     """Its disk is full; the other, which would wait for its part, says why it ends."""
-    processes = together(tmp_path, env, LONG, *RUN, *SHARDED, limits=(0, 1000))
-    (code, said), (failed, why) = [end(p, timeout=120) for p in processes]
+    (code, said), (failed, why) = ends.disk_full
     assert failed == 5, why
     assert "checkpoints/6 cannot be written (File too large): there is no earlier one" in why
     assert code == 4, said

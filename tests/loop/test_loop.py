@@ -26,12 +26,12 @@ from tests.golden_files import relative_error
 from tests.processes import end, environment, kill, lines, start, wait_for
 from tests.tiny import tiny_config
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
+pytestmark = pytest.mark.usefixtures("quick_compilation", "light_network")
 
 
 @pytest.fixture(scope="module")
 def env(tmp_path_factory):
-    return environment(tmp_path_factory.mktemp("cache"))
+    return environment(tmp_path_factory.mktemp("cache"), config="tests/light.py")
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,8 @@
-"""A network of one convolution, which compiles in no time: for tests of what is around a network."""
+"""Networks which compile in no time: for tests of what is around a network."""
 
 import flax.linen as nn
+
+from score_sde.networks.layers import Conv, Dense, Dropout
 
 
 class OneConvolution(nn.Module):
@@ -13,3 +15,17 @@ class OneConvolution(nn.Module):
     @nn.compact
     def __call__(self, x, label, sigma, dropout_keys=None):
         return nn.Conv(x.shape[-1], (3, 3))(x) + (0 if dropout_keys is None else 1)
+
+
+class Shallow(nn.Module):
+    """What a run can get wrong of a network: noise labels, dropout by each example's own key, arrays to be sharded."""
+
+    loop_safe: bool = False
+    fused_attention: bool = False
+    remat: str = "none"
+
+    @nn.compact
+    def __call__(self, x, label, sigma, dropout_keys=None):
+        h = Conv(16, loop_safe=self.loop_safe)(x) + Dense(16)(label[:, None])[:, None, None]
+        h = Dropout(0.1)(nn.swish(nn.Dense(64)(h)), dropout_keys)
+        return Conv(x.shape[-1], loop_safe=self.loop_safe)(h)
