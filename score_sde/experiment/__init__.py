@@ -3,4 +3,7 @@
 from score_sde.experiment.experiment import Experiment, build
 from score_sde.experiment.resolving import load_data
 
-__all__ = ["Experiment", "build", "load_data"]
+load_images = load_data
+"""The name of before, when all data were images."""
+
+__all__ = ["Experiment", "build", "load_data", "load_images"]

@@ -108,7 +108,9 @@ def test_what_is_resumed_has_the_same_teacher_though_that_has_learnt_more(own, t
     teach(own, 4)
     assert kernel(student(own)) != kernel(student(own, workdir))
     state = learn(own, workdir)
-    np.testing.assert_allclose(float(state.params["student"]["w"]), kernel(student(f"{own}@2")) * (1 + 0.5**12), rtol=1e-6)
+    np.testing.assert_allclose(
+        float(state.params["student"]["w"]), kernel(student(f"{own}@2")) * (1 + 0.5**12), rtol=1e-6
+    )
 
 
 def test_a_teacher_that_has_changed_since_is_refused_by_name(own, tmp_path):
@@ -116,7 +118,9 @@ def test_a_teacher_that_has_changed_since_is_refused_by_name(own, tmp_path):
     learn(own, workdir, training__num_steps=6)
     shutil.rmtree(own)
     teach(own, 2, optimizer__learning_rate=0.5)
-    with pytest.raises(UsageError, match=rf"frozen\.teacher={own} has changed since this run began, with step 2 of {own}"):
+    with pytest.raises(
+        UsageError, match=rf"frozen\.teacher={own} has changed since this run began, with step 2 of {own}"
+    ):
         student(own, workdir)
     with pytest.raises(UsageError, match="was begun with frozen"):  # without a look at the run's record
         train(student(own), workdir, generator=game.Slow(), show=False)  # pyright: ignore[reportArgumentType]
@@ -129,7 +133,9 @@ def test_what_cannot_be_a_part_is_refused(teacher, tmp_path):
         student(f"{teacher}@7")
     with pytest.raises(UsageError, match=r"average 'constant' is not stored"):
         student(f"{teacher}:constant")
-    with pytest.raises(UsageError, match=r"its data are bytes of shape \(8, 8, 1\), and this run's bytes of shape \(4, 4, 1\)"):
+    with pytest.raises(
+        UsageError, match=r"its data are bytes of shape \(8, 8, 1\), and this run's bytes of shape \(4, 4, 1\)"
+    ):
         np.save(tmp_path / "x.npy", np.zeros((4, 4, 4, 1), np.uint8))
         small = {"data__image_size": 4, "network__attn_resolutions": ()}
         student(teacher, data__name="array", data__path=str(tmp_path / "x.npy"), **small)

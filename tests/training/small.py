@@ -29,3 +29,16 @@ class Shallow(nn.Module):
         h = Conv(16, loop_safe=self.loop_safe)(x) + Dense(16)(label[:, None])[:, None, None]
         h = Dropout(0.1)(nn.swish(nn.Dense(64)(h)), dropout_keys)
         return Conv(x.shape[-1], loop_safe=self.loop_safe)(h)
+
+
+class Labelled(nn.Module):
+    """x times a number, plus one for each of eleven labels."""
+
+    loop_safe: bool = False
+    fused_attention: bool = False
+    remat: str = "none"
+
+    @nn.compact
+    def __call__(self, x, label, sigma, dropout_keys=None, condition=None):
+        table = nn.Embed(11, 1, name="Embed_label")(condition["label"])
+        return nn.Dense(x.shape[-1])(x) + table[:, None, None, :]
