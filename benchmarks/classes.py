@@ -1,8 +1,9 @@
-"""How many class-conditional digits are of the class that was asked, by a classifier of real digits (scikit-learn).
+r"""How many class-conditional digits are of the class that was asked, by a classifier of real digits (scikit-learn).
 
     pip install scikit-learn
     python launch.py --config configs/digits_classes.py
-    python launch.py --config configs/digits_classes.py --mode sample --config.sampling.label=each --config.sampling.num_samples=1000
+    python launch.py --config configs/digits_classes.py --mode sample --config.sampling.label=each \
+        --config.sampling.num_samples=1000
     python benchmarks/classes.py runs/digits_classes/samples/ancestral-50-seed0/samples.npz --min 0.9
 
 A support vector machine with a radial kernel is trained on the 1,500 training digits.
@@ -34,7 +35,7 @@ def main(argv: Sequence[str]) -> int:
     arguments = parser.parse_args(argv[1:])
     with np.load(arguments.samples) as arrays:
         if "label" not in arrays:
-            print(f"classes: {arguments.samples} has no labels: draw them from a class-conditional run", file=sys.stderr)
+            print(f"classes: {arguments.samples} has no labels: draw from a class-conditional run", file=sys.stderr)
             return 2
         x, labels = arrays["samples"], arrays["label"]
     figures = measure(x, labels)

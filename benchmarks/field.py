@@ -5,8 +5,9 @@
     python launch.py --config configs/field.py --mode likelihood
     python benchmarks/field.py --run runs/field --max 0.02
 
-The field x [16, 16] is periodic with zero mean and covariance F^H diag(P) F, P(k) = 1 / (1 + |k|^2 / 9) over wave numbers
-k, scaled to unit variance, F the unitary Fourier transform: hence -log p(x) = 1/2 sum_k (ln 2 pi P + |F x|^2 / P).
+The field x [16, 16] is periodic with zero mean and covariance F^H diag(P) F, P(k) = 1 / (1 + |k|^2 / 9) over wave
+numbers k, scaled to unit variance, F the unitary Fourier transform: hence
+-log p(x) = 1/2 sum_k (ln 2 pi P + |F x|^2 / P).
   exact         closed form over the run's held-out fields, nats per dimension
   ode           the probability-flow ODE of the run's network on the same fields
   difference    ode - exact, and its standard error over the fields

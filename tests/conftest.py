@@ -4,7 +4,9 @@ import os
 import shutil
 import tempfile
 
-os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+from tests.processes import HASTE
+
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8 {HASTE}"
 # Test workers inherit the folder from the process that starts them.
 os.environ["JAX_COMPILATION_CACHE_DIR"] = os.environ.get("SCORE_SDE_TEST_CACHE") or tempfile.mkdtemp()
 os.environ["SCORE_SDE_TEST_CACHE"] = os.environ["JAX_COMPILATION_CACHE_DIR"]

@@ -117,6 +117,7 @@ def check_shape(config: Config, kind: str, found: tuple[int, ...]) -> None:
 def check_same(config: Config, spec: Spec, data: Dataset) -> None:
     """UsageError where data that were read are not as described."""
     found = tuple(data.train.shape[1:])
+    kind_of(spec.kind, _dtype(data))
     if found != spec.shape:
         check_shape(config, spec.kind, found)
     require(
@@ -124,7 +125,6 @@ def check_same(config: Config, spec: Spec, data: Dataset) -> None:
         f"the data have shape {found} and the run was begun with {spec.shape}: give it those data again, or train in"
         " another --workdir",
     )
-    kind_of(spec.kind, _dtype(data))
 
 
 def check_resolved(config: Config, spec: Spec) -> None:
