@@ -30,78 +30,71 @@ def resample_2d(x: Array, direction: str, fir_kernel: FirKernel | None) -> Array
     return naive_downsample_2d(x) if fir_kernel is None else downsample_2d(x, fir_kernel)
 
 
-def _branch(
-    block: "ResnetBlockBigGANpp | ResnetBlockDDPMpp",
-    x: Array,
-    temb: Array | None,
-    keys: Keys | None,
-    resample: Callable[[Array], Array] = lambda h: h,
-) -> Array:
-    """The residual branch of both blocks: norm, resample, conv, + temb, norm, dropout, conv, all submodules of `block`.
+class _Residual(nn.Module):
+    """What both residual blocks share: their fields and their branch."""
 
-    x [B, H, W, C], temb [B, E] or None, dropout keys [B] or None -> [B, H', W', features].
-    """
-    act, features = activation(block.nonlinearity), block.features or x.shape[-1]
-    common = {"dtype": block.dtype, "loop_safe": block.loop_safe}
-    h = resample(act(GroupNorm(block.groups, name="GroupNorm_0")(x)))
-    h = Conv(features, **common, name="Conv_0")(h)
-    if temb is not None:
-        h = add_channels(h, Dense(features, dtype=block.dtype, name="Dense_0")(act(temb)))
-    h = act(GroupNorm(block.groups, name="GroupNorm_1")(h))
-    h = Dropout(block.dropout, name="Dropout_0")(h, keys)
-    return Conv(features, kernel_init=ddpm_init(block.init_scale), **common, name="Conv_1")(h)
+    features: int | None = None
+    dropout: float = 0.1
+    init_scale: float = 0.0
+    groups: int | None = None  # of the GroupNorms
+    nonlinearity: str = "swish"
+    dtype: Dtype = jnp.float32
+    loop_safe: bool = False
+
+    def branch(
+        self, x: Array, temb: Array | None, keys: Keys | None, resample: Callable[[Array], Array] = lambda h: h
+    ) -> Array:
+        """Norm, resample, conv, + temb, norm, dropout, conv.
+
+        x [B, H, W, C], temb [B, E] or None, dropout keys [B] or None -> [B, H', W', features].
+        """
+        act, features = activation(self.nonlinearity), self.features or x.shape[-1]
+        common = {"dtype": self.dtype, "loop_safe": self.loop_safe}
+        h = resample(act(GroupNorm(self.groups, name="GroupNorm_0")(x)))
+        h = Conv(features, **common, name="Conv_0")(h)
+        if temb is not None:
+            h = add_channels(h, Dense(features, dtype=self.dtype, name="Dense_0")(act(temb)))
+        h = act(GroupNorm(self.groups, name="GroupNorm_1")(h))
+        h = Dropout(self.dropout, name="Dropout_0")(h, keys)
+        return Conv(features, kernel_init=ddpm_init(self.init_scale), **common, name="Conv_1")(h)
 
 
-class ResnetBlockBigGANpp(nn.Module):
+class ResnetBlockBigGANpp(_Residual):
     """Residual block that resamples both branches if `resample` is "up" or "down" (BigGAN).
 
     x [B, H, W, C], temb [B, E] or None, dropout keys [B] or None -> [B, H', W', features]; `skip_rescale` divides
     the sum by sqrt(2). Source: Brock et al. 2019; Song et al. 2021, appendix H.
     """
 
-    features: int | None = None
     resample: str = "none"  # none | up | down
     fir_kernel: FirKernel | None = (1, 3, 3, 1)  # None: naive resampling
-    dropout: float = 0.1
     skip_rescale: bool = True
-    init_scale: float = 0.0
-    groups: int | None = None  # of the GroupNorms
-    nonlinearity: str = "swish"
-    dtype: Dtype = jnp.float32
-    loop_safe: bool = False
 
     @nn.compact
     def __call__(self, x: Array, temb: Array | None = None, keys: Keys | None = None) -> Array:
         features = self.features or x.shape[-1]
         resample = lambda v: v if self.resample == "none" else resample_2d(v, self.resample, self.fir_kernel)
-        h = _branch(self, x, temb, keys, resample)
+        h = self.branch(x, temb, keys, resample)
         x = resample(x)
         if x.shape[-1] != features or self.resample != "none":
             x = Conv(features, 1, dtype=self.dtype, loop_safe=self.loop_safe, name="Conv_2")(x)
         return (x + h) / 2**0.5 if self.skip_rescale else x + h
 
 
-class ResnetBlockDDPMpp(nn.Module):
+class ResnetBlockDDPMpp(_Residual):
     """Residual block of DDPM (Ho et al. 2020); as published there, with groups=32.
 
     x [B, H, W, C], temb [B, E] or None, dropout keys [B] or None -> [B, H, W, features]; `skip_rescale` divides the
     sum by sqrt(2).
     """
 
-    features: int | None = None
     conv_shortcut: bool = False
-    dropout: float = 0.1
     skip_rescale: bool = False
-    init_scale: float = 0.0
-    groups: int | None = None  # of the GroupNorms
-    nonlinearity: str = "swish"
-    dtype: Dtype = jnp.float32
-    loop_safe: bool = False
 
     @nn.compact
     def __call__(self, x: Array, temb: Array | None = None, keys: Keys | None = None) -> Array:
         features = self.features or x.shape[-1]
-        h = _branch(self, x, temb, keys)
+        h = self.branch(x, temb, keys)
         if x.shape[-1] != features and self.conv_shortcut:
             x = Conv(features, dtype=self.dtype, loop_safe=self.loop_safe, name="Conv_2")(x)
         elif x.shape[-1] != features:

@@ -224,7 +224,8 @@ class NCSNpp(nn.Module):
             block = remat(ResnetBlockDDPMpp, self.remat)(features, **common, name=name)
         else:
             name = state.names("ResnetBlockBigGAN" + self._suffix)
-            block = remat(ResnetBlockBigGANpp, self.remat)(features, resample, self._fir, **common, name=name)
+            own = {"resample": resample, "fir_kernel": self._fir}
+            block = remat(ResnetBlockBigGANpp, self.remat)(features, **own, **common, name=name)
         return block(h, state.temb, state.next_keys())
 
     def _resample(self, state: _Pass, h: Array, direction: str) -> Array:

@@ -1,6 +1,5 @@
 """NCSNv2 and NCSN: RefineNets of Song & Ermon 2020 and 2019, one class whose published layouts are data."""
 
-from collections.abc import Mapping
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -42,10 +41,10 @@ class NCSNv2(nn.Module):
 
     NCSN (Song & Ermon 2019) is num_classes=number of noise levels, scale_by_sigma=False: the label, rounded and
     clipped to 0 .. num_classes - 1, chooses the parameters of every norm. Otherwise (None) the network never sees it.
-    sigma: what the output is divided by if `scale_by_sigma`. There is no dropout and no condition: both are ignored.
-    `centered` False: x lies in [0, 1] and is mapped to [-1, 1] first. `dtype` is that of the convolutions; parameters
-    and statistics are float32. `loop_safe` keeps gradients fast inside a loop on CPU, without forward mode (see
-    conv.py); `remat` is what the gradient keeps of every block (see remat.py). There is no attention to fuse either.
+    sigma: what the output is divided by if `scale_by_sigma`. There is no dropout: the keys are ignored. `centered`
+    False: x lies in [0, 1] and is mapped to [-1, 1] first. `dtype` is that of the convolutions; parameters and
+    statistics are float32. `loop_safe` keeps gradients fast inside a loop on CPU, without forward mode (see conv.py);
+    `remat` is what the gradient keeps of every block (see remat.py). There is no attention to fuse either.
     ValueError: an unknown option, a size that cannot be halved often enough, a missing sigma.
     """
 
@@ -71,15 +70,8 @@ class NCSNv2(nn.Module):
         super().__post_init__()
 
     @nn.compact
-    def __call__(
-        self,
-        x: Array,
-        label: Array,
-        sigma: Array | None = None,
-        dropout_keys: Keys | None = None,
-        condition: Mapping[str, Array] | None = None,
-    ) -> Array:
-        del dropout_keys, condition
+    def __call__(self, x: Array, label: Array, sigma: Array | None = None, dropout_keys: Keys | None = None) -> Array:
+        del dropout_keys
         layout, names, options = LAYOUTS[self.layout], Names(), self._options
         check_halvings(x, layout.halvings, f"as layout {self.layout} needs: pad the images or choose another layout")
         check_sigma(self.scale_by_sigma, sigma)
