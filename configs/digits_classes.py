@@ -2,8 +2,8 @@
 
 python launch.py --config configs/digits_classes.py
 
-Cost: 4 minutes on two CPU cores. Expected, of 1,000 samples: pixel Fréchet distance 0.31, 1-NN accuracy 0.58; of 100 of each class,
-99 % are given the class that was asked by a classifier of real digits.
+Cost: 4 minutes on two CPU cores. Expected, of 1,000 samples: pixel Fréchet distance 0.31, 1-NN accuracy 0.58; of 100
+of each class, 99 % are given the class that was asked by a classifier of real digits.
 """
 
 from configs.digits import get_config as digits

@@ -2,8 +2,8 @@
 
 python benchmarks/field.py --write runs/field.npz && python launch.py --config configs/field.py
 
-Cost: 6 minutes on two CPU cores, its likelihoods 3. Expected: 1.324 nats per dimension of 64 held-out fields, 0.014 above the closed
-form (the standard error of the difference is 0.003).
+Cost: 6 minutes on two CPU cores, its likelihoods 3. Expected: 1.324 nats per dimension of 64 held-out fields, 0.014
+above the closed form (the standard error of the difference is 0.003).
 """
 
 from score_sde.config import Config, default
