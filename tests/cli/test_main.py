@@ -364,3 +364,17 @@ def test_help_lists_every_field_and_needs_no_jax(flag, tmp_path):
     assert listed == set(flatten(default()))
     for name in ("--config", "--workdir", "--mode", "--overwrite", "--checkpoint", "exit codes"):
         assert any(name in line for line in text)
+
+
+def test_help_of_a_section_and_a_reader_that_has_seen_enough(tmp_path):
+    """Piped into head, the help ends in silence."""
+    done, _ = launch("--help", "sampling", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    fields = [line for line in done.stdout.splitlines() if line.startswith("  --config.")]
+    assert len(fields) == sum(name.startswith("sampling.") for name in flatten(default()))
+    assert all(line.startswith("  --config.sampling.") for line in fields)
+    command = f"{sys.executable} {ROOT / 'launch.py'} --help | head -1"
+    piped = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True)
+    assert (piped.returncode, piped.stderr, piped.stdout.count("\n")) == (0, "", 1)
+    done, _ = launch("--help", "sampler", cwd=tmp_path)
+    assert done.returncode == 2 and "did you mean sampling?" in done.stderr
