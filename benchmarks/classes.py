@@ -4,7 +4,7 @@ r"""How many class-conditional digits are of the class that was asked, by a clas
     python launch.py --config configs/digits_classes.py
     python launch.py --config configs/digits_classes.py --mode sample --config.sampling.label=each \
         --config.sampling.num_samples=1000
-    python benchmarks/classes.py runs/digits_classes/samples/ancestral-50-seed0/samples.npz --min 0.9
+    python benchmarks/classes.py runs/digits_classes/samples/ancestral-50-seed0-label_each/samples.npz --min 0.9
 
 A support vector machine with a radial kernel is trained on the 1,500 training digits.
   agreement        share of the samples to which it gives the label that they were drawn with, and by class

@@ -31,5 +31,5 @@ def test_samples_are_of_the_class_that_was_asked(tmp_path):
     command = ["launch.py", "--config=configs/digits_classes.py", f"--workdir={tmp_path / 'run'}"]
     run(*command)
     run(*command, "--mode=sample", "--config.sampling.label=each", "--config.sampling.num_samples=1000")
-    drawn = tmp_path / "run" / "samples" / "ancestral-50-seed0" / "samples.npz"
+    drawn = tmp_path / "run" / "samples" / "ancestral-50-seed0-label_each" / "samples.npz"
     run("benchmarks/classes.py", str(drawn), "--min", "0.9")

@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import re
 import sys
 from contextlib import closing
 from typing import Any, TextIO
@@ -17,7 +18,7 @@ from score_sde.errors import require
 from score_sde.evaluation.two_sample import two_sample
 from score_sde.experiment.experiment import Experiment, build
 from score_sde.experiment.generation import Generated, Generator
-from score_sde.experiment.image_likelihood import ImageLikelihood, LikelihoodFolder, describe
+from score_sde.experiment.image_likelihood import ImageLikelihood, LikelihoodFolder, completed, describe
 from score_sde.experiment.importing import import_checkpoint
 from score_sde.experiment.objects import SPLITS
 from score_sde.loop.health import NonFiniteLoss
@@ -95,8 +96,7 @@ def sample(config: Config, workdir: Workdir, overwrite: bool = False) -> int:
     """Draw sampling.num_samples samples with the newest checkpoint's averaged weights; returns the exit code."""
     experiment = build(config, workdir.record())
     c = config.sampling
-    folder = workdir.samples / f"{'reference-' * c.reference}{c.solver}-{c.num_steps}-seed{c.seed}"
-    folder = folder.with_name(f"{folder.name}-{c.average}") if c.average else folder
+    folder = workdir.samples / samples_name(c)
     with closing(Checkpoints(workdir.checkpoints)) as checkpoints:
         settings = {"sampling": c.to_dict(), "step": checkpoints.latest_step()}
         if together(lambda: _is_done(folder, settings, overwrite)):
@@ -109,6 +109,14 @@ def sample(config: Config, workdir: Workdir, overwrite: bool = False) -> int:
         scale = _write_samples(folder, generated, settings)
         print(f"{c.num_samples} samples of {generated.evaluations:.0f} network evaluations each in {folder}{scale}")
     return 0
+
+
+def samples_name(sampling: Config) -> str:
+    """The name of the folder of these samples: the fields that one compares; settings.json has them all."""
+    c = sampling
+    name = f"{'reference-' * c.reference}{c.solver}-{c.num_steps}-seed{c.seed}"
+    label = re.sub(r"[^\w.]+", "_", c.label.strip())
+    return name + (f"-{c.average}" if c.average else "") + (f"-label_{label}" if label else "")
 
 
 def likelihood(config: Config, workdir: Workdir, overwrite: bool = False) -> int:
@@ -164,7 +172,7 @@ def _is_done(folder: pathlib.Path, settings: dict, overwrite: bool) -> bool:
         old = dict(json.loads(file.read_text()))
     except (ValueError, TypeError):
         old = {}
-    if {k: old.get(k) for k in settings} == json.loads(json.dumps(settings)):
+    if completed(old, settings) == json.loads(json.dumps(settings)):
         return (folder / "samples.npz").exists()
     require(
         overwrite,

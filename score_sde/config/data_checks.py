@@ -37,8 +37,11 @@ def conditions(network: str) -> tuple[str, ...]:
     return ("label",) if network in FIELDS["network"].fields["label_embedding"].networks else ()
 
 
-def check_data(config: Config) -> None:
-    """UsageError for what can be told to be wrong before the data are read."""
+def check_data(config: Config, own_system: bool = False) -> None:
+    """UsageError for what can be told to be wrong before the data are read.
+
+    own_system: what conditions, and which kinds there are, is another system's affair than the score's.
+    """
     data = config.data
     if data.name in PATHS:
         require(data.path, f"data.path is empty: name {PATHS[data.name]}")
@@ -49,17 +52,19 @@ def check_data(config: Config) -> None:
     )
     require(all(n >= 1 for n in data.shape), f"data.shape={data.shape} must be positive numbers: such as (16, 16)")
     require(all(s > 0 for s in data.std), f"data.std={data.std} must be positive: give one number per channel")
-    _check_condition(config)
+    _check_labels(config)
+    if not own_system:
+        _check_condition(config)
     _check_augmentation(config)
     if kind := known_kind(config):
-        check_kind(config, kind)
+        check_kind(config, kind, own_system)
 
 
-def check_kind(config: Config, kind: str) -> None:
+def check_kind(config: Config, kind: str, own_system: bool = False) -> None:
     """UsageError for settings that mean nothing for data of this kind."""
     data, objective = config.data, config.training.objective
     require(
-        kind != "tokens" or config.system.name != "score",
+        kind != "tokens" or own_system or config.system.name != "score",
         "data.kind='tokens' has no density to take a score of: system.name='score' trains on bytes or real numbers",
     )
     for name in ("mean", "std"):
@@ -93,7 +98,6 @@ def check_channels(name: str, values: Sequence[float], channels: int) -> None:
 
 def _check_condition(config: Config) -> None:
     data, network = config.data, config.network
-    require(len(set(data.condition)) == len(data.condition), f"data.condition={data.condition} has one name twice")
     for name in data.condition:
         taken = conditions(network.name)
         require(
@@ -101,11 +105,15 @@ def _check_condition(config: Config) -> None:
             f"data.condition contains {name!r}, which network.name={network.name!r} does not take:"
             f" {f'it takes {taken}' if taken else 'choose ncsnpp or ddpm for a label'}, or leave it out",
         )
-    labelled = "label" in data.condition
     require(
-        not labelled or network.conditional,
+        not data.condition or network.conditional,
         "data.condition=('label',) enters with the noise level's embedding: set network.conditional=True, not False",
     )
+
+
+def _check_labels(config: Config) -> None:
+    data, network, labelled = config.data, config.network, "label" in config.data.condition
+    require(len(set(data.condition)) == len(data.condition), f"data.condition={data.condition} has one name twice")
     for name, value in (
         ("network.label_dropout", network.label_dropout),
         ("sampling.label", config.sampling.label),

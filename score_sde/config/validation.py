@@ -18,7 +18,7 @@ FROZEN: dict[str, tuple[str, ...]] = {"score": ()}
 def validate(config: Config, own_system: bool = False) -> None:
     """Raise UsageError for the first thing that is wrong with the config; imports nothing heavy.
 
-    own_system: another system than `system.name` is trained, which may ask for any frozen part.
+    own_system: another system than `system.name` is trained, which may ask for any frozen part, condition and shape.
     """
     flat = flatten(config)
     _check_types(flat)
@@ -56,15 +56,16 @@ def validate(config: Config, own_system: bool = False) -> None:
         config.optimizer.grad_clip != 0,
         "optimizer.grad_clip=0.0 would make every gradient zero: give it a norm above 0, or a negative number for none",
     )
-    if not own_system:
-        _check_frozen(config)
     check_sampling(config)
     _check_levels(config)
     _check_objective(config)
     check_reference(config)
     _check_edm(config)
     check_averages(config)
-    check_data(config)
+    check_data(config, own_system)
+    if own_system:
+        return
+    _check_frozen(config)
     if shape := known_shape(config):
         check_network(config, shape)
 

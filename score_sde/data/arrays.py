@@ -35,10 +35,8 @@ def array_file(path: str, conditions: tuple[str, ...] = ()) -> Dataset:
     train = _checked(arrays[names[0]], f"{path}:{names[0]}".removesuffix(":"))
     test = arrays.get("test", np.zeros((0, *train.shape[1:]), train.dtype))
     test = _checked(test, f"{path}:test", like=train)
-    parts = [
-        {c: _condition(path, arrays, prefix + c, x) for c in conditions} for prefix, x in (("", train), ("test_", test))
-    ]
-    return Dataset(train, test, parts[0], parts[1] if len(test) else {})
+    named = lambda prefix, x: {c: _condition(path, arrays, prefix + c, x) for c in conditions}
+    return Dataset(train, test, named("", train), named("test_", test) if len(test) else {})
 
 
 def _spellings(condition: str) -> tuple[str, ...]:

@@ -117,6 +117,9 @@ def labels_of(dataset: Dataset, asked: int) -> Labels:
     parts = [np.asarray(c["label"]) for c in (dataset.condition, dataset.held_out_condition) if "label" in c]
     most = max(int(part.max(initial=-1)) for part in parts) + 1
     count = asked or max(most, len(dataset.classes))
-    require(most <= count, f"data.num_classes={asked} and there is a label {most - 1}: raise it, or leave it at 0")
+    require(
+        most <= count,
+        f"there is a label {most - 1} and classes 0 to {count - 1}: raise data.num_classes, or leave it at 0",
+    )
     counts = np.bincount(parts[0], minlength=count)
     return Labels(tuple((counts / counts.sum()).tolist()), dataset.classes)

@@ -257,7 +257,7 @@ def build(config: Config, record: Mapping[str, Any] | None = None, system: Facto
     one of your own in the place of `system.name`.
     """
     validate(config, own_system=system is not None)
-    spec, data = resolve(config, record)
+    spec, data = resolve(config, record, own_system=system is not None)
     before = (record or {}).get("frozen", {})
     frozen = {part: restored(part, run, spec, before.get(part), build) for part, run in config.frozen.items() if run}
     experiment = assemble(config, spec, system or objects.SYSTEMS[config.system.name], frozen)

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from score_sde.config import SCHEMA
 from score_sde.data.sources import Source, gather
 from score_sde.devices.arrays import collect, replicate, spread
 from score_sde.errors import require
@@ -95,7 +96,7 @@ class LikelihoodFolder:
     def resume(self, overwrite: bool) -> int:
         """How many images are done; UsageError where the figures are of other settings and may not be overwritten."""
         file = self.path / "settings.json"
-        if file.exists() and _read(file) == self.settings:
+        if file.exists() and completed(_read(file), self.settings) == self.settings:
             self.table.mend()
             return len(self.table.rows())
         require(
@@ -123,6 +124,13 @@ class LikelihoodFolder:
         found = {name: _or_none(value) for name, value in found.items()} | self.settings
         write_json(self.summary, found)
         return found
+
+
+def completed(old: Any, settings: dict[str, Any]) -> dict[str, Any]:
+    """What a settings.json of earlier versions says of these settings: fields that came later had their defaults."""
+    found = old if isinstance(old, dict) else {}
+    later = lambda name, part: {field: SCHEMA[f"{name}.{field}"] for field in part} | (found.get(name) or {})
+    return {name: later(name, part) if isinstance(part, dict) else found.get(name) for name, part in settings.items()}
 
 
 def _or_none(value: Any) -> Any:

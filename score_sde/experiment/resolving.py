@@ -44,7 +44,7 @@ def _with_axis(source: Source) -> Source:
     return Subset(_with_axis(source.source), source.chosen)
 
 
-def resolve(config: Config, record: Mapping[str, Any] | None) -> tuple[Spec, Dataset | None]:
+def resolve(config: Config, record: Mapping[str, Any] | None, own_system: bool = False) -> tuple[Spec, Dataset | None]:
     """What is known of the data, and the data where they had to be read; UsageError for what does not fit the config.
 
     Read they are where the run has no record yet and the config does not tell all: array files, and what conditions. In
@@ -58,7 +58,7 @@ def resolve(config: Config, record: Mapping[str, Any] | None) -> tuple[Spec, Dat
     else:
         data = load_data(config)
         spec = _described(config, data)
-    check_resolved(config, spec)
+    check_resolved(config, spec, own_system)
     return spec, data
 
 
@@ -125,14 +125,19 @@ def check_same(config: Config, spec: Spec, data: Dataset) -> None:
         f"the data have shape {found} and the run was begun with {spec.shape}: give it those data again, or train in"
         " another --workdir",
     )
+    if spec.labels is not None:
+        labels_of(data, spec.labels.count)
 
 
-def check_resolved(config: Config, spec: Spec) -> None:
-    """UsageError for what can be told to be wrong only once the data are known."""
-    check_kind(config, spec.kind)
+def check_resolved(config: Config, spec: Spec, own_system: bool = False) -> None:
+    """UsageError for what can be told to be wrong only once the data are known.
+
+    own_system: the network is another system's affair.
+    """
+    check_kind(config, spec.kind, own_system)
     for name, values in (("mean", config.data.mean), ("std", config.data.std)):
         check_channels(name, values, channels(spec.shape))
-    if config.system.name == "score":
+    if config.system.name == "score" and not own_system:
         check_network(config, spec.shape)
     if spec.labels is not None:
         for section in ("sampling", "likelihood"):

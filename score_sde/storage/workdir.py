@@ -91,11 +91,14 @@ class Workdir:
             raise UsageError(f"{self.config} is not a config this program wrote: choose another --workdir") from None
 
     def check_record(self, notes: dict[str, Any]) -> None:
-        """UsageError where what a run was begun with (data, frozen parts) differs from these notes."""
-        record = json.loads(json.dumps(self.record() or {}))
+        """UsageError where what a run was begun with (data, frozen parts) differs from these notes.
+
+        A part of another run is known by what it holds, wherever that run lies now.
+        """
+        record = self.record() or {}
         for name, value in json.loads(json.dumps(notes)).items():
             require(
-                record.get(name) in (None, value),
+                record.get(name) is None or _without_places(record[name]) == _without_places(value),
                 f"--workdir {self.path} was begun with {name} {record.get(name)}, and now there is {value}: give it the"
                 " same again, or choose another --workdir",
             )
@@ -156,6 +159,13 @@ class Workdir:
                 file.write(json.dumps(record) + "\n")
             return
         write_json(self.config, record)
+
+
+def _without_places(note: Any) -> Any:
+    """A note without the directories that other runs were found in."""
+    if not isinstance(note, dict):
+        return note
+    return {name: _without_places(value) for name, value in note.items() if name != "run"}
 
 
 def _this_process() -> dict[str, Any]:

@@ -20,6 +20,7 @@ from score_sde.storage.images import by_class, save_samples
 from score_sde.storage.workdir import Workdir
 from score_sde.systems.score import Dropped
 from tests.gradients import NO_VIEW, shaken_state
+from tests.systems import game
 from tests.tiny import tiny_config, with_network
 from tests.training.small import Labelled
 
@@ -134,7 +135,7 @@ def test_the_command_line_draws_and_notes_labels(tmp_path):
     config.data.path = "gone"  # nothing is read where a run has its record
     config.sampling.label = "3,7"
     assert modes.sample(config, workdir) == 0
-    with np.load(workdir.samples / "ancestral-4-seed0" / "samples.npz") as arrays:
+    with np.load(workdir.samples / "ancestral-4-seed0-label_3_7" / "samples.npz") as arrays:
         assert arrays["label"].tolist() == [3, 7] * 4
 
 
@@ -159,6 +160,58 @@ def test_labels_that_mean_nothing_are_refused(changes, message):
 def test_a_label_out_of_range_is_refused_before_anything_compiles(section):
     with pytest.raises(UsageError, match=rf"{section}\.label=10 is no class: the data have 10, 0 to 9"):
         build(tiny_config(**{"data__condition": ("label",), f"{section}__label": "10"}))
+
+
+@pytest.mark.parametrize("held_out", [0, 4])
+def test_arrays_with_labels_need_no_test_split(tmp_path, held_out):
+    x = np.random.RandomState(0).randint(0, 256, (24, 8, 8, 1)).astype(np.uint8)
+    np.savez(tmp_path / "x.npz", train=x, labels=np.arange(24)[:, None] % 3)
+    config = tiny_config(data__condition=("label",), data__name="array", data__path=str(tmp_path / "x.npz"))
+    config.data.held_out = held_out
+    built = build(config)
+    assert built.spec.labels is not None and built.spec.labels.count == 3
+    own, other = built.data.condition["label"], built.data.held_out_condition
+    assert len(own) == 24 - held_out and (len(other["label"]) == held_out if held_out else not other)
+    for part, labels in ((built.data.train, own), (built.data.held_out, other.get("label", ()))):
+        for image, label in zip(part[np.arange(len(part))], labels):
+            assert label == np.flatnonzero((x == image).all((1, 2, 3)))[0] % 3
+
+
+def test_labels_beyond_the_runs_classes_are_refused():
+    """As of an import that was told of too few."""
+    record = {"data": Spec((8, 8, 1), labels=Labels((0.5, 0.5))).to_json()}
+    with pytest.raises(UsageError, match=r"there is a label 9 and classes 0 to 1: raise data\.num_classes"):
+        _ = build(tiny_config(data__condition=("label",)), record).data
+
+
+def test_a_system_of_ones_own_takes_any_data_and_conditions(tmp_path):
+    """Vectors with a mask and labels: what conditions comes with the batch, by name."""
+    mask = np.random.RandomState(0).randint(0, 2, (24, 5)).astype(np.uint8)
+    x = np.random.RandomState(1).normal(size=(24, 5)).astype(np.float32)
+    np.savez(tmp_path / "x.npz", train=x, mask=mask, label=np.arange(24))
+    config = tiny_config(data__condition=("mask", "label"), data__name="array", data__path=str(tmp_path / "x.npz"))
+    config.data.update(random_flip=False, uniform_dequantization=False)
+    built = build(config, system=lambda config, spec, drawing, frozen: game.Game())
+    batch = built.stream.batches(0, 8, 1)
+    numbers = built.stream.indices(0, 8)
+    np.testing.assert_array_equal(batch.condition["mask"][0], mask[numbers])
+    np.testing.assert_array_equal(batch.condition["label"][0], numbers)
+    assert built.spec.shape == (5,) and built.spec.kind == "real"
+    with pytest.raises(UsageError, match="'mask', which network"):
+        build(config)
+
+
+def test_samples_of_an_earlier_version_are_known_for_what_they_are(tmp_path):
+    """Their settings.json has no field that came later."""
+    config, folder = tiny_config(), tmp_path / "ancestral"
+    folder.mkdir()
+    old = {name: value for name, value in config.sampling.to_dict().items() if name != "label"}
+    (folder / "settings.json").write_text(json.dumps({"sampling": old, "step": 5, "evaluations": 5.0}))
+    (folder / "samples.npz").write_bytes(b"")
+    assert modes._is_done(folder, {"sampling": config.sampling.to_dict(), "step": 5}, overwrite=False)
+    config.sampling.seed = 1
+    with pytest.raises(UsageError, match="holds samples of other settings"):
+        modes._is_done(folder, {"sampling": config.sampling.to_dict(), "step": 5}, overwrite=False)
 
 
 def test_labels_where_there_are_none_are_refused(tmp_path):

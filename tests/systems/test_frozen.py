@@ -113,6 +113,16 @@ def test_what_is_resumed_has_the_same_teacher_though_that_has_learnt_more(own, t
     )
 
 
+def test_a_teacher_may_move(own, tmp_path):
+    workdir = Workdir(tmp_path / "student")
+    learn(own, workdir, training__num_steps=6)
+    own.rename(tmp_path / "elsewhere")
+    state = learn(tmp_path / "elsewhere", workdir)
+    assert int(state.step) == 12
+    history = [json.loads(line) for line in workdir.history.read_text().splitlines()]
+    assert history[-1]["frozen"]["teacher"]["run"] == str(tmp_path / "elsewhere")
+
+
 def test_a_teacher_that_has_changed_since_is_refused_by_name(own, tmp_path):
     workdir = Workdir(tmp_path / "student")
     learn(own, workdir, training__num_steps=6)
