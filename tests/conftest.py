@@ -3,26 +3,44 @@
 import os
 import shutil
 import tempfile
+from typing import Any
 
-from tests.processes import HASTE
-
-os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8 {HASTE}"
+os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
 # Test workers inherit the folder from the process that starts them.
 os.environ["JAX_COMPILATION_CACHE_DIR"] = os.environ.get("SCORE_SDE_TEST_CACHE") or tempfile.mkdtemp()
 os.environ["SCORE_SDE_TEST_CACHE"] = os.environ["JAX_COMPILATION_CACHE_DIR"]
 
 import jax
 import pytest
+from jax._src import compiler
+
+from tests.processes import QUICK
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
-SLOWEST = ("test_distributed.py", "test_loop.py", "test_step.py", "test_solvers.py")
-"""Files that come first: the last one keeps all workers but one idle."""
+SLOWEST = (
+    "test_loop.py",
+    "test_distributed.py",
+    "test_importing.py",
+    "test_step.py",
+    "test_experiment.py",
+    "test_benchmarks.py",
+    "test_remat.py",
+    "test_solvers.py",
+    "test_ode.py",
+    "test_config.py",
+    "test_main.py",
+    "test_notebook.py",
+    "test_image_likelihood.py",
+    "test_report.py",
+)
+"""Files that come first, in this order: the last one keeps all workers but one idle."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: item.path.name not in SLOWEST)
+    order = {name: place for place, name in enumerate(SLOWEST)}
+    items.sort(key=lambda item: order.get(item.path.name, len(order)))
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -32,10 +50,17 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 @pytest.fixture(scope="module")
 def quick_compilation():
-    """Programs compiled two to three times faster, for those that run in milliseconds: whole training runs of tests."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
+    """Programs compiled four times faster, for those that run in milliseconds: whole training runs of tests."""
+    options = compiler.get_compile_options
+
+    def quick(*args: Any, env_options_overrides: dict | None = None, **more: Any) -> Any:
+        return options(*args, env_options_overrides=QUICK | (env_options_overrides or {}), **more)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(compiler, "get_compile_options", quick)
+        jax.config.update("jax_disable_most_optimizations", True)
+        yield
+        jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture(scope="module")

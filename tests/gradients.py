@@ -1,6 +1,7 @@
-"""Raw gradients of the tiny experiment by any strategy: python -m tests.gradients FOLDER HOST:PORT PROCESS
+"""Raw gradients of an experiment by any strategy: python -m tests.gradients FOLDER HOST:PORT PROCESS
 
-As a program it is one of two processes of one run, and writes what it saw of the batch and the gradients by each way.
+As a program it is one of two processes of one run of the shallow experiment, and writes what it saw of the batch and
+the gradients by each way.
 """
 
 import pathlib
@@ -14,13 +15,26 @@ from score_sde.devices.arrays import collect
 from score_sde.devices.parallel import Pmap, Sharded, Strategy, process_rows
 from score_sde.experiment import Experiment, build
 from score_sde.training.step import Losses, TrainState, View, gradients
-from tests.tiny import tiny_config
+from tests.tiny import tiny_config, with_network
+from tests.training.small import Shallow
 
 BATCH = 16
-NO_VIEW = View(jnp.int32(0), {}, {})
+NO_VIEW = View(np.int32(0), {}, {})
 """For losses that look at nothing but parameters and batch."""
 WAYS = {"pmap": (Pmap, 2), "sharded": (lambda: Sharded(fsdp=0), 1)}
 """Of two processes; each with its number of microbatches."""
+
+
+def shallow() -> Experiment:
+    """The tiny experiment with a network that compiles in no time."""
+    return with_network(build(tiny_config()), Shallow())
+
+
+def loss_and_gradients(experiment: Experiment, params, batch) -> tuple[Losses, np.ndarray]:
+    """What a single device makes of the first step of a batch."""
+    one = jax.tree.map(lambda x: x[0], batch)
+    losses, grads = jax.jit(lambda p: gradients(experiment.loss, p, NO_VIEW, one))(params)
+    return losses, flat(grads)
 
 
 def shaken_state(experiment: Experiment) -> TrainState:
@@ -56,7 +70,7 @@ def raw_gradients(
 
 def main(folder: str, address: str, process: str) -> None:
     jax.distributed.initialize(address, 2, int(process))
-    experiment = build(tiny_config())
+    experiment = shallow()
     params = jax.tree.map(np.asarray, shaken_state(experiment).params)
     batch = experiment.stream.batches(0, BATCH, 1, process_rows(BATCH))
     found = {"position": batch.position, "x": batch.x}

@@ -7,14 +7,14 @@ import sys
 
 import pytest
 
-from tests.processes import HASTE
+from tests.processes import FLAGS
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 TINY = ("--set", "network.nf=8", "--set", "network.ch_mult=(1,)", "--set", "network.attn_resolutions=()")
 
 
 def run(script, *flags):
-    environment = os.environ | {"XLA_FLAGS": f"--xla_backend_optimization_level=0 {HASTE}"}
+    environment = os.environ | {"XLA_FLAGS": FLAGS}
     command = [sys.executable, f"benchmarks/{script}.py", *TINY, *flags]
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
 

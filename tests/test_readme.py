@@ -76,7 +76,7 @@ def test_the_examples_are_about_ten_lines():
 def test_the_library_block_trains_and_samples(tmp_path, monkeypatch, quick_compilation):
     """As it stands, but for a smaller network and batch than those of the config that it takes."""
     config = digits.get_config()
-    config.network.update(nf=8)
+    config.network.update(nf=8, ch_mult=(1,), attn_resolutions=())
     config.sampling.update(batch_size=16)
     monkeypatch.setattr(digits, "get_config", lambda: config)
     monkeypatch.chdir(tmp_path)

@@ -47,7 +47,8 @@ def nearest(name: Any, names: Any, prefix: str = "") -> str:
 
 def require_field(name: str, prefix: str = "config.") -> None:
     """UsageError unless the name is a field's; the prefix is what the user writes before it."""
-    require(name in SCHEMA, f"{prefix}{name} is not a config field: {nearest(name, SCHEMA, prefix)}")
+    if name not in SCHEMA:  # the suggestion takes longer than all other checks
+        raise UsageError(f"{prefix}{name} is not a config field: {nearest(name, SCHEMA, prefix)}")
 
 
 def wrong_type(name: str, value: Any) -> str:

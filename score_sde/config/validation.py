@@ -9,7 +9,7 @@ from score_sde.config.data_checks import check_data, known_shape
 from score_sde.config.fields import ROWS, SCHEMA, Config
 from score_sde.config.reading import element, flatten, nearest, require_field, wrong_type
 from score_sde.config.sampling_checks import ADAPTIVE, check_reference, check_sampling
-from score_sde.errors import require, require_increasing
+from score_sde.errors import UsageError, require, require_increasing
 
 FROZEN: dict[str, tuple[str, ...]] = {"score": ()}
 """The parts of other runs that every system asks for."""
@@ -23,11 +23,8 @@ def validate(config: Config, own_system: bool = False) -> None:
     flat = flatten(config)
     _check_types(flat)
     for name, row in ROWS.items():
-        if row.rule.choices:
-            require(
-                isinstance(row.default, tuple) or row.rule.holds(flat[name]),
-                f"{name}={flat[name]!r} is unknown: {nearest(flat[name], row.rule.choices)}",
-            )
+        if row.rule.choices and not isinstance(row.default, tuple) and not row.rule.holds(flat[name]):
+            raise UsageError(f"{name}={flat[name]!r} is unknown: {nearest(flat[name], row.rule.choices)}")
     for name, row in ROWS.items():
         require(
             row.rule.choices or row.rule.holds(flat[name]),
@@ -108,7 +105,8 @@ def _check_types(flat: dict[str, Any]) -> None:
     for name, expected in SCHEMA.items():
         require(name in flat, f"{name} is missing from the config: build it from score_sde.config.default()")
         kind = element(name) if isinstance(expected, tuple) else None
-        require(_is_like(flat[name], type(expected), kind), wrong_type(name, flat[name]))
+        if not _is_like(flat[name], type(expected), kind):
+            raise UsageError(wrong_type(name, flat[name]))
 
 
 def _is_like(value: Any, kind: type, elements: type | None = None) -> bool:

@@ -149,13 +149,13 @@ class Ends(NamedTuple):
 def ends(tmp_path_factory, env):
     first, second, third = (tmp_path_factory.mktemp(name) for name in ("first", "second", "third"))
     processes = together(first, env, LONG, *RUN)
+    others = together(second, env, LONG, *RUN, "--config.checkpoint.every=1000000")
     wait_for(lambda: len(list(first.glob("checkpoints/*/manifest.json"))) > 1, processes)
     kill(processes[1:])
     killed = time.monotonic()
-    full = together(third, env, LONG, *RUN, *SHARDED, limits=(0, 1000))
-    others = together(second, env, LONG, *RUN, "--config.checkpoint.every=1000000")
     wait_for(lambda: len(lines(second)) > 1, others)
     kill(others[:1])
+    full = together(third, env, LONG, *RUN, *SHARDED, limits=(0, 1000))
     survived = end(processes[0], timeout=60)
     assert time.monotonic() - killed < 60
     assert end(processes[1])[0] == end(others[0])[0] == -signal.SIGKILL

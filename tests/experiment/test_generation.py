@@ -17,6 +17,8 @@ from score_sde.solvers.sampling import Samples
 from score_sde.storage.workdir import Workdir
 from tests.tiny import tiny_config
 
+pytestmark = pytest.mark.usefixtures("quick_compilation", "light_network")
+
 
 @pytest.fixture(scope="module")
 def experiment():

@@ -1,8 +1,9 @@
 """Networks which compile in no time: for tests of what is around a network."""
 
 import flax.linen as nn
+import jax.numpy as jnp
 
-from score_sde.networks.layers import Conv, Dense, Dropout
+from score_sde.networks.layers import Conv, Dense, Dropout, ddpm_init
 
 
 class OneConvolution(nn.Module):
@@ -26,9 +27,9 @@ class Shallow(nn.Module):
 
     @nn.compact
     def __call__(self, x, label, sigma, dropout_keys=None):
-        h = Conv(16, loop_safe=self.loop_safe)(x) + Dense(16)(label[:, None])[:, None, None]
+        h = Conv(16, loop_safe=self.loop_safe)(x) + Dense(16)(jnp.arcsinh(label)[:, None])[:, None, None]
         h = Dropout(0.1)(nn.swish(nn.Dense(64)(h)), dropout_keys)
-        return Conv(x.shape[-1], loop_safe=self.loop_safe)(h)
+        return Conv(x.shape[-1], kernel_init=ddpm_init(0.0), loop_safe=self.loop_safe)(h)
 
 
 class Labelled(nn.Module):

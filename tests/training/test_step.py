@@ -21,7 +21,7 @@ from score_sde.training.ema import Constant
 from score_sde.training.optimizer import Optimizer
 from score_sde.training.step import BINS, gradients, initial_state, make_train_step
 from tests.golden_files import relative_error
-from tests.gradients import NO_VIEW, flat, raw_gradients, shaken_state
+from tests.gradients import NO_VIEW, flat, loss_and_gradients, raw_gradients, shaken_state, shallow
 from tests.processes import end, environment, free_address
 from tests.tiny import tiny_config
 
@@ -61,10 +61,9 @@ WAYS = {
 
 @pytest.fixture(scope="module")
 def alone(experiment, state):
-    batch = jax.tree.map(lambda x: x[0], batch_of(experiment, 0, 1))
-    losses, grads = jax.jit(lambda p: gradients(experiment.loss, p, NO_VIEW, batch))(state.params)
-    assert np.abs(flat(grads)).max() > 0.01
-    return losses, flat(grads)
+    losses, grads = loss_and_gradients(experiment, state.params, batch_of(experiment, 0, 1))
+    assert np.abs(grads).max() > 0.01
+    return losses, grads
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -78,8 +77,11 @@ def test_raw_gradients_agree_on_all_devices_and_strategies(experiment, state, al
     assert relative_error(grads, alone[1]) < 1e-5
 
 
-def test_raw_gradients_agree_between_two_processes_which_read_disjoint_rows(tmp_path, alone, experiment):
+def test_raw_gradients_agree_between_two_processes_which_read_disjoint_rows(tmp_path):
     """Two real processes of two devices each; both see the same gradients, and half of the batch."""
+    experiment = shallow()
+    whole = batch_of(experiment, 0, 1)
+    losses, grads = loss_and_gradients(experiment, shaken_state(experiment).params, whole)
     env = environment(pathlib.Path(os.environ["JAX_COMPILATION_CACHE_DIR"]), devices=2)
     address = free_address()
     command = lambda process: [sys.executable, "-m", "tests.gradients", str(tmp_path), address, str(process)]
@@ -90,9 +92,8 @@ def test_raw_gradients_agree_between_two_processes_which_read_disjoint_rows(tmp_
     seen = [np.load(tmp_path / f"{i}.npz") for i in range(2)]
     for one in seen:
         for way in ("pmap", "sharded"):
-            np.testing.assert_allclose(one[f"{way}_loss"], alone[0].mean, rtol=1e-6)
-            assert relative_error(one[way], alone[1]) < 1e-5
-    whole = batch_of(experiment, 0, 1)
+            np.testing.assert_allclose(one[f"{way}_loss"], losses.mean, rtol=1e-6)
+            assert relative_error(one[way], grads) < 1e-5
     for name in ("position", "x"):
         np.testing.assert_array_equal(np.concatenate([one[name] for one in seen], 1), getattr(whole, name))
 
