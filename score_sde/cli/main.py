@@ -76,6 +76,7 @@ def main(argv: Sequence[str]) -> int:
     """Run a command line (argv[0] is the program) and return its exit code."""
     arguments = None
     try:
+        argv = [part for a in argv for part in (a.split("=", 1) if a.startswith("--help=") else [a])]
         if asked := [i for i, a in enumerate(argv) if i and a in ("--help", "-help", "-h")]:
             section = argv[asked[0] + 1 : asked[0] + 2]
             return _help(section[0] if section and not section[0].startswith("-") else None)

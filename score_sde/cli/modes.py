@@ -1,5 +1,6 @@
 """What the command line's modes do, each in terms of the library's own calls."""
 
+import hashlib
 import json
 import os
 import pathlib
@@ -115,7 +116,8 @@ def samples_name(sampling: Config) -> str:
     """The name of the folder of these samples: the fields that one compares; settings.json has them all."""
     c = sampling
     name = f"{'reference-' * c.reference}{c.solver}-{c.num_steps}-seed{c.seed}"
-    label = re.sub(r"[^\w.]+", "_", c.label.strip())
+    label = "_".join(re.findall(r"[\w.]+", c.label))
+    label = label if len(label) < 80 else hashlib.sha256(label.encode()).hexdigest()[:16]
     return name + (f"-{c.average}" if c.average else "") + (f"-label_{label}" if label else "")
 
 
@@ -134,7 +136,8 @@ def likelihood(config: Config, workdir: Workdir, overwrite: bool = False) -> int
     decisive = {name: value for name, value in c.to_dict().items() if name != "batch_size"}
     settings = {"likelihood": decisive, "step": meta["step"]}
     folder = LikelihoodFolder(workdir.path / "likelihood", settings, experiment.kind.unit)
-    done = together(lambda: folder.resume(overwrite))
+    experiment.drawing.conditions.of_examples(c.label, given, numbers[:1])  # refused before anything is written
+    done = together(lambda: folder.resume(overwrite) if jax.process_index() == 0 else 0)
     params = weights(experiment, state, meta["position"], workdir, "likelihood")
     with Progress("likelihood", len(numbers), "images", done, show=jax.process_index() == 0) as progress:
         for rows in ImageLikelihood(experiment)(params, source, numbers[done:], given):

@@ -20,6 +20,11 @@ def check_network(config: Config, shape: tuple[int, ...]) -> None:
         len(shape) in (2, 3),
         f"network.name={name!r} takes [H, W, C] or [H, W], and one example has the shape {shape}: reshape the data",
     )
+    require(
+        not config.parametrization.learned_variance or len(shape) == 3,
+        f"parametrization.learned_variance=True takes [H, W, C], and one example has the shape {shape}: give the data a"
+        " last axis of channels",
+    )
     sides = image_shape(shape)[:2]
     if name in U_NETS:
         _check_label(config)

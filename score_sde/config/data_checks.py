@@ -88,6 +88,16 @@ def check_kind(config: Config, kind: str, own_system: bool = False) -> None:
     )
 
 
+def check_rank(config: Config, shape: tuple[int, ...]) -> None:
+    """UsageError for flips and augmentation of what is no picture."""
+    for name, ranks, asks in (("random_flip", (2, 3), "[H, W] or [H, W, C]"), ("augmentation", (3,), "[H, W, C]")):
+        require(
+            not config.data[name] or len(shape) in ranks,
+            f"data.{name}={config.data[name]} is for {asks}, and one example has the shape {shape}: set it to"
+            f" {SCHEMA[f'data.{name}']}",
+        )
+
+
 def check_channels(name: str, values: Sequence[float], channels: int) -> None:
     """UsageError unless a field's values are one per channel, or none."""
     require(
@@ -130,7 +140,6 @@ def _check_labels(config: Config) -> None:
 def _check_augmentation(config: Config) -> None:
     """That the augmentation has its labels read, and does not flip what is flipped already."""
     p, network = config.data.augmentation, config.network
-    require(0 <= p <= 1, f"data.augmentation={p} is not a probability: give it a number in [0, 1], 0 for none")
     if not p:
         return
     require(

@@ -84,7 +84,7 @@ FIELDS: dict[str, Section] = {
             "resamp_with_conv": field(True, "convolutions in DDPM's resampling", networks=U_NETS),
             "conditional": field(True, "whether the network is told the noise level", networks=U_NETS),
             "fir": field(True, "resampling by a FIR filter", networks=("ncsnpp",)),
-            "fir_kernel": field((1, 3, 3, 1), "the filter's taps", networks=("ncsnpp",)),
+            "fir_kernel": field((1, 3, 3, 1), "the filter's taps", element=float, networks=("ncsnpp",)),
             "skip_rescale": field(True, "residual sums over sqrt(2)", networks=("ncsnpp",)),
             "resblock_type": field("biggan", "residual blocks", one_of("biggan", "ddpm"), networks=("ncsnpp",)),
             "progressive": field(
@@ -267,7 +267,7 @@ FIELDS: dict[str, Section] = {
             "sde_rtol": field(0.02, "of adaptive_sde: relative tolerance", POSITIVE, free=True),
             "sde_atol": field(0.0078, "of adaptive_sde: absolute, in the network's data range", POSITIVE, free=True),
             "label": field(
-                "", "classes asked for: a number, several as 3,5, or each in turn; empty for the training data's law",
+                "", "classes asked for: a number, several as 3,5, or the word each; empty for the training data's law",
                 free=True,
             ),
             "num_samples": field(64, "samples of --mode sample and of grids", AT_LEAST_ONE, free=True),

@@ -23,12 +23,7 @@ fields marked *free* may change. This page is made from the table in
 """
 
 
-def rule(field: Field) -> str:
-    """What its values may be, beside their type: words, or ""."""
-    return field.rule.words
-
-
-def readers(name: str, field: Field) -> str:
+def readers(field: Field) -> str:
     """The networks that read a field of `network`, where not all do."""
     return f" [{', '.join(field.networks)}]" if field.networks else ""
 
@@ -43,7 +38,7 @@ def help_lines(section: str | None = None) -> Iterator[str]:
         yield f"{name}: {found.meaning}" if name else found.meaning
         for n, field in found.fields.items():
             yield f"  --config.{f'{name}.' if name else ''}{n}={field.default!r}"
-            words = f"{field.meaning}{readers(n, field)}" + (f"; {rule(field)}" if rule(field) else "")
+            words = f"{field.meaning}{readers(field)}" + (f"; {field.rule.words}" if field.rule.words else "")
             yield from textwrap.wrap(words, WIDTH - 8, initial_indent=" " * 8, subsequent_indent=" " * 8)
         yield ""
 
@@ -55,8 +50,8 @@ def markdown() -> str:
         parts.append(f"## {name or 'The run'}\n\n{section.meaning[0].upper()}{section.meaning[1:]}.\n")
         rows = ["| field | default | meaning | values | |", "|---|---|---|---|---|"]
         for n, field in section.fields.items():
-            values = rule(field).replace(" | ", ", ").replace("|", "\\|")
-            meaning = f"{field.meaning}{readers(n, field)}".replace("|", "\\|")
+            values = field.rule.words.replace(" | ", ", ").replace("|", "\\|")
+            meaning = f"{field.meaning}{readers(field)}".replace("|", "\\|")
             rows.append(f"| `{n}` | `{field.default!r}` | {meaning} | {values} | {'*free*' if field.free else ''} |")
         parts.append("\n".join(rows) + "\n")
     return "\n".join(parts)

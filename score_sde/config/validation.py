@@ -63,7 +63,7 @@ def validate(config: Config, own_system: bool = False) -> None:
     if own_system:
         return
     _check_frozen(config)
-    if shape := known_shape(config):
+    if (shape := known_shape(config)) and config.system.name == "score":
         check_network(config, shape)
 
 

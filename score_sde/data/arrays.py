@@ -40,7 +40,7 @@ def array_file(path: str, conditions: tuple[str, ...] = ()) -> Dataset:
 
 
 def _spellings(condition: str) -> tuple[str, ...]:
-    return (condition, f"{condition}s") if condition.endswith("label") else (condition,)
+    return (condition, f"{condition}s") if condition in ("label", "test_label") else (condition,)
 
 
 def _condition(path: str, arrays: dict[str, np.ndarray], name: str, examples: np.ndarray) -> np.ndarray:
@@ -56,10 +56,15 @@ def _condition(path: str, arrays: dict[str, np.ndarray], name: str, examples: np
         len(found.shape) > 0 and len(found) == len(examples),
         f"{path}:{name} has shape {found.shape}: give one entry to each of the {len(examples)} examples",
     )
-    if not name.endswith("label"):
-        return _checked(found, f"{path}:{name}")
+    if name not in ("label", "test_label"):
+        require(
+            found.dtype.name in DTYPES and found.dtype.isnative,
+            f"{path}:{name} has dtype {found.dtype}: save what conditions as {', '.join(DTYPES)}",
+        )
+        return found
+    within = found.dtype.kind in "iu" and 0 <= found.min(initial=0) <= found.max(initial=0) < 2**31
     require(
-        found.size == len(examples) and found.dtype.kind in "iu" and found.min(initial=0) >= 0,
+        found.size == len(examples) and within,
         f"{path}:{name} has shape {found.shape} and dtype {found.dtype}: give one integer of 0 or more to each of the"
         f" {len(examples)} images, or leave it out",
     )
@@ -78,12 +83,14 @@ def _read(file: pathlib.Path, conditions: tuple[str, ...]) -> dict[str, np.ndarr
 
 
 def _checked(x: np.ndarray, where: str, like: np.ndarray | None = None) -> np.ndarray:
+    order = f"of another byte order: save it by .astype('{x.dtype.name}')"
+    require(x.dtype.isnative, f"{where} has dtype {x.dtype}, {order}")
     require(
         x.dtype.name in DTYPES,
         f"{where} has dtype {x.dtype}: save pictures as uint8 in 0..255, real numbers as float32, tokens as int32",
     )
     require(x.ndim > 1, f"{where} has rank {x.ndim} (shape {x.shape}): the first axis counts examples, the rest is one")
-    require(like is not None or len(x) > 0, f"{where} holds no example (shape {x.shape}): give it at least one")
+    require(like is not None or x.size > 0, f"{where} holds no example (shape {x.shape}): give it at least one")
     if like is not None:
         require(
             x.shape[1:] == like.shape[1:] and x.dtype == like.dtype,

@@ -119,7 +119,14 @@ def labels_of(dataset: Dataset, asked: int) -> Labels:
     count = asked or max(most, len(dataset.classes))
     require(
         most <= count,
-        f"there is a label {most - 1} and classes 0 to {count - 1}: raise data.num_classes, or leave it at 0",
+        f"there is a label {most - 1} and classes 0 to {count - 1}: give the data it began with, or raise"
+        " data.num_classes before training",
+    )
+    total = sum(map(len, parts))
+    require(
+        asked or dataset.classes or most <= total,
+        f"the labels go up to {most - 1} and there are {total} examples: number classes 0, 1, ... or set"
+        " data.num_classes",
     )
     counts = np.bincount(parts[0], minlength=count)
     return Labels(tuple((counts / counts.sum()).tolist()), dataset.classes)

@@ -56,20 +56,23 @@ class Conditions:
 
 
 def parsed(field: str, asked: str, labels: Labels) -> tuple[int, ...]:
-    """The classes that a field names: numbers or names, several with commas between, or each; () for ""."""
-    if asked == EACH:
-        return tuple(range(labels.count))
+    """The classes that a field names: numbers or names, several with commas between, or each; () for "". each leaves
+    out classes without an example in training.
+    """
     words = [word.strip() for word in asked.split(",") if word.strip()]
+    require(words or not asked, f"{field}={asked!r} names no class: name one, {EACH}, or leave it empty")
+    if words == [EACH]:
+        return tuple(i for i, share in enumerate(labels.frequencies) if share > 0)
     return tuple(_class(field, word, labels) for word in words)
 
 
 def _class(field: str, word: str, labels: Labels) -> int:
-    if word in labels.names:
+    if word in labels.names[: labels.count]:
         return labels.names.index(word)
     names = f", or their names, such as {labels.names[0]}" if labels.names else ""
     require(
-        word.isdecimal() and int(word) < labels.count,
-        f"{field}={word} is no class: the data have {labels.count}, 0 to {labels.count - 1}{names}",
+        word.isdecimal() and len(word) < 10 and int(word) < labels.count,
+        f"{field}={word} is no class: the data have {labels.count}, 0 to {labels.count - 1}{names}; choose one",
     )
     return int(word)
 

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from score_sde.config import Config
 from score_sde.config.automatic import choose
+from score_sde.config.fields import ADAPTIVE_ODES
 from score_sde.experiment import objects
 from score_sde.experiment.conditions import Conditions
 from score_sde.rng import Purpose, child, example_keys, normal, positions, root_key
@@ -90,7 +91,7 @@ class Drawing:
         """Samples by the official code's arithmetic, and by its noise in law."""
         c, sde = self.config.sampling, self.config.sde
         chain = objects.CHAINS[sde.name](sde, sde.num_scales if sde.discrete else c.num_steps)
-        adaptive = c.solver in ("rk45", "rk45_batch")  # to the official code, one error norm for the batch
+        adaptive = c.solver in ADAPTIVE_ODES  # to the official code, one error norm for the batch
         score = chain.score(system.apply(params, condition), continuous=adaptive or not sde.discrete)
         x = chain.sde.prior_sample(child(keys, Purpose.PRIOR), system.shape)
         if adaptive:

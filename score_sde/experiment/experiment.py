@@ -91,7 +91,9 @@ class Experiment:
     def score_system(self) -> Score:
         """The system, for what only a score network has (a grid, a solver, a foreign checkpoint); else UsageError."""
         require(
-            isinstance(self.system, Score), f"system.name={self.config.system.name!r} has no score network of its own"
+            isinstance(self.system, Score),
+            "the system has no score network, which an import, a report and sampling.times='optimised' ask for: use a"
+            " run of system.name='score' for these",
         )
         return self.system  # pyright: ignore[reportReturnType]
 
@@ -259,10 +261,19 @@ def build(config: Config, record: Mapping[str, Any] | None = None, system: Facto
     validate(config, own_system=system is not None)
     spec, data = resolve(config, record, own_system=system is not None)
     before = (record or {}).get("frozen", {})
-    frozen = {part: restored(part, run, spec, before.get(part), build) for part, run in config.frozen.items() if run}
+    take = lambda part, run: restored(part, run, spec, config.data.centered, before.get(part), build)
+    frozen = {part: take(part, run) for part, run in config.frozen.items() if run}
     experiment = assemble(config, spec, system or objects.SYSTEMS[config.system.name], frozen)
     for part in experiment.system.frozen:
         require(part in frozen, f"frozen.{part} is empty, and the system asks for it: name a run, as <run>[@step]")
+    for part in frozen:
+        require(part in experiment.system.frozen, f"frozen.{part} is not asked for by the system: leave it empty")
+    drawn = set(config.data.condition) <= {"label"} or not config.logging.samples_every
+    require(
+        drawn,
+        f"data.condition={config.data.condition}: of samples labels alone are drawn, so grids while training have no"
+        " condition: set logging.samples_every=0, and pass the condition to the system's own draw",
+    )
     if data is not None:
         experiment.__dict__["data"] = data  # read already
     return experiment

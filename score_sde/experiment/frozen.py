@@ -55,7 +55,9 @@ Build = Callable[[Config, Mapping[str, Any]], Any]
 """(config, record of a run) -> its Experiment: experiment.build."""
 
 
-def restored(part: str, text: str, spec: Spec, recorded: Mapping[str, Any] | None, build: Build) -> Frozen:
+def restored(
+    part: str, text: str, spec: Spec, centered: bool, recorded: Mapping[str, Any] | None, build: Build
+) -> Frozen:
     """The part that the field's text names; where this run has a record of it, just that one.
 
     Raises UsageError where its run is missing, has data of another shape or kind, or is not what it was.
@@ -67,6 +69,11 @@ def restored(part: str, text: str, spec: Spec, recorded: Mapping[str, Any] | Non
         (other.shape, other.kind) == (spec.shape, spec.kind),
         f"frozen.{part}={text}: its data are {other.kind} of shape {other.shape}, and this run's {spec.kind} of shape"
         f" {spec.shape}: name a run on the same data",
+    )
+    require(
+        (other.mean, other.std, experiment.config.data.centered) == (spec.mean, spec.std, centered),
+        f"frozen.{part}={text}: its data are brought to another range (data.centered, data.mean or data.std): name a"
+        " run with the same",
     )
     step = reference.step
     if step is None and recorded is not None:
@@ -105,6 +112,8 @@ def config_of(record: Mapping[str, Any]) -> Config:
     """The config in a run's record, fields that came later at their defaults."""
     config = default()
     for name, value in record["config"].items():
+        if name not in config:  # of a later version: validation speaks of it
+            raise UsageError(f"its config.json has a section {name!r} that this version does not know: update it")
         if isinstance(value, dict):
             config[name].update({n: tuple(v) if isinstance(v, list) else v for n, v in value.items()})
         else:

@@ -104,7 +104,7 @@ def _resolved(data: Config) -> Dataset:
 
 def score_system(config: Config, spec: Spec, sampler: Callable[..., Samples], frozen: Mapping[str, Any]) -> Score:
     """The system that trains a score network, without a part of any other run."""
-    assert not frozen
+    del frozen
     prediction = PREDICTIONS[config.parametrization.prediction](config)
     labels = spec.labels
     return Score(

@@ -7,7 +7,7 @@ import numpy as np
 
 from score_sde.config import Config
 from score_sde.config.architecture import check_network
-from score_sde.config.data_checks import check_channels, check_kind, known_kind, known_shape, picture_shape
+from score_sde.config.data_checks import check_channels, check_kind, check_rank, known_kind, known_shape, picture_shape
 from score_sde.data.sources import Dataset, Source, Subset, gather, hold_out
 from score_sde.data.spec import Labels, Spec, channels, kind_of, labels_of, statistics
 from score_sde.errors import require
@@ -64,8 +64,7 @@ def resolve(config: Config, record: Mapping[str, Any] | None, own_system: bool =
 
 def _is_told(config: Config) -> bool:
     """Whether the config alone tells all there is to know: pictures that nothing conditions, or what is no data yet."""
-    pictures = known_kind(config) == "bytes" and known_shape(config) is not None and not config.data.condition
-    return pictures or (config.data.name == "array" and not config.data.path)
+    return config.data.name != "array" and known_kind(config) == "bytes" and not config.data.condition
 
 
 def told(config: Config) -> Spec:
@@ -117,7 +116,12 @@ def check_shape(config: Config, kind: str, found: tuple[int, ...]) -> None:
 def check_same(config: Config, spec: Spec, data: Dataset) -> None:
     """UsageError where data that were read are not as described."""
     found = tuple(data.train.shape[1:])
-    kind_of(spec.kind, _dtype(data))
+    kind = kind_of(config.data.kind, _dtype(data))
+    require(
+        kind == spec.kind,
+        f"the data are of kind {kind!r} and the run was begun with {spec.kind!r}: give it those data again, or train in"
+        " another --workdir",
+    )
     if found != spec.shape:
         check_shape(config, spec.kind, found)
     require(
@@ -127,6 +131,11 @@ def check_same(config: Config, spec: Spec, data: Dataset) -> None:
     )
     if spec.labels is not None:
         labels_of(data, spec.labels.count)
+        require(
+            data.classes in ((), spec.labels.names) or not spec.labels.names,
+            f"the data have the classes {data.classes} and the run was begun with {spec.labels.names}: give it those"
+            " data again, or train in another --workdir",
+        )
 
 
 def check_resolved(config: Config, spec: Spec, own_system: bool = False) -> None:
@@ -139,6 +148,8 @@ def check_resolved(config: Config, spec: Spec, own_system: bool = False) -> None
         check_channels(name, values, channels(spec.shape))
     if config.system.name == "score" and not own_system:
         check_network(config, spec.shape)
+    check_rank(config, spec.shape)
     if spec.labels is not None:
-        for section in ("sampling", "likelihood"):
-            parsed(f"{section}.label", config[section].label, spec.labels)
+        parsed("sampling.label", config.sampling.label, spec.labels)
+        one = parsed("likelihood.label", asked := config.likelihood.label, spec.labels)
+        require(len(one) < 2, f"likelihood.label={asked!r} names several classes: name one, or leave it empty")

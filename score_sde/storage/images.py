@@ -11,6 +11,8 @@ from score_sde.storage.files import whole
 
 GRID = 100
 """At most so many images are shown in a run's grids."""
+WIDEST = 1024
+"""Pixels that a small picture is enlarged to at most."""
 
 
 class Shown(NamedTuple):
@@ -49,7 +51,7 @@ def by_class(labels: np.ndarray, count: int) -> np.ndarray:
 
     As many columns as `count` allows, never more than the largest class has samples.
     """
-    classes = np.unique(labels)
+    classes = np.unique(labels)[:count]
     own = [np.flatnonzero(labels == c) for c in classes]
     columns = max(1, min(count // len(classes), max(map(len, own))))
     return np.array([np.pad(i[:columns], (0, max(0, columns - len(i))), constant_values=-1) for i in own])
@@ -63,7 +65,7 @@ def grid(images: np.ndarray, columns: int | None = None, padding: int = 2, min_s
     count, height, width, channels = images.shape
     columns = columns or max(1, math.isqrt(count))
     rows = math.ceil(count / columns)
-    scale = max(1, round(min_side / height))
+    scale = max(1, min(round(min_side / height), WIDEST // width))
     tall, wide = height * scale + padding, width * scale + padding
     canvas = np.zeros((rows * tall + padding, columns * wide + padding, channels), np.uint8)
     for i, image in enumerate(images):
@@ -82,11 +84,11 @@ def save_grid(path: pathlib.Path, images: np.ndarray, columns: int | None = None
 
 
 def save_samples(path: pathlib.Path, x: np.ndarray, labels: np.ndarray | None = None) -> tuple[Image.Image, str]:
-    """Write the first GRID samples [N, ...] as a grid, in rows by class where they have labels [N].
+    """Write at most GRID samples [N, ...] as a grid: the first ones, or in rows by class where labels [N] differ.
 
     Returns the picture, and what is to be said of its scale behind the file's name.
     """
-    if labels is None:
+    if labels is None or len(np.unique(labels)) == 1:
         found = shown(x[:GRID])
         return save_grid(path, found.images), str(found)
     rows = by_class(labels, GRID)

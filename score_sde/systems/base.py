@@ -5,18 +5,16 @@ equilibrium): each system states its own figure.
 """
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Protocol
 
 from score_sde.sde import SDE
 from score_sde.solvers.sampling import Samples
+from score_sde.training.step import Params as Params
 from score_sde.training.step import View
 from score_sde.typing import Array, Keys, ScoreFn
 
 Condition = Mapping[str, Array]
 """What examples are conditioned on, by name, such as {"label": int32 [B]}; {} for nothing."""
-
-Params = dict[str, Any]
-"""{part: pytree of arrays}."""
 
 
 class System(Protocol):

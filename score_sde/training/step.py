@@ -163,7 +163,7 @@ def make_train_step(
             new = jax.tree.map(lambda n, old: jnp.where(skipped, old, n), new, state[1:])
         rates = {part: optimizers[part].rate(state.step) for part in params}
         more = {**losses.terms, **_by_part(grads, params, rates)}
-        rate, left_out = next(iter(rates.values())), skipped.astype(jnp.float32)
+        rate, left_out = rates[next(iter(optimizers))], skipped.astype(jnp.float32)
         metrics = Metrics(losses.mean, norm, size, rate, left_out, losses.binned, losses.counts, more)
         return TrainState(state.step + 1, *new), metrics
 

@@ -105,7 +105,10 @@ def test_classes_are_counted_with_the_held_out_ones():
     assert labels_of(data, 0) == Labels((0.25, 0.25, 0.5, 0.0, 0.0))
     assert labels_of(data, 6).count == 6
     assert labels_of(data._replace(classes=("a", "b", "c", "d", "e", "f", "g")), 0).count == 7
-    with pytest.raises(UsageError, match=r"there is a label 4 and classes 0 to 2: raise data\.num_classes"):
+    with pytest.raises(
+        UsageError,
+        match=r"there is a label 4 and classes 0 to 2: give the data it began with",
+    ):
         labels_of(data, 3)
 
 

@@ -11,7 +11,7 @@ from score_sde.config.validation import validate
 from score_sde.data.spec import Labels, Spec
 from score_sde.data.stream import Batch
 from score_sde.errors import UsageError
-from score_sde.experiment import Experiment, build
+from score_sde.experiment import Experiment, build, objects
 from score_sde.experiment.conditions import Conditions, parsed
 from score_sde.experiment.generation import Generator
 from score_sde.loop.heldout import HeldOut
@@ -50,9 +50,11 @@ def test_labels_may_be_asked_for():
     ask = lambda asked, first=0: Conditions(SPEC).of_samples(asked, 0, positions(first, 6))["label"].tolist()
     assert ask("2") == [2] * 6
     assert ask("dog, 0") == [3, 0] * 3
-    assert ask("each") == [0, 1, 2, 3, 0, 1]
-    assert ask("each", 2**32 + 1) == [1, 2, 3, 0, 1, 2]
+    assert ask(" each") == [0, 2, 3, 0, 2, 3]  # none has no example in training
+    assert ask("each", 2**32 + 1) == [[0, 2, 3][(2**32 + 1 + i) % 3] for i in range(6)]
     assert parsed("sampling.label", "", SPEC.labels) == ()
+    with pytest.raises(UsageError, match=r"sampling\.label=' ' names no class"):
+        ask(" ")
     with pytest.raises(UsageError, match=r"sampling\.label=4 is no class: the data have 4, 0 to 3, or their names"):
         ask("1,4")
     with pytest.raises(UsageError, match=r"sampling\.label=cow is no class"):
@@ -125,9 +127,10 @@ def test_grids_are_in_rows_by_class(tmp_path):
     assert picture.size[0] == picture.size[1]
 
 
-def test_the_command_line_draws_and_notes_labels(tmp_path):
-    config = tiny_config(data__condition=("label",), training__num_steps=2)
-    config.network.update(nf=4, attn_resolutions=(), label_embedding="adm", label_dropout=0.1)
+def test_the_command_line_draws_and_notes_labels(tmp_path, monkeypatch):
+    monkeypatch.setitem(objects.NETWORKS, "ncsnpp", lambda c, s: Labelled())
+    config = tiny_config(data__condition=("label",), training__num_steps=2, network__dropout=0.0)
+    config.network.label_dropout = 0.1
     workdir = Workdir(tmp_path / "run")
     assert modes.train(config, workdir) == 0
     labels = json.loads(workdir.config.read_text())["data"]["labels"]
@@ -180,7 +183,7 @@ def test_arrays_with_labels_need_no_test_split(tmp_path, held_out):
 def test_labels_beyond_the_runs_classes_are_refused():
     """As of an import that was told of too few."""
     record = {"data": Spec((8, 8, 1), labels=Labels((0.5, 0.5))).to_json()}
-    with pytest.raises(UsageError, match=r"there is a label 9 and classes 0 to 1: raise data\.num_classes"):
+    with pytest.raises(UsageError, match=r"there is a label 9 and classes 0 to 1: give the data it began with"):
         _ = build(tiny_config(data__condition=("label",)), record).data
 
 
@@ -191,6 +194,10 @@ def test_a_system_of_ones_own_takes_any_data_and_conditions(tmp_path):
     np.savez(tmp_path / "x.npz", train=x, mask=mask, label=np.arange(24))
     config = tiny_config(data__condition=("mask", "label"), data__name="array", data__path=str(tmp_path / "x.npz"))
     config.data.update(random_flip=False, uniform_dequantization=False)
+    config.logging.samples_every = 5
+    with pytest.raises(UsageError, match=r"of samples labels alone are drawn, .* set logging\.samples_every=0"):
+        build(config, system=lambda config, spec, drawing, frozen: game.Game())
+    config.logging.samples_every = 0
     built = build(config, system=lambda config, spec, drawing, frozen: game.Game())
     batch = built.stream.batches(0, 8, 1)
     numbers = built.stream.indices(0, 8)
@@ -212,6 +219,18 @@ def test_samples_of_an_earlier_version_are_known_for_what_they_are(tmp_path):
     config.sampling.seed = 1
     with pytest.raises(UsageError, match="holds samples of other settings"):
         modes._is_done(folder, {"sampling": config.sampling.to_dict(), "step": 5}, overwrite=False)
+
+
+@pytest.mark.parametrize(("labels", "message"), [
+    (np.array([0, 2**32 + 2, 1, 1]), "give one integer of 0 or more"),
+    (np.array([0.0, 1.0, 1.0, 1.0]), "give one integer of 0 or more"),
+    (np.array([0, 1, 77, 1]), r"the labels go up to 77 and there are 4 examples: number classes 0, 1"),
+])  # fmt: skip
+def test_labels_that_are_no_classes_are_refused(tmp_path, labels, message):
+    np.savez(tmp_path / "x.npz", train=np.zeros((4, 8, 8, 1), np.uint8), labels=labels)
+    config = tiny_config(data__condition=("label",), data__name="array", data__path=str(tmp_path / "x.npz"))
+    with pytest.raises(UsageError, match=message):
+        build(config)
 
 
 def test_labels_where_there_are_none_are_refused(tmp_path):

@@ -18,8 +18,6 @@ from tests.golden_files import quick_jit
 from tests.gradients import NO_VIEW
 from tests.tiny import tiny_config, with_network
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 MEAN, STD, COUNT, N = 0.3, 0.5, 256, 400
 NONE = {"score": {}}
 """The parameters of a network that has none."""
