@@ -33,6 +33,12 @@ class Loss(Protocol):
     def __call__(self, params: Params, view: View, batch: Batch, /) -> tuple[Array, Array, dict[str, Array]]: ...
 
 
+RESERVED = frozenset(
+    ("step", "loss", "loss_by_t", "gradient_norm", "parameter_norm", "learning_rate", "skipped", "images_per_second",
+     "input_wait", "device_memory_mb")
+)  # fmt: skip
+"""Names in the log that no term of a loss may have."""
+
 BINS = 10
 """The loss is also reported in so many bins of the law of t, of equal probability each."""
 
@@ -90,7 +96,14 @@ def initial_state(params: Params, optimizers: Optimizers, averages: Iterable[str
 
 
 def summarize(loss: Array, u: Array, terms: dict[str, Array] | None = None) -> Losses:
-    """The summary of a batch's losses [B] at quantiles u [B], and of their terms by name [B]."""
+    """The summary of a batch's losses [B] at quantiles u [B], and of their terms by name [B].
+
+    Raises ValueError for a term by a name that the log has for something else.
+    """
+    if taken := RESERVED.intersection(terms or {}):
+        raise ValueError(
+            f"a term of the loss is called {min(taken)!r}, which the log has for something else: rename it"
+        )
     bins = jax.nn.one_hot(jnp.clip(u * BINS, 0, BINS - 1).astype(jnp.int32), BINS, dtype=loss.dtype)
     # A sum of products, not a matrix product: one example that is not finite must not spoil the other bins.
     binned = jnp.sum(jnp.where(bins > 0, loss[:, None], 0), axis=0)

@@ -14,6 +14,7 @@ import pytest
 from score_sde.devices.parallel import Pmap, Sharded
 from score_sde.loop.loop import train
 from score_sde.storage.workdir import Workdir
+from score_sde.training.step import summarize
 from tests.processes import ROOT, environment
 from tests.systems import game
 
@@ -102,3 +103,9 @@ def test_killed_and_resumed_is_bitwise_the_uninterrupted_game(tmp_path):
         for place in (tmp_path / "run", tmp_path / "whole")
     )  # fmt: skip
     assert own == other
+
+
+def test_a_term_may_not_have_a_name_of_the_log():
+    ones = np.ones(4, np.float32)
+    with pytest.raises(ValueError, match=r"a term of the loss is called 'loss', .*: rename it"):
+        summarize(ones, 0.5 * ones, {"kl": ones, "loss": ones})
