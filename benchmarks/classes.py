@@ -45,7 +45,7 @@ def main(argv: Sequence[str]) -> int:
 
 def measure(x: np.ndarray, labels: np.ndarray) -> dict:
     """The figures of samples uint8 [N, 8, 8, 1] that were drawn with labels [N]."""
-    from sklearn.svm import SVC
+    from sklearn.svm import SVC  # pyright: ignore[reportMissingImports]
 
     data = digits()
     train, held_out = (some(source, len(source)) for source in (data.train, data.held_out))

@@ -9,6 +9,7 @@ import pytest
 
 from tests.processes import FLAGS
 
+pytestmark = pytest.mark.certification
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 TINY = ("--set", "network.nf=8", "--set", "network.ch_mult=(1,)", "--set", "network.attn_resolutions=()")
 
