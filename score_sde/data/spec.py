@@ -78,19 +78,18 @@ def statistics(dataset: Dataset, mean: tuple[float, ...], std: tuple[float, ...]
     Raises UsageError where a value of either split is not finite, and where a channel is constant.
     """
     count = channels(dataset.train.shape[1:])
-    total, first, squares, second = 0, np.zeros(count), None, np.zeros(count)
-    bad, numbers = 0, 0
+    shift = np.nan_to_num(gather(dataset.train, np.arange(1)).reshape(-1, count)[0].astype(np.float64))
+    total, first, second, bad, numbers = 0, np.zeros(count), np.zeros(count), 0, 0
     for x in _chunks(dataset.train):
         x = x.reshape(-1, count).astype(np.float64)
-        squares = np.nan_to_num(x[0]) if squares is None else squares  # a shift, against cancellation
         bad, numbers, total = bad + int((~np.isfinite(x)).sum()), numbers + x.size, total + len(x)
-        first, second = first + (x - squares).sum(0), second + ((x - squares) ** 2).sum(0)
+        moved = x - shift  # against cancellation
+        first, second = first + moved.sum(0), second + (moved**2).sum(0)
     for x in _chunks(dataset.held_out):
         bad, numbers = bad + int((~np.isfinite(x)).sum()), numbers + x.size
     require(
         bad == 0, f"{bad} of the data's {numbers} numbers are NaN or infinite: leave such examples out, or mend them"
     )
-    shift = np.zeros(count) if squares is None else squares
     found_mean = first / total + shift
     found_std = np.sqrt(np.maximum(second / total - (first / total) ** 2, 0))
     constant = [str(c) for c in range(count) if not std and not found_std[c] > 0]

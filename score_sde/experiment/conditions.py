@@ -44,9 +44,7 @@ class Conditions:
         labels = self.spec.labels
         if labels is None:
             return {}
-        chosen = parsed("likelihood.label", asked, labels)
-        require(len(chosen) < 2, f"likelihood.label={asked!r} names several classes: name one, or leave it empty")
-        if chosen:
+        if chosen := one_or_none(asked, labels):
             return {"label": np.full(len(numbers), chosen[0], np.int32)}
         require(
             "label" in given,
@@ -64,6 +62,13 @@ def parsed(field: str, asked: str, labels: Labels) -> tuple[int, ...]:
     if words == [EACH]:
         return tuple(i for i, share in enumerate(labels.frequencies) if share > 0)
     return tuple(_class(field, word, labels) for word in words)
+
+
+def one_or_none(asked: str, labels: Labels) -> tuple[int, ...]:
+    """The one class that `likelihood.label` names, () for ""; UsageError for several."""
+    chosen = parsed("likelihood.label", asked, labels)
+    require(len(chosen) < 2, f"likelihood.label={asked!r} names several classes: name one, or leave it empty")
+    return chosen
 
 
 def _class(field: str, word: str, labels: Labels) -> int:

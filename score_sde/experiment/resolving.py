@@ -12,7 +12,7 @@ from score_sde.data.sources import Dataset, Source, Subset, gather, hold_out
 from score_sde.data.spec import Labels, Spec, channels, kind_of, labels_of, statistics
 from score_sde.errors import require
 from score_sde.experiment import objects
-from score_sde.experiment.conditions import parsed
+from score_sde.experiment.conditions import one_or_none, parsed
 
 
 def load_data(config: Config) -> Dataset:
@@ -151,5 +151,4 @@ def check_resolved(config: Config, spec: Spec, own_system: bool = False) -> None
     check_rank(config, spec.shape)
     if spec.labels is not None:
         parsed("sampling.label", config.sampling.label, spec.labels)
-        one = parsed("likelihood.label", asked := config.likelihood.label, spec.labels)
-        require(len(one) < 2, f"likelihood.label={asked!r} names several classes: name one, or leave it empty")
+        one_or_none(config.likelihood.label, spec.labels)
