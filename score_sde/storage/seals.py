@@ -1,0 +1,84 @@
+"""Which files of a folder of results are whole: seals.json, the size and SHA-256 of each, with a digest of its own.
+
+A file is written, then sealed: killed in between, it counts as not there. Whoever writes holds the folder's lock.
+"""
+
+import hashlib
+import json
+import pathlib
+from typing import Any
+
+from score_sde.storage.files import whole
+
+NAME = "seals.json"
+
+
+def encode(content: dict[str, Any]) -> bytes:
+    """The one way of writing this content, its own digest included: any changed byte makes another content or way."""
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    return json.dumps(content | {"digest": digest}, sort_keys=True, indent=1).encode() + b"\n"
+
+
+def decode(encoded: bytes) -> dict[str, Any] | None:
+    """What was encoded, to the byte; None for anything else."""
+    try:
+        content = json.loads(encoded)
+        del content["digest"]
+        return content if encode(content) == encoded else None
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+
+
+def digest(path: pathlib.Path) -> str:
+    """SHA-256 of a file; processors compute it: 1.8 GB/s a core with SHA extensions, where BLAKE2b has 1.2."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class Seals:
+    """The sealed files of one folder, by name."""
+
+    def __init__(self, folder: pathlib.Path) -> None:
+        self.folder = folder
+        self._path = folder / NAME
+
+    def seal(self, *names: str) -> None:
+        """These files are written: remember what they hold. Raises OSError."""
+        own = {name: [(self.folder / name).stat().st_size, digest(self.folder / name)] for name in names}
+        self._write(self._read() | own)
+
+    def forget(self, *names: str) -> None:
+        """These files are about to change, or go."""
+        found = self._read()
+        left = {name: seal for name, seal in found.items() if name not in names}
+        if left != found:
+            self._write(left)
+
+    def fault(self, name: str) -> str | None:
+        """What is wrong with a file: "is missing", "is not sealed", "is damaged", or None for a whole one.
+
+        Not sealed: it was not finished, or the seals themselves are damaged or gone. Raises OSError for what cannot be
+        read.
+        """
+        path = self.folder / name
+        if not path.is_file():
+            return "is missing"
+        if name not in (found := self._read()):
+            return "is not sealed"
+        size, expected = found[name]
+        return None if path.stat().st_size == size and digest(path) == expected else "is damaged"
+
+    def whole(self, *names: str) -> bool:
+        """Whether these files are what was sealed, to the byte."""
+        return all(self.fault(name) is None for name in names)
+
+    def _read(self) -> dict[str, list]:
+        try:
+            content = decode(self._path.read_bytes())
+        except FileNotFoundError:
+            return {}
+        return (content or {}).get("files", {})
+
+    def _write(self, files: dict[str, list]) -> None:
+        with whole(self._path) as unfinished:
+            unfinished.write_bytes(encode({"files": files}))
