@@ -17,7 +17,7 @@ import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
 
 from score_sde.errors import CheckpointError, UsageError
-from score_sde.storage import manifest
+from score_sde.storage import manifest, seals
 from score_sde.storage.checkpoint import Checkpoints
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -232,7 +232,7 @@ def test_a_manifest_of_another_step_or_format_finishes_nothing(copied):
     with pytest.raises(manifest.Unsound, match=r"manifest\.json belongs to step 3"):
         manifest.verify(copied / "5", 5)
     content = {"format": 99, "step": 2, "files": {}}
-    (copied / "2" / "manifest.json").write_bytes(manifest._encode(content))
+    (copied / "2" / "manifest.json").write_bytes(seals.encode(content))
     with pytest.raises(manifest.Unsound, match=r"format 99, and this program knows 1"):
         manifest.verify(copied / "2", 2)
 
@@ -505,7 +505,7 @@ for step, kind in ((3, UsageError), (9, UsageError)):
     except kind as error:
         print(error)
 
-from score_sde.storage import manifest
+from score_sde.storage import manifest, seals
 write = manifest.write
 def full(directory, step):
     raise OSError(28, "No space left on device")
