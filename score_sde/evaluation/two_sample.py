@@ -1,12 +1,12 @@
-"""Two-sample figures in pixel space: Fréchet distance, nearest-neighbour test, and whether samples are copies."""
+"""Two-sample figures in pixel space: Fréchet distance, nearest neighbours, and whether samples are copies."""
 
 import dataclasses
 import math
+from typing import Any
 
 import numpy as np
 
-Vectors = np.ndarray
-"""One row per example, float64 [N, D], of bytes on the [-1, 1] scale."""
+from score_sde.evaluation.neighbours import Neighbours, Vectors, copying_ratio, shared
 
 Moments = tuple[np.ndarray, np.ndarray]
 """Mean [D] and covariance [D, D]."""
@@ -14,81 +14,146 @@ Moments = tuple[np.ndarray, np.ndarray]
 
 def to_vectors(x: np.ndarray) -> Vectors:
     """Examples [N, ...] -> [N, D]: bytes on the [-1, 1] scale, real numbers as they are."""
-    flat = x.reshape(len(x), math.prod(x.shape[1:])).astype(np.float64)
+    flat = _flat(x)
     return flat / 127.5 - 1 if x.dtype == np.uint8 else flat
+
+
+def _flat(x: np.ndarray) -> Vectors:
+    return x.reshape(len(x), math.prod(x.shape[1:])).astype(np.float64)
 
 
 def frechet_distance(a: Vectors, b: Vectors) -> float:
     """|m_a - m_b|^2 + tr(C_a + C_b - 2 (C_a^{1/2} C_b C_a^{1/2})^{1/2}) of the fitted Gaussians (Heusel et al. 2017).
 
     a and b [N, D], as `to_vectors` makes them; unbiased covariances; the root's trace from the eigenvalues of the
-    symmetrised product.
+    symmetrised product. NaN where one of them has fewer than two rows.
     """
     return frechet_between(moments(a), moments(b))
 
 
 def moments(a: Vectors) -> Moments:
-    """Mean and unbiased covariance of the rows."""
-    return a.mean(0), np.cov(a, rowvar=False)
+    """Mean and unbiased covariance of the rows; NaN of fewer than two."""
+    dimensions = a.shape[1]
+    if len(a) < 2:
+        return np.full(dimensions, np.nan), np.full((dimensions, dimensions), np.nan)
+    return a.mean(0), np.atleast_2d(np.cov(a, rowvar=False))
 
 
 def frechet_between(a: Moments, b: Moments) -> float:
-    """The Fréchet distance of two Gaussians."""
+    """The Fréchet distance of two Gaussians; NaN where a moment is not finite, or the roots are not found."""
     (mean_a, cov_a), (mean_b, cov_b) = a, b
-    values, basis = np.linalg.eigh(cov_a)
-    root = (basis * np.sqrt(np.clip(values, 0, None))) @ basis.T
-    cross = np.sqrt(np.clip(np.linalg.eigvalsh(root @ cov_b @ root), 0, None)).sum()
+    if not all(np.isfinite(part).all() for part in (*a, *b)):
+        return float("nan")
+    try:
+        values, basis = np.linalg.eigh(cov_a)
+        root = (basis * np.sqrt(np.clip(values, 0, None))) @ basis.T
+        cross = np.sqrt(np.clip(np.linalg.eigvalsh(root @ cov_b @ root), 0, None)).sum()
+    except np.linalg.LinAlgError:
+        return float("nan")
     return float(((mean_a - mean_b) ** 2).sum() + values.sum() + np.trace(cov_b) - 2 * cross)
-
-
-def squared_distances(a: Vectors, b: Vectors) -> np.ndarray:
-    """Squared Euclidean distances [len(a), len(b)]."""
-    squares = (a**2).sum(1)[:, None] + (b**2).sum(1)[None] - 2 * a @ b.T
-    return np.clip(squares, 0, None)
-
-
-def nearest_neighbour_accuracy(a: Vectors, b: Vectors) -> float:
-    """Accuracy of the leave-one-out 1-NN classifier of a against b: 0.5 for the same law, 1 for distinct ones.
-
-    a and b [N, D], the larger set cut to the smaller one's size, so that chance is 0.5. Source: Lopez-Paz & Oquab 2017.
-    """
-    n = min(len(a), len(b))
-    both = np.concatenate([a[:n], b[:n]])
-    distances = squared_distances(both, both)
-    np.fill_diagonal(distances, np.inf)
-    is_a = np.arange(2 * n) < n
-    return float(np.mean(is_a[distances.argmin(1)] == is_a))
-
-
-def copying_ratio(samples: Vectors, train: Vectors, held_out: Vectors) -> float:
-    """Median distance of a sample to its nearest training example over that of a held-out example, all [N, D].
-
-    About 1 for samples as new as held-out data, well below 1 for copies of the training set.
-    """
-    nearest = [np.median(np.sqrt(squared_distances(x, train).min(1))) for x in (samples, held_out)]
-    return float(nearest[0] / nearest[1])
 
 
 @dataclasses.dataclass(frozen=True)
 class TwoSample:
-    """The figures of n samples against the training images; copying_ratio is None without held-out images."""
+    """The figures of n samples against the training images; None for those that `notes` give the reason of.
+
+    nearest_neighbour_accuracy is the mean of accuracy_on_samples and accuracy_on_data, both near 0.5 for one law; see
+    `reading`. precision and recall as of Kynkäänniemi et al. 2019, of three neighbours. Of num_samples, non_finite are
+    left out of all figures. copies, copies_held_out: samples and held-out images that are training images.
+    """
 
     num_samples: int
-    frechet_distance: float
-    nearest_neighbour_accuracy: float
+    frechet_distance: float | None
+    nearest_neighbour_accuracy: float | None
+    accuracy_on_samples: float | None
+    accuracy_on_data: float | None
+    precision: float | None
+    recall: float | None
     copying_ratio: float | None
+    copies: int = 0
+    copies_held_out: int = 0
+    non_finite: int = 0
+    notes: tuple[str, ...] = ()
+
+    @property
+    def reading(self) -> str:
+        """What the two accuracies say, those within 0.1 and two standard errors of 0.5 taken for it."""
+        on_samples, on_data = self.accuracy_on_samples, self.accuracy_on_data
+        if on_samples is None or on_data is None:
+            return "not known"
+        near = 0.1 + 1 / math.sqrt(self.num_samples - self.non_finite)
+        low, high = (
+            [sign * (accuracy - 0.5) > near for accuracy in (on_samples, on_data)] for sign in (-1, 1)
+        )
+        return READINGS[tuple(h - l for l, h in zip(low, high))]
 
     def __str__(self) -> str:
+        accuracies = f"{number(self.accuracy_on_samples)} on samples, {number(self.accuracy_on_data)} on data"
         ratio = self.copying_ratio
-        copying = "" if ratio is None else f", distance to training data / held-out {ratio:.3f}"
-        return (
-            f"{self.num_samples} samples: pixel Fréchet distance {self.frechet_distance:.3f}, "
-            f"1-NN accuracy {self.nearest_neighbour_accuracy:.3f}{copying}"
-        )
+        parts = [
+            f"{self.num_samples} samples: pixel Fréchet distance {number(self.frechet_distance)}",
+            f"1-NN accuracy {number(self.nearest_neighbour_accuracy)} ({accuracies}: {self.reading})",
+            f"precision {number(self.precision)}, recall {number(self.recall)}",
+            *([] if ratio is None else [f"distance to training data / held-out {ratio:.3f} (copies 0, new pictures 1)"]),
+            *self.notes,
+        ]
+        return "; ".join(parts)
+
+
+_APART = "told apart from the data"
+_COPIES = "nearer to pictures of the data than these to one another, as copies are"
+READINGS = {
+    (0, 0): "not told apart from the data",
+    (1, 1): _APART, (1, 0): _APART, (0, 1): _APART,
+    (-1, -1): _COPIES, (-1, 0): _COPIES, (0, -1): _COPIES,
+    (-1, 1): "told apart from the data: further from one another than from it, as noise is",
+    (1, -1): "told apart from the data: closer to one another than data are, as blurred or repeated pictures are",
+}  # fmt: skip
+"""By whether the accuracies on samples and on data are below 0.5 (-1), near it or above (1)."""
+
+
+def number(value: float | None) -> str:
+    """With three places; ? for what is not known."""
+    return "?" if value is None else f"{value:.3f}"
 
 
 def two_sample(samples: np.ndarray, train: np.ndarray, held_out: np.ndarray) -> TwoSample:
-    """All the figures for uint8 images [N, H, W, C], or other examples [N, ...]; at least two samples."""
-    x, y, z = to_vectors(samples), to_vectors(train), to_vectors(held_out)
-    copying = copying_ratio(x, y, z) if len(z) else None
-    return TwoSample(len(x), frechet_distance(x, y), nearest_neighbour_accuracy(x, y), copying)
+    """All the figures for uint8 images [N, H, W, C], or other examples [N, ...], of any number, those of one included.
+
+    Training examples that are cut off, as the larger set is, are the last ones. Samples that are not finite are left
+    out and counted.
+    """
+    finite = np.isfinite(_flat(samples)).all(1)
+    kept = samples[finite]
+    x, y, z = _flat(kept), _flat(train), _flat(held_out)  # bytes as they are: their distances are exact
+    near, ratio = Neighbours.of(x, y), copying_ratio(x, y, z)
+    figures: dict[str, Any] = {"frechet_distance": frechet_distance(to_vectors(kept), to_vectors(train))}
+    figures["accuracy_on_samples"], figures["accuracy_on_data"] = accuracies = near.accuracies()
+    figures["nearest_neighbour_accuracy"] = float(np.mean(accuracies))
+    figures["precision"], figures["recall"] = near.precision_and_recall()
+    figures = {name: value if math.isfinite(value) else None for name, value in figures.items()}
+    counts = {"copies": shared(x, y), "copies_held_out": shared(z, y), "non_finite": len(samples) - len(x)}
+    if counts["copies_held_out"] or not math.isfinite(ratio):
+        ratio = None
+    missing = [name.replace("_", " ") for name, value in figures.items() if value is None]
+    notes = _notes(counts, missing, len(samples), len(x), len(y), len(z))
+    if len(z) and ratio is None and not counts["copies_held_out"]:
+        notes.append("distance to training data over held-out not known")
+    return TwoSample(len(samples), **figures, copying_ratio=ratio, **counts, notes=tuple(notes))
+
+
+def _notes(counts: dict[str, int], missing: list[str], drawn: int, finite: int, data: int, held_out: int) -> list[str]:
+    """What the figures leave out and why, a part of a sentence each."""
+    notes = []
+    if counts["non_finite"]:
+        notes.append(f"{counts['non_finite']} of {drawn} samples are not finite and in no figure")
+    if missing:
+        notes.append(f"not known of {finite} samples and {data} pictures of the data: {', '.join(missing)}")
+    if counts["copies"]:
+        notes.append(f"{counts['copies']} of {finite} samples are training pictures")
+    if counts["copies_held_out"]:
+        notes.append(
+            f"{counts['copies_held_out']} of {held_out} held-out pictures are training pictures, so distances to"
+            " training data are not compared with theirs"
+        )
+    return notes

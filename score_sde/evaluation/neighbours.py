@@ -1,0 +1,95 @@
+"""What nearest neighbours say of samples against data: leave-one-out accuracies, precision and recall, copies."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+Vectors = np.ndarray
+"""One row per example, float64 [N, D]."""
+
+SAME = 1e-12
+"""Squared distances below this part of the squared lengths are rounding: the examples are the same."""
+
+
+def squared_distances(a: Vectors, b: Vectors) -> np.ndarray:
+    """Squared Euclidean distances [len(a), len(b)], 0 between examples that are the same."""
+    lengths = (a**2).sum(1)[:, None] + (b**2).sum(1)[None]
+    squares = lengths - 2 * a @ b.T
+    squares[squares < SAME * lengths] = 0
+    return squares
+
+
+class Neighbours(NamedTuple):
+    """Squared distances [N, N] within a and within b, infinite from each example to itself, and from a to b.
+
+    Every figure is a function of these alone: it does not change when all examples are moved, turned or scaled.
+    """
+
+    within_a: np.ndarray
+    within_b: np.ndarray
+    between: np.ndarray
+
+    @classmethod
+    def of(cls, a: Vectors, b: Vectors) -> "Neighbours":
+        """The larger set is cut to the smaller one's size, so that chance is one half."""
+        n = min(len(a), len(b))
+        within = [squared_distances(x[:n], x[:n]) for x in (a, b)]
+        for squares in within:
+            np.fill_diagonal(squares, np.inf)
+        return cls(*within, squared_distances(a[:n], b[:n]))
+
+    def accuracies(self) -> tuple[float, float]:
+        """Of the leave-one-out 1-NN classifier of a against b, on a and on b; NaN of fewer than two each.
+
+        Among several nearest neighbours each counts alike. Of one law both are 0.5 in the mean, of laws far apart 1.
+        Where b is covered by points far from one another, as by noise in many dimensions, they are 0 and 1; where it
+        is by points too close, such as blurred pictures, 1 and 0; where a are copies of b, 0 and 0.
+        """
+        return _accuracy(self.within_a, self.between), _accuracy(self.within_b, self.between.T)
+
+    def precision_and_recall(self, k: int = 3) -> tuple[float, float]:
+        """The share of a in the k-th nearest neighbours' balls of b, and of b in those of a; NaN of k or fewer each.
+
+        Source: Kynkäänniemi et al. 2019, improved precision and recall.
+        """
+        if len(self.between) <= k:
+            return float("nan"), float("nan")
+        of_a, of_b = (np.partition(within, k - 1, axis=1)[:, k - 1] for within in (self.within_a, self.within_b))
+        precision, recall = (self.between <= of_b[None]).any(1), (self.between <= of_a[:, None]).any(0)
+        return float(precision.mean()), float(recall.mean())
+
+
+def _accuracy(own: np.ndarray, others: np.ndarray) -> float:
+    """The mean share of an example's nearest neighbours that are of its own set."""
+    if len(own) < 2:
+        return float("nan")
+    least = np.minimum(own.min(1), others.min(1))[:, None]
+    right, wrong = ((squares <= least).sum(1) for squares in (own, others))
+    return float(np.mean(right / (right + wrong)))
+
+
+def nearest_neighbour_accuracy(a: Vectors, b: Vectors) -> float:
+    """The mean of the leave-one-out 1-NN classifier's accuracies on a and on b (Lopez-Paz & Oquab 2017).
+
+    0.5 alone says nothing: of one law both accuracies are near it, of noise they may be 0 and 1
+    (`Neighbours.accuracies`). a and b [N, D], the larger set cut to the smaller one's size; NaN of fewer than two.
+    """
+    return float(np.mean(Neighbours.of(a, b).accuracies()))
+
+
+def copying_ratio(samples: Vectors, train: Vectors, held_out: Vectors) -> float:
+    """Median distance of a sample to its nearest training example over that of a held-out example, all [N, D].
+
+    About 1 for samples as new as held-out data, well below 1 for copies of the training set, above 1 for samples unlike
+    the data. NaN where a set is empty, or half of the held-out examples are training examples.
+    """
+    if not (len(samples) and len(train) and len(held_out)):
+        return float("nan")
+    nearest = [np.median(np.sqrt(squared_distances(x, train).min(1))) for x in (samples, held_out)]
+    return float(nearest[0] / nearest[1]) if nearest[1] > 0 else float("nan")
+
+
+def shared(a: np.ndarray, b: np.ndarray) -> int:
+    """How many rows of a [N, D] are rows of b too, to the bit."""
+    known = {row.tobytes() for row in b}
+    return sum(row.tobytes() in known for row in a)
