@@ -29,7 +29,7 @@ _MODULES = {
     "likelihood.encoding": "decode encode interpolate temperature",
     "likelihood.ode": "LogLikelihood log_likelihood log_likelihood_given",
     "loop.health": "NonFiniteLoss",
-    "loop.loop": "Stopped train",
+    "loop.loop": "train",
     "networks.ddpm": "ddpm",
     "networks.ncsnpp": "NCSNpp",
     "networks.ncsnv2": "NCSNv2",
@@ -51,6 +51,7 @@ _MODULES = {
     "sde.chain": "VPChain cosine_betas linear_betas vp_chain",
     "sde.exploding": "VE Karras karras ve",
     "sde.linear": "VP SubVP subvp vp",
+    "signals": "Stopped",
     "solvers.adaptive_sde": "AdaptiveSDE",
     "solvers.ancestral": "Ancestral",
     "solvers.base": "AdaptiveSolver Corrector Deterministic NoisySolver OneStepSolver Solver Step",
@@ -102,7 +103,7 @@ if TYPE_CHECKING:  # the same names, for what reads Python without running it
     from score_sde.likelihood.encoding import decode, encode, interpolate, temperature
     from score_sde.likelihood.ode import LogLikelihood, log_likelihood, log_likelihood_given
     from score_sde.loop.health import NonFiniteLoss
-    from score_sde.loop.loop import Stopped, train
+    from score_sde.loop.loop import train
     from score_sde.networks.ddpm import ddpm
     from score_sde.networks.ncsnpp import NCSNpp
     from score_sde.networks.ncsnv2 import NCSNv2
@@ -139,6 +140,7 @@ if TYPE_CHECKING:  # the same names, for what reads Python without running it
     from score_sde.sde.chain import VPChain, cosine_betas, linear_betas, vp_chain
     from score_sde.sde.exploding import VE, Karras, karras, ve
     from score_sde.sde.linear import VP, SubVP, subvp, vp
+    from score_sde.signals import Stopped
     from score_sde.solvers.adaptive_sde import AdaptiveSDE
     from score_sde.solvers.ancestral import Ancestral
     from score_sde.solvers.base import (

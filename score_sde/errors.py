@@ -6,7 +6,11 @@ class UsageError(ValueError):
 
 
 class CheckpointError(Exception):
-    """A checkpoint could not be written, for want of space, say; the earlier ones are intact."""
+    """A checkpoint, or another file, could not be written, for want of space, say; the earlier ones are intact."""
+
+
+class NotFinite(Exception):
+    """Results are there, and not all of them are finite numbers: how many, of what, and what to try."""
 
 
 def require(condition: object, message: str) -> None:

@@ -44,8 +44,8 @@ several processes, one command on each host; Slurm's srun and Kubernetes jobs ne
 
 exit codes: 0 done, 2 bad usage or config, 3 training stopped on a loss that is not finite,
             4 another process of the run was lost (134 where jax itself notices first, as with process 0),
-            5 a checkpoint or a file of the run could not be written,
-            130 or 143 stopped by SIGINT or SIGTERM after a checkpoint was written
+            5 a file could not be written, as on a full disk, 6 results are written, and not all of them are finite,
+            129, 130 or 143 stopped by SIGHUP, SIGINT or SIGTERM, what was done until then kept (docs/errors.md)
 
 fields, their defaults and what they mean (--help sampling shows one section; docs/config.md has them all):
 
@@ -86,16 +86,16 @@ def main(argv: Sequence[str]) -> int:
             check_likelihood(arguments.config)
         return _run(arguments)
     except KeyboardInterrupt:
-        code, why = 130, "interrupted"
+        code, why = 130, _tell("interrupted; the same command begins again at what was kept before")
     except UsageError as error:
         code, why = 2, _tell(error)
     except CheckpointError as error:
         code, why = 5, _tell(error)
     except OSError as error:
-        if not (error.strerror and error.filename):
+        if not error.strerror:
             raise
-        remedy = "mend it and start again, to go on from the last checkpoint"
-        code, why = 5, _tell(f"{error.filename} cannot be used ({error.strerror}): {remedy}")
+        remedy = "free some space or mend it, and start again: the same command goes on from what is whole"
+        code, why = 5, _tell(f"{error.filename or 'a file'} cannot be used ({error.strerror}): {remedy}")
     except Exception as error:
         if arguments is None or arguments.processes is None:
             raise
@@ -269,7 +269,7 @@ def _run(arguments: Arguments) -> int:
         "import": lambda config, workdir: modes.import_(config, workdir, arguments.checkpoint, arguments.command),
         "report": lambda config, workdir: modes.report(config, workdir, arguments.command),
     }
-    code = actions[arguments.mode](arguments.config, workdir)
+    code = modes.ended(lambda: actions[arguments.mode](arguments.config, workdir))
     if arguments.processes is not None:
         distributed.leave(code)
     return code

@@ -6,6 +6,7 @@ import os
 import pathlib
 import re
 import sys
+from collections.abc import Callable
 from contextlib import closing
 from typing import Any, TextIO
 
@@ -15,7 +16,7 @@ import numpy as np
 from score_sde.config import Config
 from score_sde.data.sources import chosen, some
 from score_sde.devices.distributed import together
-from score_sde.errors import require
+from score_sde.errors import NotFinite, require
 from score_sde.evaluation.two_sample import two_sample
 from score_sde.experiment.experiment import Experiment, build
 from score_sde.experiment.generation import Generated, Generator
@@ -23,14 +24,17 @@ from score_sde.experiment.image_likelihood import ImageLikelihood, LikelihoodFol
 from score_sde.experiment.importing import import_checkpoint
 from score_sde.experiment.objects import SPLITS
 from score_sde.loop.health import NonFiniteLoss
-from score_sde.loop.loop import Stopped
 from score_sde.loop.loop import train as train_loop
 from score_sde.progress import Progress
+from score_sde.signals import Stopped
 from score_sde.storage.checkpoint import Checkpoints
 from score_sde.storage.files import whole
 from score_sde.storage.images import GRID, save_samples
 from score_sde.storage.workdir import Workdir, write_json
 from score_sde.training.step import TrainState
+
+NOT_FINITE = 6
+"""The exit code of results that are there, and not all of them finite."""
 
 COMPARED = 10_000
 """Images of the data, at most, that samples are compared with."""
@@ -49,15 +53,24 @@ def say(text: object, file: TextIO | None = None) -> None:
         print(text, file=file)
 
 
+def ended(act: Callable[[], int]) -> int:
+    """The exit code of a mode that also ends by a signal, or with results that are not finite, in all processes."""
+    try:
+        return act()
+    except Stopped as error:
+        say(error, file=sys.stderr)
+        return error.code
+    except NotFinite as error:
+        say(f"score-sde: {error}", file=sys.stderr)
+        return NOT_FINITE
+
+
 def train(config: Config, workdir: Workdir) -> int:
     """Train or resume, then draw the final grid and figures; returns the exit code."""
     experiment = build(config, workdir.record())
     generator = Generator(experiment)
     try:
         state = train_loop(experiment, workdir, generator=generator)
-    except Stopped as error:
-        say(error, file=sys.stderr)
-        return 128 + error.signum
     except NonFiniteLoss as error:
         say(f"score-sde: {error}", file=sys.stderr)
         return 3

@@ -16,7 +16,8 @@ from score_sde.data.pictures import Encoded, Format, Pictures
 from score_sde.data.sources import Source, gather
 from score_sde.errors import UsageError
 from score_sde.progress import Progress
-from score_sde.storage.files import held, whole
+from score_sde.storage.files import whole
+from score_sde.storage.locks import held
 
 VERSION = 1
 """Of the decoding's arithmetic: raised when the same files would become other pixels."""

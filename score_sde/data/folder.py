@@ -75,14 +75,22 @@ class Zip:
         """The picture's bytes, their checksum verified."""
         offset, size, method, crc = self.table[index].tolist()
         try:
-            header = os.pread(self._descriptor, 30, offset)
+            header = self._at(offset, 30)
             skipped = sum(struct.unpack("<HH", header[26:30]))  # the local header's name and extra field
-            data = os.pread(self._descriptor, size, offset + 30 + skipped)
+            data = self._at(offset + 30 + skipped, size)
             data = zlib.decompress(data, -zlib.MAX_WBITS) if method == zipfile.ZIP_DEFLATED else data
         except (OSError, struct.error, zlib.error) as error:
             raise UsageError(f"{self.name(index)} cannot be read ({error}): write the zip file anew") from None
         require(zlib.crc32(data) == crc, f"{self.name(index)} is damaged (wrong checksum): write the zip file anew")
         return data
+
+    def _at(self, offset: int, count: int) -> bytes:
+        """Bytes by their position; where the system cannot read so (Windows), by a handle of this call's own."""
+        if hasattr(os, "pread"):
+            return os.pread(self._descriptor, count, offset)
+        with open(self.path, "rb") as file:
+            file.seek(offset)
+            return file.read(count)
 
     @functools.cached_property
     def _descriptor(self) -> int:

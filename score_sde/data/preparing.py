@@ -14,7 +14,7 @@ import numpy as np
 
 from score_sde.data.records import FORMAT, INFO, reason
 from score_sde.errors import UsageError, require
-from score_sde.storage.files import held
+from score_sde.storage.locks import held
 
 NEEDS_TENSORFLOW = ("lsun",)
 """Builders that would fail only after the download: LSUN's reads LMDB by tensorflow_io."""

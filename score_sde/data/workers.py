@@ -16,6 +16,7 @@ from multiprocessing import resource_tracker
 import numpy as np
 
 from score_sde.data.sources import Source
+from score_sde.signals import ENDING
 
 
 class Order:
@@ -84,13 +85,18 @@ def gathered(source: Source, order: Order, steps: np.ndarray, rows: slice, worke
 
 @contextlib.contextmanager
 def _signals_blocked() -> Iterator[None]:
-    """SIGINT and SIGTERM wait, in this thread until the block ends and in processes started by it for good.
+    """What ends a program waits, in this thread until the block ends and in processes started by it for good.
 
     A terminal's Ctrl-C and a cluster's SIGTERM go to all processes, but it is the program that ends its workers: it may
-    need more batches until its checkpoint is written. A handler in the worker would come seconds too late.
+    need more batches until its checkpoint is written. A handler in the worker would come seconds too late. (Where
+    signals cannot be blocked, as on Windows, it has to do: `_end_with_parent`.)
     """
-    resource_tracker.ensure_running()  # its start would lift the block
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
+    resource_tracker.ensure_running()  # a process too; its start lifts the block of all but SIGHUP
+    signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
     try:
         yield
     finally:
@@ -98,7 +104,10 @@ def _signals_blocked() -> Iterator[None]:
 
 
 def _end_with_parent(index: int, count: int) -> None:
-    """End where the program ends, even if it was killed."""
+    """End where the program ends, even if it was killed, and not by a signal of its own."""
+    if not hasattr(signal, "pthread_sigmask") and threading.current_thread() is threading.main_thread():
+        for signum in ENDING:
+            signal.signal(signum, signal.SIG_IGN)
 
     def watch() -> None:
         parent = multiprocessing.parent_process()

@@ -1,12 +1,7 @@
 """The training loop: calls of the compiled step between boundaries, with logs, grids, checkpoints and resumption."""
 
-import os
-import signal
 import sys
-import threading
-import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import closing, nullcontext
 from typing import Any
 
 import jax
@@ -24,19 +19,12 @@ from score_sde.loop.metrics import MetricsLog
 from score_sde.loop.prefetch import Prefetch
 from score_sde.loop.schedule import Call, schedule
 from score_sde.progress import Progress
+from score_sde.signals import Caught, Stopped, collected
 from score_sde.storage.checkpoint import Checkpoints
 from score_sde.storage.images import GRID, save_samples
 from score_sde.storage.workdir import Workdir
 from score_sde.training.snapshots import discard_after, save_snapshot, snapshot_path
 from score_sde.training.step import TrainState
-
-
-class Stopped(Exception):
-    """Training was stopped by a signal, after a checkpoint was written."""
-
-    def __init__(self, signum: int, step: int) -> None:
-        super().__init__(f"stopped by {signal.Signals(signum).name} after step {step}; the same command resumes")
-        self.signum = signum
 
 
 def train(
@@ -45,8 +33,8 @@ def train(
     """Train from scratch, or from the newest checkpoint in the workdir, up to training.num_steps.
 
     The generator draws the periodic grids; None makes one. A run that is complete is only read. Of several processes
-    the first one writes; all see the same files. Raises UsageError before anything is written, Stopped on SIGTERM or
-    SIGINT in any process (all write a checkpoint of one step) and NonFiniteLoss.
+    the first one writes; all see the same files. Raises UsageError before anything is written, Stopped on SIGTERM,
+    SIGINT or SIGHUP in any process (all write a checkpoint of one step) and NonFiniteLoss.
     """
     config = experiment.config
     check_batch_size("training.batch_size", config.training.batch_size, config.training.microbatches)
@@ -61,7 +49,7 @@ def train(
         if first:
             workdir.check(config)  # again: another process may have written it until now
             workdir.claim(config, **experiment.notes())
-        with _signals() as caught:
+        with collected() as caught:
             run = _Run(experiment, workdir, stream, generator or Generator(experiment), held_out, show, caught)
             with run:
                 return run.to_the_end()
@@ -88,7 +76,7 @@ class _Run:
         generator: Generator,
         held_out: HeldOut | None,
         show: bool,
-        caught: list[int],
+        caught: Caught,
     ) -> None:
         self.experiment, self.workdir, self.stream, self.generator = experiment, workdir, stream, generator
         self.held_out, self.caught, self.config = held_out, caught, experiment.config
@@ -177,11 +165,11 @@ class _Run:
                     break
         self.checkpoints.close()
         if signum := signum or self.agreed.now(self._signal()):
-            raise Stopped(signum, self.step)
+            raise Stopped(signum, f"step {self.step}")
         return strategy.fetch_state(self.state)
 
     def _signal(self) -> int:
-        return self.caught[0] if self.caught else 0
+        return self.caught.signum
 
     def _due(self, every: int) -> bool:
         return every > 0 and self.step % every == 0
@@ -243,33 +231,3 @@ class _Run:
                 self.log.add_image("samples", picture, self.step)
                 if scale:
                     self._say(f"{path}{scale}")
-
-
-ECHO = 2.0
-"""Seconds in which a signal is taken for the first one again: GNU timeout and others send it to process and group."""
-
-
-@contextmanager
-def _signals() -> Iterator[list[int]]:
-    """Collect SIGTERM and SIGINT instead of dying of them; a later one kills as usual. No-op off the main thread."""
-    caught: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield caught
-        return
-
-    def note(signum: int, frame: Any) -> None:
-        nonlocal since
-        if not caught:
-            since = time.monotonic()
-            caught.append(signum)
-        elif time.monotonic() - since > ECHO:
-            signal.signal(signum, previous[signal.Signals(signum)])
-            os.kill(os.getpid(), signum)
-
-    since = 0.0
-    previous = {s: signal.signal(s, note) for s in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield caught
-    finally:
-        for signum, handler in previous.items():
-            signal.signal(signum, handler)

@@ -1,66 +1,62 @@
-"""Files that appear whole or not at all, and files that one process holds."""
+"""Files that appear whole or not at all, and what is said of a disk that does not take them."""
 
-import fcntl
+import errno
 import os
 import pathlib
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+from score_sde.errors import UsageError
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+"""What a disk says that is full, or fails: no fault of the directory's name, and nothing another one would mend."""
 
 
 @contextmanager
 def whole(path: pathlib.Path) -> Iterator[pathlib.Path]:
-    """A path beside `path`, of the same ending, to write to; it takes the place of `path` when the block ends well."""
+    """A path beside `path`, of the same ending, to write to; it takes the place of `path` when the block ends well.
+
+    An OSError names `path`, where it names nothing: what a full disk makes a write raise.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f"unfinished-{path.name}")
     try:
-        yield unfinished
-        sync(unfinished)  # else a power cut may leave the name without the content
-        os.replace(unfinished, path)
+        with named(path):
+            yield unfinished
+            sync(unfinished)  # else a power cut may leave the name without the content
+            os.replace(unfinished, path)
     finally:
         unfinished.unlink(missing_ok=True)
 
 
+@contextmanager
+def named(path: pathlib.Path) -> Iterator[None]:
+    """An OSError from in here that names no file names this one."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
+
+
+@contextmanager
+def usable(name: str) -> Iterator[None]:
+    """Turns an OSError into a UsageError that speaks of the directory of that name, but for a disk that is full."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in FULL:
+            raise
+        raise UsageError(f"{name} cannot be used ({error.strerror or error}): choose another directory") from None
+
+
 def sync(path: pathlib.Path) -> None:
-    """Return when the file's content is on the disk itself."""
-    descriptor = os.open(path, os.O_RDONLY)
+    """Return when the content of a file, or of a directory where the system knows that, is on the disk itself."""
+    windows = os.name == "nt"
+    if windows and path.is_dir():
+        return
+    descriptor = os.open(path, os.O_RDWR if windows else os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-@contextmanager
-def held(path: pathlib.Path, waiting: str = "") -> Iterator[int]:
-    """A descriptor of the file, made if missing, locked against other processes until the block or this process ends.
-
-    Where another holds it: says what is `waiting` for it, on stderr, and waits; raises BlockingIOError if that is
-    empty. Raises another OSError where the file system knows no locks. The file stays: removed, it could be locked by
-    one process and made anew and locked by another.
-    """
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-    _held.add(descriptor)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if not waiting:
-                raise
-            print(waiting, file=sys.stderr, flush=True)
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield descriptor
-    finally:
-        _held.discard(descriptor)
-        os.close(descriptor)
-
-
-_held: set[int] = set()
-
-
-def _let_go() -> None:
-    while _held:
-        os.close(_held.pop())
-
-
-# A lock belongs to every process that has inherited the descriptor: a forked worker would keep it beyond the parent.
-os.register_at_fork(after_in_child=_let_go)

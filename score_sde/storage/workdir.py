@@ -1,21 +1,17 @@
 """The directory of one run: whose it is, what is in it. Free of jax, so that it is refused before jax is imported."""
 
-import datetime
-import errno
 import importlib.metadata
 import json
-import os
 import pathlib
 import platform
-import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager
 from typing import Any
 
 from score_sde.config import SCHEMA, Config, differing_fields, flatten
 from score_sde.errors import UsageError, require
-from score_sde.storage.files import held, whole
+from score_sde.storage.files import usable, whole
+from score_sde.storage.locks import locked
 
 PACKAGES = ("score-sde", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
@@ -35,7 +31,7 @@ class Workdir:
 
     def check(self, config: Config, trained: bool = False) -> None:
         """UsageError where the directory is another experiment's, cannot be written, or holds no run but should."""
-        with self._usable():
+        with usable(self._name):
             if trained:
                 require(
                     self.config.exists() and self.checkpoints.exists(),
@@ -49,18 +45,14 @@ class Workdir:
 
     def check_new(self) -> None:
         """UsageError where the directory holds a run, or anything in the place of one, or cannot be written."""
-        with self._usable():
+        with usable(self._name):
             require(not self.config.exists(), f"--workdir {self.path} holds a run already: choose a new directory")
             self._check_free()
             self._check_writable()
 
-    @contextmanager
-    def _usable(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            reason = error.strerror or error
-            raise UsageError(f"--workdir {self.path} cannot be used ({reason}): choose another directory") from None
+    @property
+    def _name(self) -> str:
+        return f"--workdir {self.path}"
 
     def _check_same(self, config: Config) -> None:
         try:
@@ -122,34 +114,9 @@ class Workdir:
         with tempfile.TemporaryFile(dir=existing):
             pass
 
-    @contextmanager
-    def lock(self) -> Iterator[None]:
-        """Keep other processes from writing here until the block, or this process, ends.
-
-        Raises UsageError where another holds the directory. Where the file system has no locks, a line says so.
-        """
-        with ExitStack() as stack:
-            with self._usable():
-                self.path.mkdir(parents=True, exist_ok=True)
-                try:
-                    descriptor = stack.enter_context(held(self.path / "lock"))
-                    os.ftruncate(descriptor, 0)
-                    os.pwrite(descriptor, json.dumps(_this_process()).encode() + b"\n", 0)
-                except BlockingIOError:
-                    raise UsageError(self._held_by()) from None
-                except OSError as error:
-                    if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
-                        raise
-                    print(f"{self.path} cannot be locked: start no other training there", file=sys.stderr)
-            yield
-
-    def _held_by(self) -> str:
-        try:
-            holder = json.loads((self.path / "lock").read_text())
-            who = f"process {holder['pid']} on {holder['host']}, since {holder['started']}"
-        except (OSError, ValueError, KeyError, TypeError):
-            who = "another process"
-        return f"--workdir {self.path} is being written by {who}: wait for it, stop it, or choose another directory"
+    def lock(self) -> AbstractContextManager[None]:
+        """Keep other processes from writing here until the block, or this process, ends: `locks.locked`."""
+        return locked(self.path, self._name)
 
     def claim(self, config: Config, **notes: Any) -> None:
         """Write config.json with any notes, or where it exists append the resumption to config_history.jsonl."""
@@ -166,11 +133,6 @@ def _without_places(note: Any) -> Any:
     if not isinstance(note, dict):
         return note
     return {name: _without_places(value) for name, value in note.items() if name != "run"}
-
-
-def _this_process() -> dict[str, Any]:
-    started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    return {"host": platform.node(), "pid": os.getpid(), "started": started}
 
 
 def versions() -> dict[str, str]:

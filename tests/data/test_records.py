@@ -19,7 +19,7 @@ from score_sde.data.pictures import Format, Pictures
 from score_sde.data.preparing import directory, without_tensorflow
 from score_sde.data.records import prepared
 from score_sde.errors import UsageError
-from score_sde.storage.files import held
+from score_sde.storage.locks import held
 from tests.data import builders
 from tests.data.builders import IMAGES, LABELS, as_tfrecord
 from tests.data.making import random_images

@@ -174,17 +174,17 @@ def test_a_second_process_is_refused_until_the_first_is_dead_though_its_workers_
         assert holder.stdout is not None
         try:
             worker = int(holder.stdout.readline())
-            held = (tmp_path / "run" / "lock").read_bytes()
+            held = (tmp_path / "run" / "lock.json").read_bytes()
             with pytest.raises(UsageError) as error, Workdir(tmp_path / "run").lock():
                 pass
             assert f"process {holder.pid} on {platform.node()}, since 20" in str(error.value)
             assert "wait for it, stop it, or choose another directory" in str(error.value)
-            assert (tmp_path / "run" / "lock").read_bytes() == held
+            assert (tmp_path / "run" / "lock.json").read_bytes() == held
             os.kill(holder.pid, signal.SIGKILL)
             holder.wait()
             os.kill(worker, 0)
             with Workdir(tmp_path / "run").lock():
-                assert json.loads((tmp_path / "run" / "lock").read_text())["pid"] == os.getpid()
+                assert json.loads((tmp_path / "run" / "lock.json").read_text())["pid"] == os.getpid()
         finally:
             os.killpg(holder.pid, signal.SIGKILL)
 
@@ -210,7 +210,7 @@ def test_where_there_are_no_locks_a_line_says_so(tmp_path, monkeypatch, capsys):
 
     monkeypatch.setattr("fcntl.flock", flock)
     with Workdir(tmp_path).lock():
-        assert capsys.readouterr().err == f"{tmp_path} cannot be locked: start no other training there\n"
+        assert capsys.readouterr().err == f"{tmp_path} cannot be locked: start no other program that writes there\n"
 
 
 def test_a_directory_that_cannot_be_made_cannot_be_locked(tmp_path):
