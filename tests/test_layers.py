@@ -16,10 +16,10 @@ PICTURE = re.search(r"<!-- picture: layers -->\n```text\n(.*?)```", (ROOT / "CON
     1
 ].splitlines()  # pyright: ignore[reportOptionalSubscript]
 FREE_OF_JAX = {
-    "errors", "signals", "progress", "config", "cli.main", "storage.files", "storage.locks", "storage.seals", "storage.manifest",
-    "storage.workdir", "storage.images", "devices.memory", "evaluation", "training.posthoc", "loop.schedule", "loop.prefetch",
-    "data.sources", "data.arrays", "data.spec", "data.tfrecord", "data.examples", "data.pictures", "data.folder",
-    "data.cache", "data.records", "data.preparing", "data.resolve",
+    "errors", "signals", "progress", "config", "cli.main", "storage.files", "storage.locks", "storage.seals",
+    "storage.manifest", "storage.workdir", "storage.images", "devices.memory", "evaluation", "training.posthoc",
+    "loop.schedule", "loop.prefetch", "data.sources", "data.arrays", "data.spec", "data.tfrecord", "data.examples",
+    "data.pictures", "data.folder", "data.cache", "data.records", "data.preparing", "data.resolve",
     "data.workers", "reporting.figures", "reporting.page", "reporting.records",
 }  # fmt: skip
 """Rooms and modules that run before the config is found valid, or where no device is."""

@@ -1,4 +1,4 @@
-"""Signals that ask a program to end: collected, a later one obeyed, ignored ones left alone, a closed terminal borne."""
+"""Signals that ask a program to end: collected, later ones obeyed, ignored ones left alone, a closed terminal borne."""
 
 import os
 import pathlib

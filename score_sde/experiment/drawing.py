@@ -2,7 +2,6 @@
 
 import copy
 import dataclasses
-import functools
 
 import jax
 import jax.numpy as jnp
@@ -27,7 +26,7 @@ class Drawing:
     config: Config
     conditions: Conditions
 
-    @functools.cached_property
+    @property
     def sampling(self) -> Config:
         """The config with its `sampling` section as it is carried out: what "auto" stands for is in its place."""
         c = self.config.sampling

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from score_sde.config import Config, nearest
+from score_sde.config import Config, flatten, nearest
 from score_sde.config.averages import RAW, canonical, width
 from score_sde.config.validation import validate
 from score_sde.data import nonleaking
@@ -43,11 +43,20 @@ Factory = Callable[..., System]
 """(config, spec, drawing, {part: Frozen}) -> System: `drawing` draws a score system's samples."""
 
 
+READ_ANEW = (
+    "seed", "sampling.", "likelihood.", "evaluation.", "logging.", "checkpoint.", "ema.snapshot_every", "data.workers",
+    "training.num_steps", "training.batch_size", "training.steps_per_call", "training.microbatches",
+    "training.stratified", "training.nonfinite", "training.max_skipped",
+)  # fmt: skip
+"""Sections and fields of a config that are read whenever they are used; of the others `build` made objects."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Experiment:
     """A config's objects, and the pure functions of parameters {part: tree} made of them.
 
     spec: what is known of the data. frozen: the parts of other runs, by name; their records stand in config.json.
+    built: the config's fields as they were.
     """
 
     config: Config
@@ -60,6 +69,20 @@ class Experiment:
     drawing: Drawing
     factory: Factory
     frozen: Mapping[str, Any]
+    built: Mapping[str, Any]
+
+    def check(self) -> None:
+        """UsageError where the config, changed since it was built, is wrong or makes other objects than there are.
+
+        Sections and fields of READ_ANEW may change between calls: whoever compiles them compiles anew (`Program`).
+        """
+        validate(self.config, own_system=self.factory not in objects.SYSTEMS.values())
+        for name, value in flatten(self.config).items():
+            require(
+                value == self.built[name] or name.startswith(READ_ANEW),
+                f"config.{name} was {self.built[name]!r} when this experiment was built, and is {value!r} now: build"
+                " another one of the config, or set it back",
+            )
 
     @functools.cached_property
     def data(self) -> Dataset:
@@ -294,4 +317,5 @@ def assemble(config: Config, spec: Spec, factory: Factory, frozen: Mapping[str, 
         strategy=objects.STRATEGIES[config.parallel.strategy](config.parallel),
         drawing=drawing,
         frozen=frozen,
+        built=flatten(config),
     )

@@ -1,14 +1,16 @@
 """Many samples from a trained model: batches of one compiled program, sample k a function of (seed, k)."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from score_sde.devices.arrays import collect, replicate, spread
 from score_sde.experiment.experiment import Experiment
+from score_sde.experiment.program import Program
 from score_sde.progress import Progress
 from score_sde.rng import example_keys, positions, root_key
 from score_sde.systems.base import Params
@@ -19,6 +21,7 @@ class Generated(NamedTuple):
 
     x: pictures are uint8 [N, H, W, C], real data float32. evaluations: the mean of counts, int32 [N]. condition: of
     every sample, by name, such as {"label": int32 [N]}. seconds: of every batch, the first one's with compiling.
+    finite: bool [N], False for a sample that was not a finite number before it became bytes.
     """
 
     x: np.ndarray
@@ -26,6 +29,7 @@ class Generated(NamedTuple):
     counts: np.ndarray
     condition: dict[str, np.ndarray]
     seconds: tuple[float, ...]
+    finite: np.ndarray
 
     @property
     def images(self) -> np.ndarray:
@@ -33,36 +37,62 @@ class Generated(NamedTuple):
         return self.x
 
 
+class Drawn(NamedTuple):
+    """One batch of `Generated`, of the samples first, first + 1, ..."""
+
+    first: int
+    x: np.ndarray
+    counts: np.ndarray
+    condition: dict[str, np.ndarray]
+    finite: np.ndarray
+    seconds: float
+
+
 class Generator:
-    """Draws samples by the config's `sampling` section, compiling its program once."""
+    """Draws samples by the config's `sampling` section, compiling its program once for a config.
+
+    A change of that section is noticed at the next call; one that asks for other objects, such as another network, is
+    refused by a UsageError.
+    """
 
     def __init__(self, experiment: Experiment) -> None:
         self._experiment, self._config = experiment, experiment.config
 
-        def draw(params: Any, condition: Any, times: jax.Array | None, position: jax.Array) -> tuple[Any, Any]:
-            keys = example_keys(root_key(self._config.sampling.seed), position)
-            samples = experiment.draw(params, keys, condition, times)
-            return experiment.kind.decode(samples.x), samples.evaluations
+        def draw(params: Any, seed: jax.Array, condition: Any, times: jax.Array | None, position: jax.Array) -> Any:
+            samples = experiment.draw(params, example_keys(root_key(seed), position), condition, times)
+            finite = jnp.isfinite(samples.x).all(tuple(range(1, samples.x.ndim)))
+            return experiment.kind.decode(samples.x), samples.evaluations, finite
 
-        self._draw: Callable = jax.jit(draw)
-        self._times: Callable = jax.jit(experiment.times)
+        self._draw = Program(experiment, "sampling", draw)
+        self._times = Program(experiment, "sampling", experiment.times, seeded=True)
 
     def __call__(self, params: Params, count: int, *, show: bool = True) -> Generated:
         """Samples 0 .. count - 1 of sampling.seed, in batches of sampling.batch_size."""
-        size, found, seconds = self._config.sampling.batch_size, [], []
+        found = []
+        with Progress("sampling", count, "samples", show=show) as progress:
+            for drawn in self.batches(params, count):
+                found.append(drawn)
+                progress.update(len(drawn.x))
+        seconds = tuple(drawn.seconds for drawn in found)
+        parts = [(drawn.x, drawn.counts, drawn.condition, drawn.finite) for drawn in found]
+        x, counts, condition, finite = jax.tree.map(lambda *parts: np.concatenate(parts), *parts)
+        return Generated(x, float(np.mean(counts)), counts, condition, seconds, finite)
+
+    def batches(self, params: Params, count: int, first: int = 0) -> Iterator[Drawn]:
+        """Samples first .. count - 1, batch by batch as they are drawn; first: a multiple of sampling.batch_size.
+
+        Raises UsageError, when first asked, for a config that has changed in what it was built of.
+        """
+        self._experiment.check()
+        size, seed = self._config.sampling.batch_size, np.uint32(self._config.sampling.seed)
         params = replicate(params)
         # Once for all batches, where it takes a pilot run.
         times = self._times(params) if self._config.sampling.times == "optimised" else None
-        with Progress("sampling", count, "samples", show=show) as progress:
-            for first in range(0, count, size):
-                start = time.perf_counter()
-                position = positions(first, size)
-                condition = jax.tree.map(np.asarray, self._experiment.conditions(position))
-                x, nfe = collect(self._draw(params, spread(condition), times, spread(position)))
-                seconds.append(time.perf_counter() - start)
-                used = min(size, count - first)
-                batch = (x, np.broadcast_to(nfe, size), condition)
-                found.append(jax.tree.map(lambda a, used=used: a[:used], batch))
-                progress.update(used)
-        x, counts, condition = jax.tree.map(lambda *parts: np.concatenate(parts), *found)
-        return Generated(x, float(np.mean(counts)), counts, condition, tuple(seconds))
+        for start in range(first, count, size):
+            since = time.perf_counter()
+            position = positions(start, size)
+            condition = jax.tree.map(np.asarray, self._experiment.conditions(position))
+            x, nfe, finite = collect(self._draw(params, seed, spread(condition), times, spread(position)))
+            batch = (x, np.broadcast_to(nfe, size), condition, finite)
+            batch = jax.tree.map(lambda a, used=min(size, count - start): a[:used], batch)
+            yield Drawn(start, *batch, time.perf_counter() - since)

@@ -2,14 +2,15 @@
 
 import json
 import pathlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from score_sde.config import SCHEMA
+from score_sde.config import SCHEMA, Config
+from score_sde.config.validation import check_likelihood
 from score_sde.data.sources import Source, gather
 from score_sde.devices.arrays import collect, replicate, spread
 from score_sde.errors import require
@@ -17,6 +18,7 @@ from score_sde.evaluation.estimates import Mean, degrees_of_freedom, over_images
 from score_sde.evaluation.per_image import PerImage
 from score_sde.experiment.experiment import Experiment
 from score_sde.experiment.objects import DIVERGENCES
+from score_sde.experiment.program import Program
 from score_sde.likelihood import log_likelihood
 from score_sde.likelihood.bound import sde_bound
 from score_sde.rng import Purpose, child, example_keys, root_key, words
@@ -31,7 +33,7 @@ def columns(unit: str) -> tuple[str, ...]:
 
 
 class ImageLikelihood:
-    """The ODE's likelihood and the SDE's bound by the config's `likelihood` section, its program compiled once.
+    """The ODE's likelihood and the SDE's bound by the config's `likelihood` section, its program compiled once for a config.
 
     In bits per dimension of bytes, which are dequantised uniformly, whatever the training, and in nats per dimension of
     real data, of the density in the data's own units. Noise and probes are functions of likelihood.seed, of the
@@ -39,9 +41,8 @@ class ImageLikelihood:
     """
 
     def __init__(self, experiment: Experiment) -> None:
-        self._config = experiment.config.likelihood
         self._experiment = experiment
-        self._program: Callable = jax.jit(self._estimate)
+        self._program = Program(experiment, "likelihood", self._estimate, seeded=True)
 
     def __call__(
         self, params: Any, source: Source, numbers: np.ndarray, given: Mapping[str, Source] | None = None
@@ -50,6 +51,8 @@ class ImageLikelihood:
 
         given: what the source's examples are conditioned on, by name; `likelihood.label` may ask for another label.
         """
+        self._experiment.check()
+        check_likelihood(self._experiment.config)
         devices, conditions = jax.device_count(), self._experiment.drawing.conditions
         size = max(1, min(self._config.batch_size, -(-len(numbers) // devices) * devices))
         params = replicate(params)
@@ -61,6 +64,10 @@ class ImageLikelihood:
             repetitions = range(self._config.dequantizations)
             found = [collect(self._program(params, *placed, np.uint32(k))) for k in repetitions]
             yield _rows(batch, *(np.stack(values, 1, dtype=np.float64)[: len(batch)] for values in zip(*found)))
+
+    @property
+    def _config(self) -> Config:
+        return self._experiment.config.likelihood
 
     def _estimate(
         self, params: Any, stored: Array, position: Array, condition: dict[str, Array], repetition: Array

@@ -37,6 +37,7 @@ def train(
     SIGINT or SIGHUP in any process (all write a checkpoint of one step) and NonFiniteLoss.
     """
     config = experiment.config
+    experiment.check()
     check_batch_size("training.batch_size", config.training.batch_size, config.training.microbatches)
     stream = experiment.stream
     held_out = HeldOut(experiment) if config.evaluation.every else None

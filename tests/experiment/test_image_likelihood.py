@@ -49,10 +49,16 @@ def test_a_set_of_images(tmp_path: pathlib.Path) -> None:
         score_of=lambda params, condition: law.score(sde),
         kind=Bytes(flip=False, dequantization=True, centered=True),
         drawing=SimpleNamespace(conditions=Conditions(Spec((8, 8, 1)))),
+        check=lambda: None,
     )
     program, numbers, images = ImageLikelihood(known), np.arange(0, 44, 4), digits().held_out
     batches = list(program({}, images, numbers))
     assert [len(rows) for rows in batches] == [8, 3]
+    config.likelihood.update(seed=1)  # noticed at the next call
+    again = next(iter(program({}, images, numbers)))
+    assert (again[:, 1] != batches[0][:, 1]).all() and np.abs(again[:, 1] - batches[0][:, 1]).max() < 0.5
+    config.likelihood.update(seed=0)
+    np.testing.assert_array_equal(next(iter(program({}, images, numbers))), batches[0])
     rows = np.concatenate(batches)
     np.testing.assert_array_equal(rows[:, 0], numbers)
     x = (images[numbers].reshape(len(numbers), -1) + 0.5) / 128 - 1
