@@ -1,4 +1,4 @@
-r"""What the two-sample figures say of samples that are known to be bad, at 8x8x1 and 32x32x3: the table of docs/figures.md.
+r"""What the two-sample figures say of samples known to be bad, at 8x8x1 and 32x32x3: the table of docs/figures.md.
 
     python benchmarks/neighbours.py                         # digits, and smooth waves
     python benchmarks/neighbours.py --data pictures.npz     # uint8 arrays train and test [N, H, W, C] instead of both
@@ -20,7 +20,9 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 from score_sde.data.sources import digits, some
 from score_sde.evaluation.two_sample import number, two_sample
 
-COLUMNS = "frechet_distance nearest_neighbour_accuracy accuracy_on_samples accuracy_on_data precision recall copying_ratio"
+COLUMNS = (
+    "frechet_distance nearest_neighbour_accuracy accuracy_on_samples accuracy_on_data precision recall copying_ratio"
+)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -37,13 +39,13 @@ def main(argv: Sequence[str]) -> int:
     else:
         with np.load(arguments.data) as arrays:
             sets[arguments.data.stem] = [arrays["train"], arrays["test"]]
-    print("| samples |", *(f"{name.replace('_', ' ')} |" for name in COLUMNS.split()), "reading |")
-    print("|---" * (2 + len(COLUMNS.split())) + "|")
+    print("| samples |", *(f"{name.replace('_', ' ')} |" for name in COLUMNS), "reading |")
+    print("|---" * (2 + len(COLUMNS)) + "|")
     for name, (train, test) in sets.items():
         for what, samples in made(train, test[: arguments.samples], np.random.default_rng(0)):
             rest = test[len(samples) :] if what == "held-out pictures" and len(test) > len(samples) else test
             found = two_sample(samples, train, rest)
-            values = (number(getattr(found, column)) for column in COLUMNS.split())
+            values = (number(getattr(found, column)) for column in COLUMNS)
             print(f"| {name}: {what} |", *(f"{value} |" for value in values), f"{found.reading} |", flush=True)
     return 0
 
@@ -51,7 +53,9 @@ def main(argv: Sequence[str]) -> int:
 def waves(count: int, seed: int, side: int = 32, channels: int = 3) -> np.ndarray:
     """Smooth pictures uint8 [count, side, side, channels], one wave of random direction and phase per channel."""
     random = np.random.default_rng(seed)
-    across, down, phase = (random.uniform(low, high, (count, 1, 1, channels)) for low, high in ((0.5, 2),) * 2 + ((0, 1),))
+    across, down, phase = (
+        random.uniform(low, high, (count, 1, 1, channels)) for low, high in ((0.5, 2),) * 2 + ((0, 1),)
+    )
     y, x = (axis[None, ..., None] / side for axis in np.mgrid[:side, :side])
     return to_bytes(127 + 60 * np.sin(2 * np.pi * (across * x + down * y + phase)))
 
@@ -77,7 +81,10 @@ def made(train: np.ndarray, test: np.ndarray, random: np.random.Generator) -> It
     yield "ten held-out pictures, repeated", test[np.arange(count) % 10]
     vectors = train.reshape(len(train), -1).astype(float)
     law = vectors.mean(0), np.cov(vectors, rowvar=False)
-    yield "a Gaussian fitted to the data", to_bytes(random.multivariate_normal(*law, count, method="eigh")).reshape(shape)
+    yield (
+        "a Gaussian fitted to the data",
+        to_bytes(random.multivariate_normal(*law, count, method="eigh")).reshape(shape),
+    )
 
 
 if __name__ == "__main__":

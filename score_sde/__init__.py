@@ -19,7 +19,8 @@ _MODULES = {
     "data.spec": "Spec",
     "data.stream": "Batch Stream",
     "errors": "CheckpointError UsageError",
-    "evaluation.two_sample": "TwoSample copying_ratio frechet_distance nearest_neighbour_accuracy two_sample",
+    "evaluation.neighbours": "copying_ratio nearest_neighbour_accuracy",
+    "evaluation.two_sample": "TwoSample frechet_distance two_sample",
     "experiment.experiment": "Experiment build",
     "experiment.generation": "Generated Generator",
     "experiment.image_likelihood": "ImageLikelihood",
@@ -87,13 +88,8 @@ if TYPE_CHECKING:  # the same names, for what reads Python without running it
     from score_sde.data.spec import Spec
     from score_sde.data.stream import Batch, Stream
     from score_sde.errors import CheckpointError, UsageError
-    from score_sde.evaluation.two_sample import (
-        TwoSample,
-        copying_ratio,
-        frechet_distance,
-        nearest_neighbour_accuracy,
-        two_sample,
-    )
+    from score_sde.evaluation.neighbours import copying_ratio, nearest_neighbour_accuracy
+    from score_sde.evaluation.two_sample import TwoSample, frechet_distance, two_sample
     from score_sde.experiment.experiment import Experiment, build
     from score_sde.experiment.generation import Generated, Generator
     from score_sde.experiment.image_likelihood import ImageLikelihood

@@ -259,13 +259,13 @@ def _run(arguments: Arguments) -> int:
         from score_sde.devices.parallel import check_batch_size  # jax and the devices, but not yet the slow rest
 
         check_batch_size("training.batch_size", c.batch_size, c.microbatches)
-    from score_sde.cli import modes
+    from score_sde.cli import likelihood, modes
 
     modes.start_jax()
     actions: dict[str, Any] = {
         "train": modes.train,
         "sample": lambda config, workdir: modes.sample(config, workdir, arguments.overwrite),
-        "likelihood": lambda config, workdir: modes.likelihood(config, workdir, arguments.overwrite),
+        "likelihood": lambda config, workdir: likelihood.likelihood(config, workdir, arguments.overwrite),
         "import": lambda config, workdir: modes.import_(config, workdir, arguments.checkpoint, arguments.command),
         "report": lambda config, workdir: modes.report(config, workdir, arguments.command),
     }

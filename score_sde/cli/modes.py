@@ -7,29 +7,29 @@ import pathlib
 import re
 import sys
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import ExitStack, closing
 from typing import Any, TextIO
 
 import jax
 import numpy as np
 
+from score_sde.cli.final import Final
 from score_sde.config import Config
-from score_sde.data.sources import chosen, some
+from score_sde.data.sources import some
 from score_sde.devices.distributed import together
 from score_sde.errors import NotFinite, require
+from score_sde.evaluation.likelihoods import completed
 from score_sde.evaluation.two_sample import two_sample
 from score_sde.experiment.experiment import Experiment, build
 from score_sde.experiment.generation import Generated, Generator
-from score_sde.experiment.image_likelihood import ImageLikelihood, LikelihoodFolder, completed, describe
 from score_sde.experiment.importing import import_checkpoint
-from score_sde.experiment.objects import SPLITS
 from score_sde.loop.health import NonFiniteLoss
 from score_sde.loop.loop import train as train_loop
-from score_sde.progress import Progress
 from score_sde.signals import Stopped
 from score_sde.storage.checkpoint import Checkpoints
 from score_sde.storage.files import whole
 from score_sde.storage.images import GRID, save_samples
+from score_sde.storage.locks import locked
 from score_sde.storage.workdir import Workdir, write_json
 from score_sde.training.step import TrainState
 
@@ -79,22 +79,38 @@ def train(config: Config, workdir: Workdir) -> int:
 
 
 def finish(experiment: Experiment, generator: Generator, state: TrainState, workdir: Workdir) -> None:
-    """Draw the final grid and, where evaluation.final_samples > 0, print the two-sample figures; once per step."""
+    """Draw the final grid and, where evaluation.final_samples > 0, print the two-sample figures; once per step.
+
+    Raises NotFinite where samples are not finite, with both written.
+    """
     step, wanted = int(state.step), experiment.config.evaluation.final_samples
-    picture, report = workdir.samples / f"final_{step:08d}.png", workdir.path / "evaluation" / f"final_{step:08d}.json"
-    if together(lambda: picture.exists() and (report.exists() or not wanted)):
-        say(f"{workdir.path} is complete at step {step}: samples in {picture}")
+    final, first = Final(workdir, step), jax.process_index() == 0
+    if together(lambda: final.complete(bool(wanted)) if first else False):
+        say(f"{workdir.path} is complete at step {step}: samples in {final.picture}")
+        _check_finite(final.non_finite() if wanted else 0, wanted, final)
         return
-    generated = generator(experiment.weights(state), max(wanted, min(experiment.config.sampling.num_samples, GRID)))
-    if jax.process_index() > 0:
-        return
-    _, scale = save_samples(picture, generated.x, generated.condition.get("label"))
-    print(f"samples of {generated.evaluations:.0f} network evaluations each in {picture}{scale}")
-    if wanted:
-        parts = (some(part, COMPARED) for part in (experiment.data.train, experiment.data.held_out))
-        figures = two_sample(*map(experiment.kind.comparable, (generated.x[:wanted], *parts)))
-        write_json(report, {"step": step, "evaluations": generated.evaluations, **figures.__dict__})
-        print(figures)
+    with ExitStack() as stack:
+        together(lambda: stack.enter_context(locked(final.folder)) if first else None)
+        count = max(wanted, min(experiment.config.sampling.num_samples, GRID))
+        generated = generator(experiment.weights(state), count)
+        if first:
+            scale = final.save_picture(generated.x, generated.condition.get("label"))
+            print(f"samples of {generated.evaluations:.0f} network evaluations each in {final.picture}{scale}")
+            if wanted:
+                parts = (some(part, COMPARED) for part in (experiment.data.train, experiment.data.held_out))
+                compared = map(experiment.kind.comparable, (generated.x[:wanted], *parts))
+                figures = two_sample(*compared, finite=generated.finite[:wanted])
+                final.save_figures({"evaluations": generated.evaluations, **figures.__dict__})
+                print(figures)
+    _check_finite(int((~generated.finite).sum()), count, final)
+
+
+def _check_finite(missing: int, count: int, final: Final) -> None:
+    if missing:
+        raise NotFinite(
+            f"{missing} of {count} samples in {final.picture} are not finite numbers: --mode report shows the noise"
+            " level where the network fails; another sampling.solver, or sampling.average=raw, may draw all"
+        )
 
 
 def import_(config: Config, workdir: Workdir, checkpoint: str, command: str) -> int:
@@ -134,43 +150,17 @@ def samples_name(sampling: Config) -> str:
     return name + (f"-{c.average}" if c.average else "") + (f"-label_{label}" if label else "")
 
 
-def likelihood(config: Config, workdir: Workdir, overwrite: bool = False) -> int:
-    """Bits or nats per dimension of each example of a split, by the newest checkpoint; goes on where it was stopped."""
-    experiment, c = build(config, workdir.record()), config.likelihood
-    source, given = SPLITS[c.split](experiment.data)
-    require(
-        len(source) > 0,
-        f"likelihood.split={c.split!r} names no image of data.name={config.data.name!r}: set data.held_out before"
-        " training, or likelihood.split='train'",
-    )
-    numbers = chosen(len(source), c.num_images or len(source))
-    with closing(Checkpoints(workdir.checkpoints)) as checkpoints:
-        state, meta = experiment.restore(checkpoints)
-    decisive = {name: value for name, value in c.to_dict().items() if name != "batch_size"}
-    settings = {"likelihood": decisive, "step": meta["step"]}
-    folder = LikelihoodFolder(workdir.path / "likelihood", settings, experiment.kind.unit)
-    experiment.drawing.conditions.of_examples(c.label, given, numbers[:1])  # refused before anything is written
-    done = together(lambda: folder.resume(overwrite) if jax.process_index() == 0 else 0)
-    params = weights(experiment, state, meta["position"], workdir, "likelihood")
-    with Progress("likelihood", len(numbers), "images", done, show=jax.process_index() == 0) as progress:
-        for rows in ImageLikelihood(experiment)(params, source, numbers[done:], given):
-            if jax.process_index() == 0:
-                folder.table.append(rows)
-            progress.update(len(rows))
-    if jax.process_index() == 0:
-        print(describe(folder.finish()), f"written to {folder.path}", sep="\n")
-    return 0
-
-
 def report(config: Config, workdir: Workdir, command: str) -> int:
     """Make the page about the newest checkpoint's averaged weights; `command` is the run's without a mode."""
     from score_sde.reporting.report import report  # with matplotlib, for which nothing else waits
 
     experiment = build(config, workdir.record())
-    with closing(Checkpoints(workdir.checkpoints)) as checkpoints:
-        state, meta = experiment.restore(checkpoints)
-    params = weights(experiment, state, meta["position"], workdir)
-    say(f"report in {report(experiment, params, meta['step'], workdir, command)}")
+    with ExitStack() as stack:
+        together(lambda: stack.enter_context(locked(workdir.path / "report")) if jax.process_index() == 0 else None)
+        with closing(Checkpoints(workdir.checkpoints)) as checkpoints:
+            state, meta = experiment.restore(checkpoints)
+        params = weights(experiment, state, meta["position"], workdir)
+        say(f"report in {report(experiment, params, meta['step'], workdir, command)}")
     return 0
 
 

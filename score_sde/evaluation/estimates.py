@@ -45,8 +45,10 @@ def over_images(means: np.ndarray, standard_errors: np.ndarray, degrees: int) ->
     """The mean over images of their means [N], whose standard errors [N] have so many degrees of freedom each.
 
     standard_error^2 = sum_b se_b^2 / N^2, with Welch and Satterthwaite's (sum_b se_b^2)^2 / sum_b (se_b^4 / degrees)
-    degrees of freedom, which errs on the side of wide intervals; over images s / sqrt(N), with N - 1.
+    degrees of freedom, which errs on the side of wide intervals; over images s / sqrt(N), with N - 1. NaN of none.
     """
+    if not len(means):
+        return Mean(np.nan, np.nan, (np.nan, np.nan), np.nan, (np.nan, np.nan))
     mean, variances = float(means.mean()), standard_errors**2
     own, spread = float(np.sqrt(variances.sum()) / len(means)), float(_standard_error(means))
     total = (variances**2).sum()

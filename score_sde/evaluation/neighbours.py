@@ -1,5 +1,6 @@
 """What nearest neighbours say of samples against data: leave-one-out accuracies, precision and recall, copies."""
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -33,10 +34,10 @@ class Neighbours(NamedTuple):
     def of(cls, a: Vectors, b: Vectors) -> "Neighbours":
         """The larger set is cut to the smaller one's size, so that chance is one half."""
         n = min(len(a), len(b))
-        within = [squared_distances(x[:n], x[:n]) for x in (a, b)]
-        for squares in within:
+        within_a, within_b = (squared_distances(x[:n], x[:n]) for x in (a, b))
+        for squares in (within_a, within_b):
             np.fill_diagonal(squares, np.inf)
-        return cls(*within, squared_distances(a[:n], b[:n]))
+        return cls(within_a, within_b, squared_distances(a[:n], b[:n]))
 
     def accuracies(self) -> tuple[float, float]:
         """Of the leave-one-out 1-NN classifier of a against b, on a and on b; NaN of fewer than two each.
@@ -75,6 +76,45 @@ def nearest_neighbour_accuracy(a: Vectors, b: Vectors) -> float:
     (`Neighbours.accuracies`). a and b [N, D], the larger set cut to the smaller one's size; NaN of fewer than two.
     """
     return float(np.mean(Neighbours.of(a, b).accuracies()))
+
+
+def neighbour_figures(samples: Vectors, data: Vectors) -> dict[str, float | None]:
+    """Both accuracies and their mean, precision and recall, by the names of `TwoSample`; None for those not known."""
+    near = Neighbours.of(samples, data)
+    (on_samples, on_data), (precision, recall) = near.accuracies(), near.precision_and_recall()
+    return {
+        "nearest_neighbour_accuracy": known((on_samples + on_data) / 2),
+        "accuracy_on_samples": known(on_samples),
+        "accuracy_on_data": known(on_data),
+        "precision": known(precision),
+        "recall": known(recall),
+    }
+
+
+def known(value: float) -> float | None:
+    """The value, None where it is not finite."""
+    return value if math.isfinite(value) else None
+
+
+_APART = "told apart from the data"
+_COPIES = "nearer to pictures of the data than these to one another, as copies are"
+READINGS = {
+    (0, 0): "not told apart from the data",
+    (1, 1): _APART, (1, 0): _APART, (0, 1): _APART,
+    (-1, -1): _COPIES, (-1, 0): _COPIES, (0, -1): _COPIES,
+    (-1, 1): "told apart from the data: further from one another than from it, as noise is",
+    (1, -1): "told apart from the data: closer to one another than data are, as blurred or repeated pictures are",
+}  # fmt: skip
+"""By whether the accuracies on samples and on data are below 0.5 (-1), near it or above (1)."""
+
+
+def reading(on_samples: float | None, on_data: float | None, count: int) -> str:
+    """What the accuracies of so many samples say; those within 0.1 and two standard errors of 0.5 are near it."""
+    if on_samples is None or on_data is None:
+        return "not known"
+    near = 0.1 + 1 / math.sqrt(count)
+    sign = lambda accuracy: (accuracy > 0.5 + near) - (accuracy < 0.5 - near)
+    return READINGS[sign(on_samples), sign(on_data)]
 
 
 def copying_ratio(samples: Vectors, train: Vectors, held_out: Vectors) -> float:

@@ -2,11 +2,10 @@
 
 import dataclasses
 import math
-from typing import Any
 
 import numpy as np
 
-from score_sde.evaluation.neighbours import Neighbours, Vectors, copying_ratio, shared
+from score_sde.evaluation.neighbours import Vectors, copying_ratio, known, neighbour_figures, reading, shared
 
 Moments = tuple[np.ndarray, np.ndarray]
 """Mean [D] and covariance [D, D]."""
@@ -26,9 +25,17 @@ def frechet_distance(a: Vectors, b: Vectors) -> float:
     """|m_a - m_b|^2 + tr(C_a + C_b - 2 (C_a^{1/2} C_b C_a^{1/2})^{1/2}) of the fitted Gaussians (Heusel et al. 2017).
 
     a and b [N, D], as `to_vectors` makes them; unbiased covariances; the root's trace from the eigenvalues of the
-    symmetrised product. NaN where one of them has fewer than two rows.
+    symmetrised product, or of fewer rows than dimensions from the rows' products. NaN of fewer than two rows.
     """
-    return frechet_between(moments(a), moments(b))
+    few, many = sorted((a, b), key=len)
+    if len(few) < 2 or len(few) >= few.shape[1]:
+        return frechet_between(moments(few), moments(many))
+    x, y = ((rows - rows.mean(0)) / math.sqrt(len(rows) - 1) for rows in (few, many))  # C = x^T x
+    try:
+        cross = np.linalg.svd(x @ y.T, compute_uv=False).sum()
+    except np.linalg.LinAlgError:
+        return float("nan")
+    return float(((few.mean(0) - many.mean(0)) ** 2).sum() + (x**2).sum() + (y**2).sum() - 2 * cross)
 
 
 def moments(a: Vectors) -> Moments:
@@ -77,15 +84,8 @@ class TwoSample:
 
     @property
     def reading(self) -> str:
-        """What the two accuracies say, those within 0.1 and two standard errors of 0.5 taken for it."""
-        on_samples, on_data = self.accuracy_on_samples, self.accuracy_on_data
-        if on_samples is None or on_data is None:
-            return "not known"
-        near = 0.1 + 1 / math.sqrt(self.num_samples - self.non_finite)
-        low, high = (
-            [sign * (accuracy - 0.5) > near for accuracy in (on_samples, on_data)] for sign in (-1, 1)
-        )
-        return READINGS[tuple(h - l for l, h in zip(low, high))]
+        """What the two accuracies say."""
+        return reading(self.accuracy_on_samples, self.accuracy_on_data, self.num_samples - self.non_finite)
 
     def __str__(self) -> str:
         accuracies = f"{number(self.accuracy_on_samples)} on samples, {number(self.accuracy_on_data)} on data"
@@ -94,22 +94,14 @@ class TwoSample:
             f"{self.num_samples} samples: pixel Fréchet distance {number(self.frechet_distance)}",
             f"1-NN accuracy {number(self.nearest_neighbour_accuracy)} ({accuracies}: {self.reading})",
             f"precision {number(self.precision)}, recall {number(self.recall)}",
-            *([] if ratio is None else [f"distance to training data / held-out {ratio:.3f} (copies 0, new pictures 1)"]),
+            *(
+                []
+                if ratio is None
+                else [f"distance to training data / held-out {ratio:.3f} (copies 0, new pictures 1)"]
+            ),
             *self.notes,
         ]
         return "; ".join(parts)
-
-
-_APART = "told apart from the data"
-_COPIES = "nearer to pictures of the data than these to one another, as copies are"
-READINGS = {
-    (0, 0): "not told apart from the data",
-    (1, 1): _APART, (1, 0): _APART, (0, 1): _APART,
-    (-1, -1): _COPIES, (-1, 0): _COPIES, (0, -1): _COPIES,
-    (-1, 1): "told apart from the data: further from one another than from it, as noise is",
-    (1, -1): "told apart from the data: closer to one another than data are, as blurred or repeated pictures are",
-}  # fmt: skip
-"""By whether the accuracies on samples and on data are below 0.5 (-1), near it or above (1)."""
 
 
 def number(value: float | None) -> str:
@@ -117,21 +109,17 @@ def number(value: float | None) -> str:
     return "?" if value is None else f"{value:.3f}"
 
 
-def two_sample(samples: np.ndarray, train: np.ndarray, held_out: np.ndarray) -> TwoSample:
+def two_sample(
+    samples: np.ndarray, train: np.ndarray, held_out: np.ndarray, finite: np.ndarray | None = None
+) -> TwoSample:
     """All the figures for uint8 images [N, H, W, C], or other examples [N, ...], of any number, those of one included.
 
-    Training examples that are cut off, as the larger set is, are the last ones. Samples that are not finite are left
-    out and counted.
+    Samples that are not finite are left out and counted; finite: which were [N], before they became bytes.
     """
-    finite = np.isfinite(_flat(samples)).all(1)
-    kept = samples[finite]
+    kept = samples[np.isfinite(_flat(samples)).all(1) & (True if finite is None else finite)]
     x, y, z = _flat(kept), _flat(train), _flat(held_out)  # bytes as they are: their distances are exact
-    near, ratio = Neighbours.of(x, y), copying_ratio(x, y, z)
-    figures: dict[str, Any] = {"frechet_distance": frechet_distance(to_vectors(kept), to_vectors(train))}
-    figures["accuracy_on_samples"], figures["accuracy_on_data"] = accuracies = near.accuracies()
-    figures["nearest_neighbour_accuracy"] = float(np.mean(accuracies))
-    figures["precision"], figures["recall"] = near.precision_and_recall()
-    figures = {name: value if math.isfinite(value) else None for name, value in figures.items()}
+    distance, ratio = frechet_distance(to_vectors(kept), to_vectors(train)), copying_ratio(x, y, z)
+    figures = {"frechet_distance": known(distance), **neighbour_figures(x, y)}
     counts = {"copies": shared(x, y), "copies_held_out": shared(z, y), "non_finite": len(samples) - len(x)}
     if counts["copies_held_out"] or not math.isfinite(ratio):
         ratio = None

@@ -11,6 +11,7 @@ import numpy as np
 from score_sde.data.kinds import Kind
 from score_sde.data.sources import gather
 from score_sde.devices.arrays import collect, replicate, spread
+from score_sde.evaluation.neighbours import neighbour_figures, reading
 from score_sde.evaluation.two_sample import frechet_between, moments
 from score_sde.experiment import Experiment, objects
 from score_sde.experiment.generation import Generator
@@ -24,6 +25,8 @@ from score_sde.typing import Array, Keys, ScoreFn
 
 DIMENSIONS = 256
 """At most so many numbers per image enter the Fréchet distance: larger images are averaged over blocks of pixels."""
+MOST_NEIGHBOURS = 2000
+"""Of the data, at most so many are neighbours of samples."""
 RESAMPLINGS = 20
 """Of the bootstrap."""
 NODES = 24
@@ -33,11 +36,15 @@ STOPS = 10
 
 
 class Drawn(NamedTuple):
-    """Samples [N, ...] in the data's units, evaluations per sample, seconds per sample once compiled (median)."""
+    """Samples [N, ...] in the data's units, evaluations per sample, seconds per sample once compiled (median).
+
+    finite: bool [N], False for a sample that was not a finite number.
+    """
 
     x: np.ndarray
     evaluations: float
     seconds: float
+    finite: np.ndarray
 
 
 def draw(experiment: Experiment, params: Any, count: int) -> Drawn:
@@ -46,28 +53,36 @@ def draw(experiment: Experiment, params: Any, count: int) -> Drawn:
     drawn = generator(params, count, show=False)
     timed = drawn.seconds[1:] or generator(params, count, show=False).seconds
     per_image = statistics.median(timed) / experiment.config.sampling.batch_size
-    return Drawn(drawn.x, drawn.evaluations, per_image)
+    return Drawn(drawn.x, drawn.evaluations, per_image, drawn.finite)
 
 
 class Yardstick:
-    """The Fréchet distance from data [N, ...] in pixel space, large ones averaged over square blocks."""
+    """How far samples are from data [N, ...] in pixel space, large ones averaged over blocks for the Fréchet distance."""
 
     def __init__(self, kind: Kind, data: np.ndarray) -> None:
         height, width, channels = as_images(data).shape[1:]
         self.block, self.count, self.scale = 1, len(data), shown(data).scale
-        self._kind = kind
+        self._kind, self._data = kind, kind.comparable(data[:MOST_NEIGHBOURS])
         numbers = lambda block: (height // block) * (width // block) * channels
         while numbers(self.block) > DIMENSIONS and self.block < min(height, width):
             self.block += 1
         self._moments = moments(self._vectors(data))
 
     def __call__(self, samples: np.ndarray) -> tuple[float, float]:
-        """The distance of samples [N, ...], N >= 2, and its standard error by the bootstrap."""
+        """The Fréchet distance of samples [N, ...] and its standard error by the bootstrap; NaN of fewer than two."""
+        if len(samples) < 2:
+            return float("nan"), float("nan")
         x, random = self._vectors(samples), np.random.default_rng(0)
         again = [
             frechet_between(moments(x[random.integers(len(x), size=len(x))]), self._moments) for _ in range(RESAMPLINGS)
         ]
         return frechet_between(moments(x), self._moments), float(np.std(again, ddof=1))
+
+    def neighbours(self, samples: np.ndarray) -> dict[str, Any]:
+        """What nearest neighbours say of samples [N, ...], by name, and how it reads."""
+        vectors = (x.reshape(len(x), -1).astype(np.float64) for x in (self._kind.comparable(samples), self._data))
+        found = neighbour_figures(*vectors)
+        return found | {"reading": reading(found["accuracy_on_samples"], found["accuracy_on_data"], len(samples))}
 
     def _vectors(self, x: np.ndarray) -> np.ndarray:
         """Bytes on the [-1, 1] scale, real data standardised; what is left at the lower and right edge is cut off."""
@@ -110,7 +125,11 @@ def path(experiment: Experiment, params: Any) -> Path | None:
 
 
 class NoiseLevels(NamedTuple):
-    """t and log-SNR [K]; mean over images and standard error [K] each of what `look` takes per image."""
+    """t and log-SNR [K]; mean over images and standard error [K] each of what `look` takes per image.
+
+    Of the images, those are left out at a level at which one of the three is not finite; left_out [K] counts them. NaN
+    where none is left.
+    """
 
     t: np.ndarray
     log_snr: np.ndarray
@@ -118,6 +137,7 @@ class NoiseLevels(NamedTuple):
     loss: tuple[np.ndarray, np.ndarray]
     total: tuple[np.ndarray, np.ndarray]
     images: int
+    left_out: np.ndarray
 
 
 def noise_levels(
@@ -144,8 +164,11 @@ def noise_levels(
         condition = {name: gather(given[name], padded) for name in experiment.config.data.condition}
         batch = spread((gather(source, padded), positions(first, size), condition))
         found.append([part[:, : len(numbers)] for part in collect(program(params, *batch))])
-    norm, loss, total = (_summary(np.concatenate(parts, axis=1)) for parts in zip(*found))
-    return NoiseLevels(np.asarray(grid), np.asarray(sde.log_snr(grid)), norm, loss, total, len(chosen))
+    values = [np.concatenate(parts, axis=1, dtype=np.float64) for parts in zip(*found)]
+    finite = np.asarray(np.isfinite(values).all(0))
+    norm, loss, total = (_summary(value, finite) for value in values)
+    left_out = (~finite).sum(1)
+    return NoiseLevels(np.asarray(grid), np.asarray(sde.log_snr(grid)), norm, loss, total, len(chosen), left_out)
 
 
 def look(keys: Keys, score: ScoreFn, sde: SDE, x0: Array, grid: Array) -> tuple[Array, Array, Array]:
@@ -177,8 +200,10 @@ def _levels(experiment: Experiment) -> Array:
     return grids.log_snr(sde, config.sampling.t_min, NODES - 1)
 
 
-def _summary(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard error over images of values [K, B]."""
-    count = values.shape[1]
-    error = values.std(axis=1, ddof=1) / np.sqrt(count) if count > 1 else np.full(len(values), np.nan)
-    return values.mean(axis=1), error
+def _summary(values: np.ndarray, finite: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard error [K] over the finite images of values [K, B]; NaN of none, and of one for the error."""
+    rows = [row[use] for row, use in zip(values, finite)]
+    nan = float("nan")
+    means = [row.mean() if len(row) else nan for row in rows]
+    errors = [row.std(ddof=1) / np.sqrt(len(row)) if len(row) > 1 else nan for row in rows]
+    return np.array(means), np.array(errors)

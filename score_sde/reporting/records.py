@@ -1,6 +1,5 @@
 """What a run has left in its workdir for a report: the log of the training, and likelihoods."""
 
-import csv
 import json
 import math
 import pathlib
@@ -8,52 +7,77 @@ from typing import NamedTuple
 
 import numpy as np
 
+from score_sde.evaluation.likelihoods import TABLE, columns
+from score_sde.evaluation.per_image import NO_SEALS, PerImage
+
 Curve = tuple[np.ndarray, np.ndarray]
 """Steps and values."""
 
 
-def curves(metrics: pathlib.Path) -> dict[str, Curve]:
-    """Every number that metrics.jsonl has by step, by name; empty where there is no such file."""
+class Log(NamedTuple):
+    """metrics.jsonl: every number that it has by step, by name; how many lines there are, and how many are damaged."""
+
+    curves: dict[str, Curve]
+    lines: int = 0
+    damaged: int = 0
+
+
+def log(metrics: pathlib.Path) -> Log:
+    """What the file has; nothing where there is none. A last line cut off by a kill is no line. Raises OSError."""
     found: dict[str, list[tuple[int, float]]] = {}
-    for line in _lines(metrics):
+    texts = metrics.read_bytes().split(b"\n")[:-1] if metrics.exists() else []
+    lines = [_line(text) for text in texts]
+    for line in filter(None, lines):
         for name, value in line.items():
-            if isinstance(value, int | float) and name != "step" and math.isfinite(value):
-                found.setdefault(name, []).append((line["step"], value))
-    return {
+            if isinstance(value, int | float) and name != "step" and abs(value) < math.inf:
+                found.setdefault(name, []).append((line["step"], float(value)))
+    curves = {
         name: (np.array([s for s, _ in points]), np.array([v for _, v in points])) for name, points in found.items()
     }
+    return Log(curves, len(lines), lines.count(None))
 
 
-def _lines(metrics: pathlib.Path) -> list[dict]:
-    """The objects of the file, a last line cut off by a kill left out."""
-    lines = []
-    for line in metrics.read_text().splitlines() if metrics.exists() else []:
-        try:
-            lines.append(json.loads(line))
-        except ValueError:
-            break
-    return lines
+def curves(metrics: pathlib.Path) -> dict[str, Curve]:
+    """Every number that metrics.jsonl has by step, by name; empty where there is no such file."""
+    return log(metrics).curves
+
+
+def _line(text: bytes) -> dict | None:
+    """The object of a line, None for what is none, or has no step."""
+    try:
+        line = json.loads(text.decode())
+        return line if 0 <= line["step"] == int(line["step"]) < 2**53 else None
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
+        return None
 
 
 class Likelihoods(NamedTuple):
-    """Per dimension of every example [N], of the bound too where it was taken (else None), in bits or nats."""
+    """Per dimension of every example [N], of the bound too where it was taken (else None), in bits or nats.
+
+    Only finite ones; not_finite counts the examples whose figure or bound is not. fault: what is wrong with the file.
+    """
 
     values: np.ndarray
     bound: np.ndarray | None
     unit: str = "bits"
+    not_finite: int = 0
+    fault: str = ""
 
 
 def likelihoods(folder: pathlib.Path) -> Likelihoods | None:
-    """What --mode likelihood wrote there, None where it has not been run."""
-    file = folder / "per_image.csv"
-    if not file.exists():
-        return None
-    with file.open(newline="") as opened:
-        rows = list(csv.DictReader(opened))
-    if not rows:
-        return None
-    bound = [row.get("bound") or "nan" for row in rows]
-    column = np.array([float(value) for value in bound])
-    unit = "bits" if "bits_per_dim" in rows[0] else "nats"
-    values = np.array([float(row[f"{unit}_per_dim"]) for row in rows])
-    return Likelihoods(values, column if np.isfinite(column).all() else None, unit)
+    """What --mode likelihood wrote there and is whole, None where there is nothing. Raises OSError."""
+    for unit in ("bits", "nats"):
+        table = PerImage(folder / TABLE, columns(unit))
+        if len(rows := table.rows()):
+            values, bound = rows[:, 1], rows[:, 3]
+            bounded, finite = np.isfinite(rows[:, 4]).any() or np.isfinite(bound).any(), np.isfinite(values)
+            left_out = ~finite | (bounded & ~np.isfinite(bound))
+            fault = table.fault() or ""
+            return Likelihoods(
+                values[finite],
+                bound[np.isfinite(bound)] if bounded else None,
+                unit,
+                int(left_out.sum()),
+                "" if fault == NO_SEALS else fault,
+            )
+    return None

@@ -10,14 +10,15 @@ import numpy as np
 from score_sde.config import SCHEMA, flatten
 from score_sde.config.averages import canonical
 from score_sde.data.sources import Source, chosen, some
-from score_sde.errors import UsageError
+from score_sde.errors import NotFinite, UsageError
 from score_sde.experiment import Experiment
 from score_sde.progress import Progress
 from score_sde.reporting import measure, rows, sections
 from score_sde.reporting.measure import Yardstick
 from score_sde.reporting.page import Section, Table, page
-from score_sde.reporting.records import curves, likelihoods
+from score_sde.reporting.records import likelihoods, log
 from score_sde.storage.files import whole
+from score_sde.storage.seals import Seals
 from score_sde.storage.workdir import Workdir, versions, write_json
 
 MOST_SAMPLES = 500
@@ -28,14 +29,15 @@ LOOKED_AT = 256
 """Images, at most, on which the score is measured."""
 PATHS = ("ancestral", "euler")
 """The solvers whose paths are shown, those left out that the config does not allow: one with noise, one of the ODE."""
-OWN = "as configured"
+OWN, INDEX = "as configured", "index.html"
 
 
 def report(experiment: Experiment, params: Any, step: int, workdir: Workdir, command: str) -> pathlib.Path:
     """Measure the model with these parameters, write the page and return its path; an earlier one is replaced.
 
     step: of the checkpoint. command: the run's command line without a mode, for what the page advises. All processes of
-    a run call this; the first one writes.
+    a run call this; the first one writes, and holds the lock of the folder. Raises NotFinite, with the page written,
+    where figures of it leave out what is not finite.
     """
     compared, own = rows.rows(experiment), rows.own(experiment)
     data = Data.of(experiment)
@@ -47,20 +49,23 @@ def report(experiment: Experiment, params: Any, step: int, workdir: Workdir, com
         if data.looked_at is not None:
             levels = measure.noise_levels(experiment, params, data.looked_at, data.source, data.given)
             progress.update(1)
-    config = experiment.config
+    config, found = experiment.config, likelihoods(workdir.path / "likelihood")
     parts = [
         sections.samples(results, config.sampling.seed),
         _distances(experiment, results, data),
+        *([sections.neighbours(results)] if data.yardstick else []),
         sections.trajectories(paths, config.data.centered or experiment.spec.kind != "bytes"),
         sections.noise_levels(levels, data.is_held_out) if levels else _without("Score and loss", data),
-        sections.training(curves(workdir.metrics)),
-        sections.likelihood(likelihoods(workdir.path / "likelihood"), command),
+        sections.training(log(workdir.metrics)),
+        sections.likelihood(found, command),
     ]
     folder = workdir.path / "report"
     if jax.process_index() == 0:
         numbers = {"step": step, "samples": _count(experiment), **sections.numbers(results, levels)}
         _write(folder, experiment, _facts(experiment, params, step, workdir), parts, numbers)
-    return folder / "index.html"
+    if missing := sections.not_finite(results, levels, found):
+        raise NotFinite(f"{folder / INDEX} is written, without what is not finite: {'; '.join(missing)}")
+    return folder / INDEX
 
 
 class Data(NamedTuple):
@@ -82,6 +87,8 @@ class Data(NamedTuple):
             train, held_out = data.train, data.held_out
         except UsageError as error:
             return cls(None, None, None, None, {}, False, str(error))
+        if len(train) < 2:
+            return cls(None, None, None, None, {}, False, "one training image has no covariance")
         source, given = (held_out, data.held_out_condition) if len(held_out) else (train, data.condition)
         return cls(
             Yardstick(experiment.kind, some(train, COMPARED)),
@@ -173,6 +180,8 @@ def _write(
     """The figures and the numbers first, the page last; figures of an earlier report that this one lacks go."""
     folder.mkdir(parents=True, exist_ok=True)
     pictures = {f"{part.name}.png": part.png for part in parts if part.png}
+    seals = Seals(folder)
+    seals.forget(INDEX)
     for name, png in pictures.items():
         with whole(folder / name) as unfinished:
             unfinished.write_bytes(png)
@@ -182,5 +191,7 @@ def _write(
     write_json(folder / "numbers.json", {**facts, **numbers})
     config = _config_table(experiment)
     folded = {f"Config: {len(config.rows)} fields, {len(config.bold)} of them not the defaults (bold)": config}
-    with whole(folder / "index.html") as unfinished:
+    with whole(folder / INDEX) as unfinished:
         unfinished.write_text(page(f"Report of {facts['run']}", facts, parts, folded), encoding="utf-8")
+    seals.forget(*(f"{name}.png" for name in sections.FIGURES))
+    seals.seal(*pictures, "numbers.json", INDEX)

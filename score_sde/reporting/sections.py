@@ -5,10 +5,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from score_sde.evaluation.neighbours import known
+from score_sde.evaluation.two_sample import number
 from score_sde.reporting import figures
 from score_sde.reporting.measure import Drawn, NoiseLevels, Path, Yardstick
 from score_sde.reporting.page import Section, Table
-from score_sde.reporting.records import Curve, Likelihoods
+from score_sde.reporting.records import Likelihoods, Log
 from score_sde.reporting.rows import BUDGETS
 from score_sde.storage.images import as_images, grid, shown
 
@@ -26,6 +28,9 @@ class Result(NamedTuple):
     seconds: float
     distance: float | None
     error: float | None
+    samples: int
+    not_finite: int
+    neighbours: dict[str, Any]
 
 
 Results = Mapping[str, Mapping[int, Result]]
@@ -33,11 +38,28 @@ Results = Mapping[str, Mapping[int, Result]]
 
 
 def result(drawn: Drawn, yardstick: Yardstick | None) -> Result:
-    """The first samples as a picture, and the distance of all."""
-    distance, error = yardstick(drawn.x) if yardstick else (None, None)
+    """The first samples as a picture, and the distance of all that are finite; None for what is not known."""
+    x = drawn.x[drawn.finite]
+    distance, error = map(known, yardstick(x)) if yardstick else (None, None)
+    neighbours = yardstick.neighbours(x) if yardstick else {}
     images = shown(drawn.x[:SHOWN], yardstick.scale if yardstick else None).images
     picture = np.asarray(grid(images, COLUMNS, padding=1))
-    return Result(picture, drawn.evaluations, drawn.seconds, distance, error)
+    count = len(drawn.x)
+    return Result(picture, drawn.evaluations, drawn.seconds, distance, error, count, count - len(x), neighbours)
+
+
+def not_finite(results: Results, levels: NoiseLevels | None, found: Likelihoods | None) -> list[str]:
+    """What the figures leave out because it is no finite number, a part of a sentence each."""
+    cells = [(name, r) for name, row in results.items() for r in row.values() if r.not_finite]
+    parts = [
+        f"{r.not_finite} of {r.samples} samples of {name} with {r.evaluations:.0f} evaluations" for name, r in cells
+    ]
+    if levels is not None and (bad := np.flatnonzero(levels.left_out)).size:
+        where = f"log-SNR {levels.log_snr[bad].min():.1f} to {levels.log_snr[bad].max():.1f}"
+        parts.append(f"the score of up to {levels.left_out.max()} of {levels.images} images at {where}")
+    if found and found.not_finite:
+        parts.append(f"the likelihood or bound of {found.not_finite} images")
+    return parts
 
 
 def numbers(results: Results, levels: NoiseLevels | None) -> dict[str, Any]:
@@ -51,7 +73,8 @@ def numbers(results: Results, levels: NoiseLevels | None) -> dict[str, Any]:
     columns = {"t": levels.t, "log_snr": levels.log_snr}
     for name, (value, error) in (("score_norm", levels.norm), ("loss", levels.loss), ("sum", levels.total)):
         columns |= {name: value, f"{name}_standard_error": error}
-    by_level = {name: [float(v) for v in values] for name, values in columns.items()}
+    by_level: dict[str, list] = {name: [known(float(v)) for v in values] for name, values in columns.items()}
+    by_level["left_out"] = levels.left_out.tolist()
     return {"solvers": solvers, "noise_levels": {"images": levels.images, **by_level}}
 
 
@@ -64,16 +87,24 @@ def samples(results: Results, seed: int) -> Section:
         " from which budget on the samples are clean, and that the solvers of the probability-flow ODE agree with one"
         " another image by image once their steps are small enough, while those that add noise go elsewhere."
     )
+    if missing := not_finite(results, None, None):
+        caption += f" NOT FINITE, shown black and left out of all figures: {'; '.join(missing)}."
     return Section("Samples", caption, "samples", figures.png(figures.samples(cells, BUDGETS)))
 
 
 def distances(results: Results, count: int, yardstick: Yardstick, held_out: tuple[int, float] | None) -> Section:
-    """The distance against evaluations and time."""
+    """The distance against evaluations and time, of the finite samples."""
     points = {
-        name: [figures.Point(r.evaluations, r.seconds, r.distance, r.error) for r in row.values()]  # pyright: ignore[reportArgumentType]
+        name: [
+            figures.Point(r.evaluations, r.seconds, r.distance, r.error or 0.0)
+            for r in row.values()
+            if r.distance is not None
+        ]
         for name, row in results.items()
     }
     references = {f"{held_out[0]} held-out images": held_out[1]} if held_out else {}
+    if not any(points.values()):
+        return Section("Distance against cost", "Not measured: there are not two finite samples, or not two images.")
     best = min(((p, name) for name, row in points.items() for p in row), key=lambda found: found[0].distance)
     averaged = (
         f", both averaged over blocks of {yardstick.block} x {yardstick.block} pixels" if yardstick.block > 1 else ""
@@ -88,6 +119,8 @@ def distances(results: Results, count: int, yardstick: Yardstick, held_out: tupl
         caption += (
             f" {held_out[0]} held-out images, which no network has made, are {held_out[1]:.3f} away (dashed line)."
         )
+    if missing := not_finite(results, None, None):
+        caption += f" Computed without what is not finite: {'; '.join(missing)}."
     return Section(
         "Distance against cost",
         caption,
@@ -111,6 +144,25 @@ def _distance_table(results: Results) -> Table:
     return Table(heading, [(name, *(text(row, b) for b in BUDGETS)) for name, row in results.items()])
 
 
+def neighbours(results: Results) -> Section:
+    """What nearest neighbours say of every solver and budget."""
+    caption = (
+        "Nearest neighbours among as many samples and training images, in pixel space. The accuracies are those of the"
+        " leave-one-out 1-NN classifier: how often a sample's nearest neighbour is a sample, and an image's an image."
+        " Both are near 0.5 for samples of the data's law; a mean of 0.5 says nothing where one is low and the other"
+        " high, as for noise. Precision: the share of samples within the data's neighbourhoods of three; recall: of the"
+        " data within the samples'."
+    )
+    names = ("accuracy_on_samples", "accuracy_on_data", "precision", "recall")
+    rows = [
+        (name, f"{r.evaluations:.0f}", *(number(r.neighbours[n]) for n in names), r.neighbours["reading"])
+        for name, row in results.items()
+        for r in row.values()
+    ]
+    heading = ("solver", "evaluations", "1-NN accuracy on samples", "on data", "precision", "recall", "reading")
+    return Section("Nearest neighbours", caption, table=Table(heading, rows))
+
+
 def trajectories(paths: Mapping[str, Path], centered: bool) -> Section:
     """One sample on its way, by several solvers from the same noise."""
     lines = []
@@ -127,13 +179,16 @@ def trajectories(paths: Mapping[str, Path], centered: bool) -> Section:
         " the data and sharpens without jumps; middle times decide on the shape, the last ones on the detail. (Near T a"
         " network that predicts noise has its errors divided by a tiny alpha: the first expectations may be wild.)"
     )
+    states = [x for path in paths.values() for part in (path.x, path.denoised) for x in part]
+    if bad := sum(not np.isfinite(x).all() for x in states):
+        caption += f" {bad} of {len(states)} pictures have numbers that are not finite, shown grey."
     return Section("Trajectory", caption, "trajectory", figures.png(figures.strips(lines)))
 
 
 def visible(x: np.ndarray, limit: float, centered: bool) -> np.ndarray:
     """A state [...] of the network's range as bytes [H, W] or [H, W, 3]; ± limit, as of [-1, 1], is cut off."""
     x = as_images(x[None])[0]
-    x = x if centered else 2 * x - 1
+    x = np.nan_to_num(x if centered else 2 * x - 1, nan=0.0)
     pixels = np.round(127.5 * (np.clip(x / limit, -1, 1) + 1)).astype(np.uint8)
     return pixels[..., 0] if pixels.shape[-1] < 3 else pixels[..., :3]
 
@@ -141,7 +196,10 @@ def visible(x: np.ndarray, limit: float, centered: bool) -> np.ndarray:
 def noise_levels(found: NoiseLevels, held_out: bool) -> Section:
     """The score's norm and the loss over noise levels."""
     total, error = found.total
-    worst = int(np.argmax(np.abs(total - 1)))
+    title = "Score and loss at every noise level"
+    if np.isnan(total).all():
+        return Section(title, f"Not measured: at none of {len(total)} noise levels is the score finite on any image.")
+    worst = int(np.nanargmax(np.abs(total - 1)))
     caption = (
         f"The score s on {found.images} {'held-out' if held_out else 'training'} images with fresh noise z, at"
         f" {len(found.t)} noise levels: its squared norm and the denoising loss per dimension, with standard errors."
@@ -150,14 +208,23 @@ def noise_levels(found: NoiseLevels, held_out: bool) -> Section:
         " sum below 1 is a score too short, a sum above 1 one too long. Here it is furthest from 1 at log-SNR"
         f" {found.log_snr[worst]:.1f}, where it is {total[worst]:.3f} ± {error[worst]:.3f}."
     )
+    if missing := not_finite({}, found, None):
+        caption += f" Computed without what is not finite: {missing[0]}."
     picture = figures.noise_levels(found.t, found.log_snr, found.norm, found.loss, found.total)
-    return Section("Score and loss at every noise level", caption, "noise_levels", figures.png(picture))
+    return Section(title, caption, "noise_levels", figures.png(picture))
 
 
-def training(curves: Mapping[str, Curve]) -> Section:
+def training(log: Log) -> Section:
     """The log of the training."""
+    curves = log.curves
+    damaged = f" {log.damaged} of {log.lines} lines of metrics.jsonl are damaged and left out." if log.damaged else ""
     if "loss" not in curves:
-        return Section("Training", "No metrics.jsonl: this run was imported, or has not logged anything.")
+        why = (
+            "metrics.jsonl has no loss"
+            if log.lines
+            else "No metrics.jsonl: this run was imported, or has not logged anything"
+        )
+        return Section("Training", f"{why}.{damaged}")
     steps, loss = curves["loss"]
     caption = (
         f"The loss that was trained on, from {loss[0]:.4g} at step {steps[0]} to {loss[-1]:.4g} at step {steps[-1]}, a"
@@ -169,6 +236,9 @@ def training(curves: Mapping[str, Curve]) -> Section:
         ". Right: the norm of its gradient before clipping. Good: both fall fast, then slowly; a held-out loss that"
         " turns upwards while the loss falls tells of overfitting, spikes of a learning rate too high."
     )
+    if without := log.lines - log.damaged - len(steps):
+        caption += f" {without} of {log.lines} lines have no finite loss and are left out."
+    caption += damaged
     return Section("Training", caption, "training", figures.png(figures.training(curves)))
 
 
@@ -179,6 +249,12 @@ def likelihood(found: Likelihoods | None, command: str) -> Section:
             "Likelihood", f"Not computed yet: {command} --mode likelihood does, and then --mode report again."
         )
     bits, unit = found.values, found.unit
+    advice = f": {command} --mode likelihood mends it" if found.fault else ""
+    said = f" per_image.csv {found.fault}; these are its whole rows{advice}." if found.fault else ""
+    if found.not_finite:
+        said += f" Computed without what is not finite: the likelihood or bound of {found.not_finite} images."
+    if not len(bits):
+        return Section("Likelihood", f"No image has a likelihood that is finite.{said}")
     error = bits.std(ddof=1) / np.sqrt(len(bits)) if len(bits) > 1 else float("nan")
     caption = (
         f"Negative log-likelihood of {len(bits)} images in {unit} per dimension, by the probability-flow ODE: mean"
@@ -187,4 +263,4 @@ def likelihood(found: Likelihoods | None, command: str) -> Section:
     )
     if found.bound is not None:
         caption += f" The mean bound of the reverse SDE, another model of the same score, is {found.bound.mean():.3f}."
-    return Section("Likelihood", caption, "likelihood", figures.png(figures.likelihood(bits, found.bound, unit)))
+    return Section("Likelihood", caption + said, "likelihood", figures.png(figures.likelihood(bits, found.bound, unit)))

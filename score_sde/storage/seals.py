@@ -68,6 +68,18 @@ class Seals:
         size, expected = found[name]
         return None if path.stat().st_size == size and digest(path) == expected else "is damaged"
 
+    def any(self) -> bool:
+        """Whether the folder has seals, damaged ones included; results of earlier versions have none."""
+        return self._path.exists()
+
+    def known(self, name: str) -> bool:
+        """Whether a file of that name was sealed, whatever has become of it."""
+        return name in self._read()
+
+    def is_of(self, name: str, content: bytes) -> bool:
+        """Whether this is what was sealed under that name."""
+        return self._read().get(name) == [len(content), hashlib.sha256(content).hexdigest()]
+
     def whole(self, *names: str) -> bool:
         """Whether these files are what was sealed, to the byte."""
         return all(self.fault(name) is None for name in names)

@@ -149,4 +149,9 @@ def versions() -> dict[str, str]:
 def write_json(path: pathlib.Path, value: Any) -> None:
     """Write JSON, whole or not at all."""
     with whole(path) as unfinished:
-        unfinished.write_text(json.dumps(value, indent=2) + "\n")
+        unfinished.write_bytes(as_json(value))
+
+
+def as_json(value: Any) -> bytes:
+    """What write_json writes."""
+    return json.dumps(value, indent=2).encode() + b"\n"

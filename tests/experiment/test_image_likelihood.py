@@ -17,8 +17,9 @@ from score_sde.data.kinds import Bytes
 from score_sde.data.sources import digits
 from score_sde.data.spec import Spec
 from score_sde.errors import UsageError
+from score_sde.evaluation.likelihoods import LikelihoodFolder, columns, describe
 from score_sde.experiment.conditions import Conditions
-from score_sde.experiment.image_likelihood import ImageLikelihood, LikelihoodFolder, columns, describe
+from score_sde.experiment.image_likelihood import ImageLikelihood
 from score_sde.sde import vp
 from score_sde.sde.analytic import gaussian
 from score_sde.solvers import RK45

@@ -1,0 +1,148 @@
+"""The folder of a run's likelihoods: rows as they are computed, what they are of, and their means."""
+
+import json
+import pathlib
+from typing import Any
+
+import numpy as np
+
+from score_sde.config import SCHEMA
+from score_sde.errors import require
+from score_sde.evaluation.estimates import Mean, degrees_of_freedom, over_images
+from score_sde.evaluation.per_image import NO_SEALS, PerImage
+from score_sde.storage.seals import Seals
+from score_sde.storage.workdir import as_json, write_json
+
+SETTINGS, SUMMARY, TABLE = "settings.json", "summary.json", "per_image.csv"
+NAMES = (("", "probability-flow ODE"), ("bound_", "the SDE, at most"))
+"""The two figures of an image: what the summary's fields of each begin with, and what it is of."""
+
+
+def columns(unit: str) -> tuple[str, ...]:
+    """Those of per_image.csv; unit: bits or nats."""
+    return ("index", f"{unit}_per_dim", "standard_error", "bound", "bound_standard_error", "evaluations")
+
+
+class LikelihoodFolder:
+    """per_image.csv, settings.json and summary.json of one setting and checkpoint in a run's `likelihood` directory.
+
+    Whoever calls `resume` holds the folder's lock. notes: what `resume` found damaged, and what becomes of it.
+    """
+
+    def __init__(self, path: pathlib.Path, settings: dict[str, Any], unit: str = "bits") -> None:
+        self.path, self.settings, self.unit = path, json.loads(json.dumps(settings)), unit
+        self.table, self.notes = PerImage(path / TABLE, columns(unit)), list[str]()
+        self._seals = Seals(path)
+
+    def resume(self, overwrite: bool) -> int:
+        """How many images are done; UsageError where the figures are of other settings and may not be overwritten."""
+        if not self._is_of_these_settings():
+            require(overwrite or not self.table.path.exists(), self._refusal())
+            self._start()
+            return 0
+        if self._seals.known(SUMMARY) and (fault := self._seals.fault(SUMMARY)):
+            self.notes.append(f"{self.path / SUMMARY} {fault}: it is written again")
+        fault = self.table.fault()
+        self.table.mend()
+        done = len(self.table.rows())
+        if fault == NO_SEALS:
+            self.notes.append(f"{self.table.path} has no seals, as of earlier versions: its {done} rows are kept")
+        elif fault:
+            self.notes.append(f"{self.table.path} {fault}: {done} whole rows are kept, the others computed again")
+        return done
+
+    def _is_of_these_settings(self) -> bool:
+        """Whether settings.json, or where that is damaged its seal, is of them; it is written again then."""
+        file, fault = self.path / SETTINGS, self._seals.fault(SETTINGS)
+        if fault in (None, "is not sealed"):
+            same = completed(_read(file), self.settings) == self.settings
+        else:
+            same = self._seals.is_of(SETTINGS, as_json(self.settings))
+        if same and fault:
+            self.notes.append(f"{file} {fault}: it is written again")
+            self._write(SETTINGS, self.settings)
+        return same
+
+    def _refusal(self) -> str:
+        fault = self._seals.fault(SETTINGS)
+        damage = f" ({SETTINGS} {fault})" if fault in ("is damaged", "is missing") else ""
+        of = f"{self.path} holds figures of other settings or of another checkpoint"
+        return f"{of}{damage}: add --overwrite, or move it away"
+
+    def _start(self) -> None:
+        """The old rows go first: killed at any point, no row is taken for one of other settings."""
+        self.table.path.unlink(missing_ok=True)
+        self._seals.forget(SUMMARY, SETTINGS)
+        for name in (SUMMARY, SETTINGS):
+            (self.path / name).unlink(missing_ok=True)
+        self._write(SETTINGS, self.settings)
+        self.table.start()
+
+    def finish(self) -> dict[str, Any]:
+        """Write and return the summary of all rows; None where nothing tells a number.
+
+        Means are of the images whose figure is finite; not_finite and bound_not_finite count the others.
+        """
+        rows, c = self.table.rows(), self.settings["likelihood"]
+        probes = 1 if c["divergence"] in ("coloured", "exact") else c["probes"]
+        found: dict[str, Any] = {"num_images": len(rows)}
+        for (prefix, _), name, estimates in zip(NAMES, (f"{self.unit}_per_dim", "bound"), (probes, 1)):
+            column = self.table.columns.index(name)
+            finite = rows[np.isfinite(rows[:, column])]
+            freedom = degrees_of_freedom(c["dequantizations"], estimates)
+            mean, *errors = over_images(finite[:, column], finite[:, column + 1], freedom)
+            found[name] = mean
+            found |= {prefix + field: value for field, value in zip(Mean._fields[1:], errors)}
+            found[f"{prefix}not_finite"] = len(rows) - len(finite) if name != "bound" or c["bound_samples"] else 0
+        found["evaluations"] = rows[:, -1].mean() if len(rows) else None
+        found = {name: _or_none(value) for name, value in found.items()} | self.settings
+        self._write(SUMMARY, found)
+        return found
+
+    def _write(self, name: str, value: dict[str, Any]) -> None:
+        write_json(self.path / name, value)
+        self._seals.seal(name)
+
+
+def completed(old: Any, settings: dict[str, Any]) -> dict[str, Any]:
+    """What a settings.json of earlier versions says of these settings: fields that came later had their defaults."""
+    found = old if isinstance(old, dict) else {}
+    later = lambda name, part: {field: SCHEMA[f"{name}.{field}"] for field in part} | _dict(found.get(name))
+    return {name: later(name, part) if isinstance(part, dict) else found.get(name) for name, part in settings.items()}
+
+
+def _dict(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _or_none(value: Any) -> Any:
+    """The number, or the two of an interval, None where it is not finite, which JSON has no word for."""
+    if isinstance(value, tuple):
+        return [_or_none(end) for end in value]
+    return value if value is not None and np.isfinite(value) else None
+
+
+def _read(file: pathlib.Path) -> Any:
+    try:
+        return json.loads(file.read_bytes())
+    except (ValueError, RecursionError):
+        return None
+
+
+def describe(summary: dict[str, Any]) -> str:
+    """The summary's figures, a line each, with how many images are in none."""
+    lines, unit = [], "bits" if "bits_per_dim" in summary else "nats"
+    for (prefix, what), name in zip(NAMES, (f"{unit}_per_dim", "bound")):
+        parts, left_out = [], summary[f"{prefix}not_finite"]
+        if summary[name] is not None:
+            estimates, images = (_half_width(summary[f"{prefix}interval{end}"]) for end in ("", "_images"))
+            parts = [f"{summary[name]:.4f} {unit}/dim", f"95 % +-{estimates} by noise", f"+-{images} by images"]
+        if left_out:
+            parts.append(f"{left_out} of {summary['num_images']} images left out, whose figure is not finite")
+        lines += [f"{what}: {', '.join(parts)}"] if parts else []
+    return "\n".join(lines)
+
+
+def _half_width(interval: list[float | None]) -> str:
+    low, high = interval
+    return "?" if low is None or high is None else f"{(high - low) / 2:.4f}"
