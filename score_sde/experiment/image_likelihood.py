@@ -33,7 +33,7 @@ def columns(unit: str) -> tuple[str, ...]:
 
 
 class ImageLikelihood:
-    """The ODE's likelihood and the SDE's bound by the config's `likelihood` section, its program compiled once for a config.
+    """The ODE's likelihood and the SDE's bound by the config's `likelihood` section, its program compiled once.
 
     In bits per dimension of bytes, which are dequantised uniformly, whatever the training, and in nats per dimension of
     real data, of the density in the data's own units. Noise and probes are functions of likelihood.seed, of the

@@ -5,6 +5,7 @@ from contextlib import closing, nullcontext
 from typing import Any
 
 import jax
+import numpy as np
 
 from score_sde.data.stream import Stream
 from score_sde.devices.arrays import Agreement, collect
@@ -228,7 +229,10 @@ class _Run:
             drawn = self.generator(average, min(self.config.sampling.num_samples, GRID), show=False)
             if self.first:
                 path = self.workdir.samples / f"step_{self.step:08d}.png"
-                picture, scale = save_samples(path, drawn.x, drawn.condition.get("label"))
+                picture, scale = save_samples(path, drawn.x, drawn.condition.get("label"), drawn.finite)
                 self.log.add_image("samples", picture, self.step)
                 if scale:
                     self._say(f"{path}{scale}")
+                if not drawn.finite.all():
+                    bad = f"{np.sum(~drawn.finite)} of {len(drawn.finite)} samples"
+                    self._say(f"{path}: {bad} are not finite, and marked by a chequerboard; training goes on")

@@ -103,7 +103,7 @@ def _steps(folder: pathlib.Path) -> dict[int, pathlib.Path]:
 
 def _read(path: pathlib.Path, f: Any) -> Any:
     try:
-        with np.load(path) as arrays:
+        with path.open("rb") as opened, np.load(opened) as arrays:
             return f(arrays)
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise UsageError(f"{path} is not a snapshot this program wrote ({error}): remove it") from None
