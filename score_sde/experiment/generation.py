@@ -49,8 +49,8 @@ class Drawn(NamedTuple):
 
     def up_to(self, count: int) -> "Drawn":
         """The samples of these whose numbers are below the count."""
-        arrays = (self.x, self.counts, self.condition, self.finite)
-        return Drawn(self.first, *jax.tree.map(lambda a: a[: count - self.first], arrays), self.seconds)
+        arrays = {name: getattr(self, name) for name in ("x", "counts", "condition", "finite")}
+        return self._replace(**jax.tree.map(lambda a: a[: count - self.first], arrays))
 
 
 class Generator:

@@ -71,7 +71,12 @@ class SampleFolder:
     def keep(self, drawn: Drawn) -> None:
         """Write a batch, whole and sealed."""
         name = _name(drawn.first // self.size)
-        arrays = {"samples": drawn.x, "evaluations": drawn.counts, "finite": drawn.finite, **drawn.condition}
+        arrays: dict[str, Any] = {
+            "samples": drawn.x,
+            "evaluations": drawn.counts,
+            "finite": drawn.finite,
+            **drawn.condition,
+        }
         with whole(self.path / PARTS / name) as unfinished:
             np.savez(unfinished, **arrays)
         self._parts.seal(name)
@@ -91,7 +96,7 @@ class SampleFolder:
         file = self.path / SAMPLES
         with np.load(file) as arrays:
             finite = arrays["finite"] if "finite" in arrays else np.ones(self.count, bool)
-            labels = arrays["label"] if "label" in arrays else None
+            labels = arrays.get("label")
             evaluations = float(np.mean(arrays["evaluations"]))
         rows = selected(self.count, labels)
         numbers = rows.reshape(-1) % self.count

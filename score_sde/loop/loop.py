@@ -108,13 +108,15 @@ class _Run:
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        self.log.close()
-        try:
-            self.checkpoints.close()
-        except CheckpointError as another:
-            if error is None:
-                raise
-            print(f"score-sde: {another}", file=sys.stderr)
+        for close in (self.log.close, self.checkpoints.close):
+            try:
+                close()
+            except (CheckpointError, OSError) as another:
+                if error is not None and isinstance(another, CheckpointError):  # else the disk has been spoken of
+                    print(f"score-sde: {another}", file=sys.stderr)
+                error = error or another
+        if kind is None and error is not None:
+            raise error
 
     def _say(self, text: str) -> None:
         if self.first:

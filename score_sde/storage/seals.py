@@ -56,6 +56,10 @@ class Seals:
         if left != found:
             self._write(left)
 
+    def names(self) -> list[str]:
+        """Of all the files that are sealed, be they there or not."""
+        return list(self._read())
+
     def fault(self, name: str) -> str | None:
         """What is wrong with a file: "is missing", "is not sealed", "is damaged", or None for a whole one.
 

@@ -6,6 +6,7 @@ What draws is a function of the keys that costs nothing: what is tested is aroun
 import json
 import os
 import pathlib
+import shutil
 import signal
 import tracemalloc
 from contextlib import closing
@@ -17,6 +18,7 @@ import pytest
 from PIL import Image
 
 from score_sde.cli import modes
+from score_sde.cli.main import unwritable
 from score_sde.errors import NotFinite, UsageError
 from score_sde.experiment import Experiment, build, sample_folder
 from score_sde.experiment.generation import Generator
@@ -27,6 +29,7 @@ from score_sde.solvers.sampling import Samples
 from score_sde.storage.checkpoint import Checkpoints
 from score_sde.storage.locks import locked
 from score_sde.storage.workdir import Workdir
+from tests.disk import DAMAGES, damage, filling
 from tests.tiny import tiny_config
 
 pytestmark = pytest.mark.usefixtures("quick_compilation", "light_network")
@@ -36,7 +39,7 @@ FILES = ("samples.npz", "grid.png", "settings.json")
 
 @pytest.fixture(scope="module", autouse=True)
 def drawn_for_nothing():
-    """Sample k is noise of its own key, NaN where `bad` says so, and takes as many evaluations as its first bits say."""
+    """Sample k is noise of its own key, spoilt where asked for, and takes as many evaluations as its first bits say."""
 
     def draw(self, params, keys, condition=None, times=None):
         x = jax.vmap(lambda key: jax.random.normal(key, (8, 8, 1)))(keys)
@@ -97,6 +100,35 @@ def test_the_samples_are_those_of_the_generator(expected, trained, tmp_path):
     settings = json.loads(expected["settings.json"])
     assert settings["evaluations"] == generated.evaluations and settings["not_finite"] == 0
     assert settings["sampling"]["num_samples"] == COUNT and settings["step"] == 1
+
+
+def test_a_disk_that_is_full_from_any_write_on(run, expected, capfd):
+    """Exit code 5 and one sentence; with room again, the same command ends with the same files."""
+    full_at, fills = 1, 0
+    while True:
+        shutil.rmtree(run.samples, ignore_errors=True)
+        with filling(full_at, run.samples) as disk:
+            code = sampled(config(), run)
+        if disk.writes < full_at:
+            break
+        said = capfd.readouterr().err
+        if code == 5:
+            fills += 1
+            assert said.count("\n") == 1 and "No space left on device" in said and "goes on" in said
+        assert code in (0, 5)  # who holds the lock need not be said
+        assert sampled(config(), run) == 0
+        assert contents(run.samples / NAME) == expected
+        capfd.readouterr()
+        full_at += 1
+    assert fills > 20
+
+
+def sampled(config, workdir) -> int:
+    """As the command line ends."""
+    try:
+        return modes.sample(config, workdir)
+    except OSError as error:
+        return unwritable(error)
 
 
 class Halted(Exception):
@@ -172,9 +204,7 @@ def stopped_after(run, monkeypatch, batches: int, **changes) -> None:
 def test_unfinished_samples_are_kept_from_other_settings(run, expected, monkeypatch):
     """Of other settings they are refused and not mixed; more of the same goes on behind the whole ones."""
     stopped_after(run, monkeypatch, 3, num_samples=20)
-    with pytest.raises(
-        UsageError, match="holds unfinished samples of other settings or of another checkpoint: add --o"
-    ):
+    with pytest.raises(UsageError, match="holds unfinished samples of other settings or of another checkpoint"):
         modes.sample(config(t_min=0.1), run)
     firsts = []
     keep = SampleFolder.keep
@@ -190,7 +220,7 @@ def test_unfinished_samples_are_kept_from_other_settings(run, expected, monkeypa
 
 
 @pytest.mark.parametrize("name", ["000000.npz", "000001.npz", "settings.json", "seals.json"])
-@pytest.mark.parametrize("kind", ["cut", "flipped", "gone", "other bytes"])
+@pytest.mark.parametrize("kind", DAMAGES)
 def test_damaged_batches_are_drawn_again(run, expected, monkeypatch, name, kind):
     stopped_after(run, monkeypatch, 2)
     damage(run.samples / NAME / "unfinished" / name, kind)
@@ -198,15 +228,8 @@ def test_damaged_batches_are_drawn_again(run, expected, monkeypatch, name, kind)
     assert contents(run.samples / NAME) == expected
 
 
-def damage(path: pathlib.Path, kind: str) -> None:
-    data = path.read_bytes()
-    middle = len(data) // 2
-    changed = {"cut": data[:middle], "flipped": data[:middle] + bytes([data[middle] ^ 4]) + data[middle + 1 :]}
-    path.unlink() if kind == "gone" else path.write_bytes({**changed, "other bytes": b"\xff\xfe{\x00["}[kind])
-
-
 @pytest.mark.parametrize("name", [*FILES, "seals.json"])
-@pytest.mark.parametrize("kind", ["cut", "flipped", "gone", "other bytes"])
+@pytest.mark.parametrize("kind", DAMAGES)
 def test_damaged_results_are_named_and_made_again(run, expected, capsys, name, kind):
     folder = run.samples / NAME
     folder.mkdir(parents=True)
@@ -270,9 +293,7 @@ def test_where_nothing_is_finite_nothing_is_written(run, monkeypatch):
     nan = lambda self, params, keys, *_: Samples(jnp.full((len(keys), 8, 8, 1), jnp.nan), jnp.int32(5))
     monkeypatch.setattr(Experiment, "draw", nan)
     monkeypatch.setattr(modes, "ENOUGH", 16)
-    with pytest.raises(
-        NotFinite, match=r"not one of 16 samples of .*'ancestral' is a finite number, at its end alone, so"
-    ):
+    with pytest.raises(NotFinite, match=r"not one of 16 samples of .*'ancestral' is a finite number, at its end alone"):
         modes.sample(config(), run)
     assert [path.name for path in (run.samples / NAME).iterdir()] == ["lock"]
 
