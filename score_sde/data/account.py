@@ -8,7 +8,7 @@ from typing import NamedTuple
 class Looks(NamedTuple):
     """What the headers of some pictures say."""
 
-    count: int
+    looked_at: int
     """Pictures looked at."""
 
     lost: float = 0.0
@@ -30,6 +30,9 @@ class Account(NamedTuple):
     """Lines to say besides."""
 
     looks: Looks | None = None
+
+
+NO_ACCOUNT = Account()
 
 
 def visible(name: str) -> bool:

@@ -91,7 +91,7 @@ def _no_numbers(where: str) -> str:
 
 
 def _name(path: str, known: Mapping[str, Header], condition: str, part: str, prefix: str) -> str:
-    """The name of the array of a condition of a part's examples; of training examples the condition's own goes first."""
+    """The name of the array that conditions a part's examples: of training examples first the condition's own."""
     bare = LABELS if condition == "label" else (condition,)
     wanted = role(part) or TRAIN
     found = [] if prefix else [name for name in bare if name in known]

@@ -32,7 +32,7 @@ def read(path: str, place: pathlib.Path, asked: bool = False) -> Dataset | None:
             batch = _batch(place) if _is_pickle(place) else None
         except Exception:  # any pickle of anything
             batch = None
-        return batch and _dataset(path, [batch], [], (), "", asked)
+        return _dataset(path, [batch], [], (), "", asked) if batch else None
     for folder, (train, held_out, meta) in FOLDERS.items():
         for below in (place, place / folder):
             found = files(below, train)

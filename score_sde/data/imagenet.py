@@ -35,23 +35,24 @@ def read(path: str, place: pathlib.Path, cache: Cache, asked: bool = False) -> D
     else:
         folders = [place, *sorted(below for below in place.iterdir() if below.is_dir())]
         train, held_out = (tuple(f for below in folders for f in files(below, name)) for name in (TRAIN, HELD_OUT))
-    if not train or not all(map(_rows, train)):
+    if not any(map(_rows, train)):
         return None
     try:
-        x, own = _pictures(path, train, cache), [np.load(file)["labels"] for file in train]
-        y, other = _pictures(path, held_out, cache) if held_out else x[:0], [np.load(f)["labels"] for f in held_out]
+        x, given = _pictures(path, train, cache), [np.load(file)["labels"] for file in train]
+        y, beside = _pictures(path, held_out, cache) if held_out else x[:0], [np.load(f)["labels"] for f in held_out]
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
         raise UsageError(f"data.path={path} cannot be read ({reason(error)}): download the files anew") from None
     require(x.shape[1:] == y.shape[1:], f"data.path={path} holds pictures of several sizes: name one of its folders")
-    counted = lambda: [classes(path, own, len(x), FIRST), classes(path, other, len(y), FIRST) if held_out else None]
-    labels = where_asked(asked, counted, [None, None])
-    return labelled(x, y, *labels, account=Account(held_out[0].name if held_out else ""))
+    counted = lambda: [classes(path, part, len(z), FIRST) if part else None for part, z in ((given, x), (beside, y))]
+    own, other = where_asked(asked, counted, [None, None])
+    return labelled(x, y, own, other, account=Account(held_out[0].name if held_out else ""))
 
 
 def _pictures(path: str, files: tuple[pathlib.Path, ...], cache: Cache) -> np.ndarray:
     """The pictures of several files, memory-mapped unless the cache is too small for them."""
     shapes = [_rows(file) for file in files]
-    require(all(shapes), f"data.path={path}: {files[0].name} holds no rows of pictures: download it anew")
+    for file, shape in zip(files, shapes):
+        require(shape, f"{file} is damaged or no batch of ImageNet: download it anew")
     require(
         len({shape[1] for shape in shapes}) == 1,
         f"data.path={path} holds pictures of several sizes: name one of its folders",

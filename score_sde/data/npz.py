@@ -2,7 +2,7 @@
 
 import pathlib
 import zipfile
-from typing import BinaryIO, NamedTuple
+from typing import IO, NamedTuple
 
 import numpy as np
 
@@ -15,7 +15,7 @@ class Header(NamedTuple):
 
 
 def headers(file: pathlib.Path) -> dict[str, Header]:
-    """The arrays of an .npz file by name, that of an .npy file as "", none read; ValueError and others if it is none."""
+    """The arrays of an .npz file by name, or that of an .npy file as ""; ValueError and others where it is neither."""
     with file.open("rb") as opened:
         if opened.read(2) != b"PK":
             opened.seek(0)
@@ -29,7 +29,7 @@ def headers(file: pathlib.Path) -> dict[str, Header]:
     return found
 
 
-def _header(array: BinaryIO) -> Header:
+def _header(array: IO[bytes]) -> Header:
     version = np.lib.format.read_magic(array)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     shape, _, dtype = read(array)

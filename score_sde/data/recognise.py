@@ -5,6 +5,7 @@ import gzip
 import lzma
 import os
 import pathlib
+import tarfile
 import zipfile
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -88,13 +89,14 @@ def _file(head: bytes, place: pathlib.Path) -> tuple[str, ways.Way | None]:
         if head[at:].startswith(found):
             return what, way
     if _is_tar(head):
-        return "a tar archive", ways.tar(head)
+        return "a tar archive", ways.tar(_first(place))
     for start, (name, opener, command) in PACKED.items():
         if head.startswith(start):
             with opener(place) as file:
                 inside = file.read(HEAD)
-            packed = f"a tar archive packed with {name}", ways.tar(inside)
-            return packed if _is_tar(inside) else (f"packed with {name}", ways.alone(command))
+            if _is_tar(inside):
+                return f"a tar archive packed with {name}", ways.tar(_first(place))
+            return f"packed with {name}", ways.alone(command)
     if head[:3] == b"\0\0\x08" and 1 <= head[3] <= 4:
         start = 4 + 4 * head[3]
         shape = tuple(int.from_bytes(head[at : at + 4], "big") for at in range(4, start, 4))
@@ -104,6 +106,16 @@ def _file(head: bytes, place: pathlib.Path) -> tuple[str, ways.Way | None]:
 
 def _is_tar(head: bytes) -> bool:
     return head[257:262] == b"ustar"
+
+
+def _first(place: pathlib.Path) -> str:
+    """The name of the first file in a tar archive."""
+    try:
+        with tarfile.open(place) as archive:
+            first = archive.next()
+    except tarfile.TarError:
+        return ""
+    return first.name if first else ""
 
 
 def _is_text(head: bytes) -> bool:

@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from score_sde.data.account import Account
+from score_sde.data.account import NO_ACCOUNT, Account
 from score_sde.errors import require
 
 DIGITS_TRAIN = 1500
@@ -43,7 +43,7 @@ class Dataset(NamedTuple):
     condition: Mapping[str, Source] = {}
     held_out_condition: Mapping[str, Source] = {}
     classes: tuple[str, ...] = ()
-    account: Account = Account()
+    account: Account = NO_ACCOUNT
 
 
 def labelled(
@@ -52,7 +52,7 @@ def labelled(
     labels: np.ndarray | None = None,
     held_out_labels: np.ndarray | None = None,
     classes: tuple[str, ...] = (),
-    account: Account = Account(),
+    account: Account = NO_ACCOUNT,
 ) -> Dataset:
     """A Dataset with int32 labels [N], where they are known."""
     own, other = ({} if found is None else {"label": found} for found in (labels, held_out_labels))

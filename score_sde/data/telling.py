@@ -50,12 +50,12 @@ def to_json(data: Dataset) -> dict[str, Any]:
         "classes": class_count(data),
         "class_names": list(data.classes),
         "notes": list(account.notes),
-        "looked_at": account.looks and {**account.looks._asdict(), "frames": dict(account.looks.frames)},
+        "headers": account.looks and {**account.looks._asdict(), "frames": dict(account.looks.frames)},
     }
 
 
 def _sample(data: Dataset, looks: Looks) -> str:
-    return f", of {looks.count:,} looked at" if looks.count < len(data.train) else ""
+    return f", of {looks.looked_at:,} looked at" if looks.looked_at < len(data.train) else ""
 
 
 def _cropped(data: Dataset, looks: Looks, multiple: int) -> str:

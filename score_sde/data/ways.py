@@ -133,9 +133,9 @@ def alone(command: str) -> Way:
     return lambda path: f"`{command} {path}`, then --config.data.path={pathlib.Path(path).with_suffix('')}"
 
 
-def tar(head: bytes) -> Way:
-    """Of an archive that begins so, with the name of its first file."""
-    inside = head[:100].split(b"\0")[0].decode("latin1").split("/")[0]
+def tar(first: str) -> Way:
+    """Of an archive, by the name of its first file."""
+    inside = first.removeprefix("./").split("/")[0]
     if inside in CIFAR:
         return lambda path: f"`tar xf {path}`, then --config.data.path={inside}"
     return unpacked("tar xf {} -C unpacked")
