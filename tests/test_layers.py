@@ -18,8 +18,11 @@ PICTURE = re.search(r"<!-- picture: layers -->\n```text\n(.*?)```", (ROOT / "CON
 FREE_OF_JAX = {
     "errors", "signals", "progress", "config", "cli.main", "storage.files", "storage.locks", "storage.seals",
     "storage.manifest", "storage.workdir", "storage.images", "devices.memory", "evaluation", "training.posthoc",
-    "loop.schedule", "loop.prefetch", "data.sources", "data.arrays", "data.spec", "data.tfrecord", "data.examples",
-    "data.pictures", "data.folder", "data.cache", "data.records", "data.preparing", "data.resolve",
+    "loop.schedule", "loop.prefetch",
+    "data.account", "data.arrays", "data.cache", "data.cifar", "data.examples", "data.folder", "data.headers",
+    "data.imagenet", "data.labels", "data.layouts", "data.npz", "data.pictures", "data.preparing", "data.recognise",
+    "data.records", "data.resolve", "data.rows", "data.sources", "data.spec", "data.splits", "data.telling",
+    "data.tfrecord", "data.ways",
     "data.workers", "reporting.figures", "reporting.page", "reporting.records",
 }  # fmt: skip
 """Rooms and modules that run before the config is found valid, or where no device is."""

@@ -12,6 +12,12 @@ def image_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
     return (*shape, 1) if len(shape) == 2 else shape
 
 
+def multiple(config: Config) -> int:
+    """Of what the sides of images must be multiples, for the named network."""
+    name = config.network.name
+    return 2 ** (len(config.network.ch_mult) - 1 if name in U_NETS else HALVINGS[name])
+
+
 def check_network(config: Config, shape: tuple[int, ...]) -> None:
     """That the named network can be built for data of this shape; UsageError if not."""
     name = config.network.name

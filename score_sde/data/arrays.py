@@ -3,83 +3,129 @@
 import pathlib
 import zipfile
 import zlib
+from collections.abc import Mapping
 
 import numpy as np
 
+from score_sde.data.account import Account
+from score_sde.data.npz import Header, headers, reason
+from score_sde.data.recognise import kind
 from score_sde.data.sources import Dataset
+from score_sde.data.splits import TRAIN, Split, role, split
 from score_sde.errors import UsageError, require
 
 DTYPES = ("uint8", "float32", "int32")
-TRAIN = ("", "train", "images")
-"""Names of the array to train on; that of an .npy file is empty."""
+IMAGES = "images"
+"""Another name of the array to train on, where none says so."""
+
+LABELS = ("label", "labels", "y", "targets")
+"""Names of labels."""
 
 
 def array_file(path: str, conditions: tuple[str, ...] = ()) -> Dataset:
-    """The data of an .npy file, or of an .npz file's `train` (or `images`) and, where there is one, `test` array.
+    """The data of an .npy file, or of an .npz file's arrays: by their names (splits.py) to train on and held out.
 
-    Arrays are uint8, float32 or int32 [N, ...]; .npy files are memory-mapped. A condition `c` of an .npz file is its
-    array `c`, one entry for each example, and `test_c` for the held-out ones; of labels `labels` and `test_labels` too.
-    Raises UsageError for a missing or unreadable file, an empty array, another dtype, and a condition that is missing.
+    Arrays are uint8, float32 or int32 [N, ...]; .npy files are memory-mapped. What no name says is for training is in
+    `images`. A condition `c` of an .npz file is its array `c`, one entry for each example, and `test_c` (`val_c`, ...)
+    for the held-out ones; labels are `labels` or `y` too, before or behind the part's name. Raises UsageError for a
+    missing or unreadable file, an empty array, another dtype, and a condition that is missing.
     """
     file = pathlib.Path(path).expanduser()
     require(
         file.is_file(), f"data.path={path} is not a file: name an .npy or .npz file of uint8 images or other arrays"
     )
     try:
-        arrays = _read(file, conditions)
+        return _read(path, file, conditions)
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        reason = str(error).split("\n")[0]
-        raise UsageError(f"data.path={path} cannot be read ({reason}): write it with np.save or np.savez") from None
-    names = [name for name in TRAIN if name in arrays]
-    require(names, f"data.path={path} holds {sorted(arrays)}: name its image array `train` or `images`")
-    train = _checked(arrays[names[0]], f"{path}:{names[0]}".removesuffix(":"))
-    test = arrays.get("test", np.zeros((0, *train.shape[1:]), train.dtype))
-    test = _checked(test, f"{path}:test", like=train)
-    named = lambda prefix, x: {c: _condition(path, arrays, prefix + c, x) for c in conditions}
-    return Dataset(train, test, named("", train), named("test_", test) if len(test) else {})
+        if (found := kind(file)) and "numpy" not in found.what:
+            raise UsageError(f"data.path={path} is {found.what}: {found.way}") from None
+        raise UsageError(
+            f"data.path={path} cannot be read ({reason(error)}): write it with np.save or np.savez"
+        ) from None
 
 
-def _spellings(condition: str) -> tuple[str, ...]:
-    return (condition, f"{condition}s") if condition in ("label", "test_label") else (condition,)
-
-
-def _condition(path: str, arrays: dict[str, np.ndarray], name: str, examples: np.ndarray) -> np.ndarray:
-    """The condition of that name, one entry for each example; labels as int32 [N]."""
-    found = next((arrays[spelling] for spelling in _spellings(name) if spelling in arrays), None)
-    require(
-        found is not None,
-        f"data.condition asks for {name.removeprefix('test_')!r} and data.path={path} has no array"
-        f" {' or '.join(_spellings(name))} beside {sorted(arrays)}: add it, or leave the condition out",
+def _read(path: str, file: pathlib.Path, conditions: tuple[str, ...]) -> Dataset:
+    known = headers(file)
+    found, passed = _chosen(path, known, conditions)
+    named = {c: _name(path, known, c, found.train, "") for c in conditions}
+    held = {c: _name(path, known, c, found.held_out, "test_") for c in conditions if found.held_out}
+    for name in {found.train, found.held_out, *named.values(), *held.values()} & {*known}:
+        require(not known[name].dtype.hasobject, _no_numbers(f"{path}:{name}".removesuffix(":")))
+    loaded = {"": np.load(file, mmap_mode="r")} if "" in known else np.load(file)
+    train = _checked(loaded[found.train], f"{path}:{found.train}".removesuffix(":"))
+    test = np.zeros((0, *train.shape[1:]), train.dtype)
+    if found.held_out:
+        test = _checked(loaded[found.held_out], f"{path}:{found.held_out}", like=train)
+    own, other = (
+        {c: _condition(f"{path}:{name}", loaded[name], x, c == "label") for c, name in names.items()}
+        for names, x in ((named, train), (held if len(test) else {}, test))
     )
-    assert found is not None
+    return Dataset(train, test, own, other, account=Account(found.held_out, passed))
+
+
+def _chosen(path: str, known: Mapping[str, Header], conditions: tuple[str, ...]) -> tuple[Split, dict[str, int]]:
+    """The names of the arrays to train on and held out ("": none), and the examples of arrays that are passed over."""
+    if "" in known:
+        return Split("", "", ()), {}
+    taken = {prefix + c for c in conditions for prefix in ("", "test_")}
+    sizes = {name: header.shape[0] for name, header in known.items() if header.shape and name not in taken}
+    named = [name for name in sizes if role(name) == TRAIN] or [name for name in sizes if name == IMAGES]
+    require(named, _nameless(path, known))
+    found = split(sizes, f"data.path={path}", named[0]) or Split(named[0], "", ())
+    beside = [name for name in sizes if (role(name) or name == IMAGES) and name not in found[:2]]
+    return found, {f"in {name}": sizes[name] for name in beside}
+
+
+def _nameless(path: str, known: Mapping[str, Header]) -> str:
+    largest = max(sorted(known), key=lambda name: np.prod(known[name].shape), default="pictures")
+    write = f"import numpy as np; np.savez('named.npz', train=np.load({path!r})[{largest!r}])"
+    return (
+        f"data.path={path} holds {sorted(known)}: name its image array `train` or `images`, as by `python -c"
+        f' "{write}"`, then --config.data.path=named.npz'
+    )
+
+
+def _no_numbers(where: str) -> str:
+    write = "np.save('images.npy', np.stack([*pictures]).astype('uint8'))"
+    return f"{where} holds Python objects and no numbers: {write} in the program that wrote it"
+
+
+def _name(path: str, known: Mapping[str, Header], condition: str, part: str, prefix: str) -> str:
+    """The name of the array that conditions a part's examples: of training examples first the condition's own."""
+    bare = LABELS if condition == "label" else (condition,)
+    wanted = role(part) or TRAIN
+    found = [] if prefix else [name for name in bare if name in known]
+    for name in known:
+        rests = [rest for b in bare for rest in (name.lower().removeprefix(b), name.lower().removesuffix(b))]
+        found += [name for rest in rests if rest != name.lower() and role(rest) == wanted]
+    spelled = " or ".join(prefix + name for name in (bare[:2] if condition == "label" else bare))
+    require(
+        found,
+        f"data.condition asks for {condition!r} and data.path={path} has no array {spelled} beside {sorted(known)}: add"
+        " it, or leave the condition out",
+    )
+    return found[0]
+
+
+def _condition(where: str, found: np.ndarray, examples: np.ndarray, label: bool) -> np.ndarray:
+    """What conditions, one entry for each example; labels as int32 [N]."""
     require(
         len(found.shape) > 0 and len(found) == len(examples),
-        f"{path}:{name} has shape {found.shape}: give one entry to each of the {len(examples)} examples",
+        f"{where} has shape {found.shape}: give one entry to each of the {len(examples)} examples",
     )
-    if name not in ("label", "test_label"):
+    if not label:
         require(
             found.dtype.name in DTYPES and found.dtype.isnative,
-            f"{path}:{name} has dtype {found.dtype}: save what conditions as {', '.join(DTYPES)}",
+            f"{where} has dtype {found.dtype}: save what conditions as {', '.join(DTYPES)}",
         )
         return found
     within = found.dtype.kind in "iu" and 0 <= found.min(initial=0) <= found.max(initial=0) < 2**31
     require(
         found.size == len(examples) and within,
-        f"{path}:{name} has shape {found.shape} and dtype {found.dtype}: give one integer of 0 or more to each of the"
-        f" {len(examples)} images, or leave it out",
+        f"{where} has shape {found.shape} and dtype {found.dtype}: give one integer of 0 or more to each of the"
+        f" {len(examples)} images (of one-hot rows, their argmax(1)), or leave it out",
     )
     return found.reshape(-1).astype(np.int32)
-
-
-def _read(file: pathlib.Path, conditions: tuple[str, ...]) -> dict[str, np.ndarray]:
-    """The arrays of an .npz file, or that of an .npy file under the name ""."""
-    with file.open("rb") as opened:
-        if opened.read(2) != b"PK":
-            return {"": np.load(file, mmap_mode="r")}
-        opened.seek(0)
-        wanted = {*TRAIN, "test"} | {s for c in conditions for p in ("", "test_") for s in _spellings(p + c)}
-        with np.load(opened) as loaded:
-            return {name: loaded[name] if name in wanted else np.zeros(0) for name in loaded}
 
 
 def _checked(x: np.ndarray, where: str, like: np.ndarray | None = None) -> np.ndarray:

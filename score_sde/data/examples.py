@@ -11,7 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from score_sde.data.account import Account, endings
 from score_sde.data.cache import Cache
+from score_sde.data.folder import files_below
+from score_sde.data.labels import where_asked
+from score_sde.data.npz import reason
 from score_sde.data.pictures import FORMATS, MODES, Encoded, Format
 from score_sde.data.tfrecord import REMEDY, TFRecords, indexed, is_header
 from score_sde.errors import UsageError, require
@@ -102,9 +106,10 @@ def _names(place: pathlib.Path) -> list[str]:
     return sorted(entry.name for entry in os.scandir(place) if NAME.fullmatch(entry.name) and entry.is_file())
 
 
-def pictures(path: str, form: Format, cache: Cache) -> Encoded:
+def pictures(path: str, form: Format, cache: Cache, asked: bool = False) -> Encoded:
     """The pictures of a TFRecord file, or of a directory's: StyleGAN's file that suits the size, or else all of them.
 
+    asked: labels are asked for, so those that are none are an error.
     UsageError where the files are several sets, and where the first record holds no picture that is understood.
     """
     place = pathlib.Path(path).expanduser()
@@ -112,7 +117,11 @@ def pictures(path: str, form: Format, cache: Cache) -> Encoded:
     records = indexed(files, cache)
     train = Examples(records, *_feature(files[0], records))
     none = dataclasses.replace(train, records=TFRecords(records.paths, records.table[:0]))
-    return Encoded(train, none, _labels(pathlib.Path(files[0]), len(train)))
+    table = _table(pathlib.Path(files[0]))
+    labels = where_asked(asked, lambda: table and _labels(table, len(train)), None)
+    used = {os.path.relpath(file, place) for file in [*files, *([str(table)] if table else [])]}
+    passed = endings(name for name in files_below(place) if name not in used) if place.is_dir() else {}
+    return Encoded(train, none, labels, account=Account("", passed))
 
 
 def _chosen(path: str, names: list[str], form: Format) -> list[str]:
@@ -152,17 +161,21 @@ def _feature(path: str, records: TFRecords) -> tuple[str, bool]:
     return found[0], False
 
 
-def _labels(file: pathlib.Path, count: int) -> np.ndarray | None:
-    """int32 [N] of the `-rxx.labels` beside a file of StyleGAN's; None without one, or where labels are not classes."""
+def _table(file: pathlib.Path) -> pathlib.Path | None:
+    """The `-rxx.labels` beside a file of StyleGAN's, if it is there."""
     level = LEVEL.fullmatch(file.name)
     place = file.with_name(f"{level[1]}-rxx.labels") if level else None
-    if place is None or not place.exists():
-        return None
+    return place if place and place.exists() else None
+
+
+def _labels(place: pathlib.Path, count: int) -> np.ndarray:
+    """int32 [N] of a file of one-hot rows; UsageError where it holds anything else."""
     try:
         rows = np.load(place)
     except (OSError, ValueError, EOFError) as error:
-        raise UsageError(f"{place} cannot be read ({error}): {REMEDY}, or take it away") from None
-    if rows.ndim == 2 and len(rows) == count and np.isin(rows, (0, 1)).all() and (rows.sum(1) == 1).all():
-        return rows.argmax(1).astype(np.int32)
-    print(f"{place} is left out: it does not give each of the {count} pictures one class (one-hot)", file=sys.stderr)
-    return None
+        raise UsageError(f"{place} cannot be read ({reason(error)}): {REMEDY}, or take it away") from None
+    require(
+        rows.ndim == 2 and len(rows) == count and np.isin(rows, (0, 1)).all() and (rows.sum(1) == 1).all(),
+        f"{place} does not give each of the {count} pictures one class (one-hot): take it away",
+    )
+    return rows.argmax(1).astype(np.int32)

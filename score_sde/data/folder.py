@@ -3,25 +3,23 @@
 import dataclasses
 import functools
 import itertools
-import json
 import os
 import pathlib
 import struct
-import sys
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
+from score_sde.data.account import Account, endings, visible
+from score_sde.data.labels import FILE, from_table, is_table, table, where_asked
 from score_sde.data.pictures import EXTENSIONS, Encoded, Files, state
+from score_sde.data.recognise import no_picture
+from score_sde.data.splits import Split, is_split, split
 from score_sde.errors import UsageError, require
-
-HELD_OUT = ("test", "val", "validation", "valid")
-"""The first of these that is beside `train` is held out."""
-
-LABELS = "dataset.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,18 +102,23 @@ class Zip:
         return [os.path.abspath(self.path), *state(self.path), self.names]
 
 
-def folder(path: str) -> Encoded:
+def folder(path: str, asked: bool = False) -> Encoded:
     """The pictures below a directory, by path; UsageError where there are none.
 
-    Sub-folders `train` and `test` (or, failing that, `val`, `validation`, `valid`), if both are there, are the split;
-    pictures that are in neither are left out, which is told on stderr. Labels come from a dataset.json or, failing
-    that, from the first level of folders where there are two or more: classes by name.
+    Two sub-folders whose names are a split (splits.py) are that; pictures that are in neither are passed over. Labels
+    come from a dataset.json or, failing that, from the first level of folders where there are two or more: classes by
+    name. asked: labels are asked for, so those that are none are an error.
     """
     root = pathlib.Path(path).expanduser()
+    names = files_below(root)
+    tables = {name: (root / name).read_bytes() for name in names if is_table(name)}
+    return _encoded(path, names, tables, lambda chosen: Folder(str(root), chosen), asked)
+
+
+def files_below(root: pathlib.Path) -> list[str]:
+    """The paths of all files below a directory, with slashes, in order."""
     found = [os.path.relpath(os.path.join(place, name), root) for place, _, names in _walk(root) for name in names]
-    names = sorted(name.replace(os.sep, "/") for name in found)
-    tables = {name: (root / name).read_bytes() for name in names if _is_table(name)}
-    return _encoded(path, names, tables, lambda chosen: Folder(str(root), chosen))
+    return sorted(name.replace(os.sep, "/") for name in found)
 
 
 def _walk(root: pathlib.Path) -> Iterator[tuple[str, list[str], list[str]]]:
@@ -135,13 +138,13 @@ def _walk(root: pathlib.Path) -> Iterator[tuple[str, list[str], list[str]]]:
         yield place, folders, names
 
 
-def zip_file(path: str) -> Encoded:
+def zip_file(path: str, asked: bool = False) -> Encoded:
     """The pictures of a zip file, as `folder` finds them in the directory that it unpacks to; UsageError likewise."""
     file = str(pathlib.Path(path).expanduser())
     try:
         with zipfile.ZipFile(file) as opened:
             members = {info.filename: info for info in opened.infolist() if not info.is_dir()}
-            tables = {name: opened.read(name) for name in members if _is_table(name)}
+            tables = {name: opened.read(name) for name in members if is_table(name)}
     except (OSError, zipfile.BadZipFile, NotImplementedError, RuntimeError, zlib.error) as error:
         raise UsageError(f"data.path={path} cannot be read ({error}): write the zip file anew") from None
 
@@ -153,36 +156,55 @@ def zip_file(path: str) -> Encoded:
         rows = [(info.header_offset, info.compress_size, info.compress_type, info.CRC) for info in infos]
         return Zip(file, names, np.array(rows, np.int64).reshape(len(rows), 4))
 
-    return _encoded(path, sorted(members), tables, chosen)
-
-
-def _is_table(name: str) -> bool:
-    return name.rpartition("/")[2] == LABELS
+    return _encoded(path, sorted(members), tables, chosen, asked)
 
 
 def _is_picture(name: str) -> bool:
-    hidden = any(part.startswith(".") or part == "__MACOSX" for part in name.split("/"))
-    return name.lower().endswith(EXTENSIONS) and not hidden
+    return name.lower().endswith(EXTENSIONS) and visible(name)
 
 
 def _encoded(
-    path: str, names: list[str], tables: dict[str, bytes], files: Callable[[tuple[str, ...]], Files]
+    path: str, names: list[str], tables: dict[str, bytes], files: Callable[[tuple[str, ...]], Files], asked: bool
 ) -> Encoded:
-    """Split and labels of the sorted names of all files."""
+    """Split, labels and account of the sorted names of all files."""
     pictures = [name for name in names if _is_picture(name)]
-    require(pictures, f"data.path={path} holds no picture ({', '.join(EXTENSIONS)}): name a directory or zip of them")
+    if not pictures:
+        raise UsageError(no_picture(path, names))
     base = _common_folder([*pictures, *tables])
     tops = {name[len(base) :].split("/")[0] for name in pictures if "/" in name[len(base) :]}
-    test = next((name for name in HELD_OUT if name in tops), None)
-    roots = [f"{base}train/", f"{base}{test}/"] if test and "train" in tops else [base]
+    found = split(tops, f"data.path={path}")
+    roots = [f"{base}{found.train}/", f"{base}{found.held_out}/"] if found else [base]
     parts = [tuple(name for name in pictures if name.startswith(root)) for root in roots]
-    labels, classes = _labels(path, parts, roots, base, tables)
-    held_out = parts[1] if len(parts) > 1 else ()
-    if left := [name for name in pictures if not name.startswith(tuple(roots))]:
-        split = f"train ({len(parts[0])} pictures to train on) and {test} ({len(held_out)} held out)"
-        note = f"{len(left)} beside them are left out, such as {left[0]}"
-        print(f"data.path={path}: {split} are the split, and {note}", file=sys.stderr)
-    return Encoded(files(parts[0]), files(held_out), labels[0], labels[1] if held_out else None, classes)
+    read = lambda: _labels(path, parts, roots, base, tables)
+    labels, classes = where_asked(asked, read, ([None] * len(parts), ()))
+    held_out = parts[1] if found else ()
+    account = _account(path, base, names, found)
+    return Encoded(files(parts[0]), files(held_out), labels[0], labels[1] if found else None, classes, account)
+
+
+def _account(path: str, base: str, names: list[str], found: Split | None) -> Account:
+    passed = endings(name for name in names if not _is_picture(name) and not is_table(name))
+    pictures = [name[len(base) :] for name in names if _is_picture(name)]
+    if found is None:
+        return Account("", passed, _splits_below(path, base, pictures))
+    tops = (name.partition("/") for name in pictures)
+    left = (f"in {top}" if slash else "beside the split" for top, slash, _ in tops if top not in found[:2])
+    return Account(found.held_out, {**passed, **Counter(left)})
+
+
+def _splits_below(path: str, base: str, pictures: list[str]) -> tuple[str, ...]:
+    """A line where a folder further down holds what would be a split here."""
+    children: dict[str, set[str]] = {}
+    for folder in {name.rpartition("/")[0] for name in pictures}:
+        parts = folder.split("/")
+        for depth in range(1, len(parts)):
+            children.setdefault("/".join(parts[:depth]), set()).add(parts[depth])
+    for folder, names in sorted(children.items()):
+        if is_split(names):
+            remedy = "name that folder alone" if pathlib.Path(path).expanduser().is_dir() else "zip that folder alone"
+            below = f"{base}{folder} holds {' and '.join(sorted(names))}, which are a split only at the top"
+            return (f"data.path={path}: {below}: all of it is trained on; {remedy} to hold the one out",)
+    return ()
 
 
 def _common_folder(names: Sequence[str]) -> str:
@@ -196,9 +218,9 @@ def _labels(
     path: str, parts: list[tuple[str, ...]], roots: list[str], base: str, tables: dict[str, bytes]
 ) -> tuple[list[np.ndarray | None], tuple[str, ...]]:
     """int32 labels of every part, and the classes' names, from dataset.json or from folders."""
-    found = [_table(path, tables, root if root + LABELS in tables else base) for root in roots]
-    if any(table is not None for table in found):
-        return [_from_table(path, part, table or {}) for part, table in zip(parts, found)], ()
+    found = [table(path, tables, root if root + FILE in tables else base) for root in roots]
+    if any(labels is not None for labels in found):
+        return [from_table(path, part, labels or {}) for part, labels in zip(parts, found)], ()
     firsts = [[name[len(root) :].split("/")[0] for name in part] for part, root in zip(parts, roots)]
     classes = sorted({first for part in firsts for first in part})
     nested = all("/" in name[len(root) :] for part, root in zip(parts, roots) for name in part)
@@ -206,30 +228,3 @@ def _labels(
         return [None] * len(parts), ()
     number = {name: i for i, name in enumerate(classes)}
     return [np.array([number[first] for first in part], np.int32) for part in firsts], tuple(classes)
-
-
-def _table(path: str, tables: dict[str, bytes], root: str) -> dict[str, Any] | None:
-    """{file: label} of a folder's dataset.json, the files' names in full; None without one. {} says: no labels."""
-    where = root + LABELS
-    if where not in tables:
-        return None
-    try:
-        content = json.loads(tables[where])
-        rows = content.get("labels", content)
-        return {root + name.replace("\\", "/"): label for name, label in dict(rows or {}).items()}
-    except (ValueError, TypeError, AttributeError):
-        raise UsageError(
-            f'{path}: {where} is not understood: write {{"labels": [[file, integer], ...]}} or {{file: integer}}'
-        ) from None
-
-
-def _from_table(path: str, names: tuple[str, ...], table: dict[str, Any]) -> np.ndarray | None:
-    if not table:
-        return None
-    labels = [table.get(name) for name in names]
-    for name, label in zip(names, labels):
-        require(
-            type(label) is int and 0 <= label < 2**31,
-            f"{path}: {LABELS} gives {name} the label {label}: give every picture an integer, 0 or more",
-        )
-    return np.array(labels, np.int32)

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 
+from score_sde.data.account import Account
 from score_sde.errors import UsageError, require
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".ppm", ".pgm", ".gif", ".tif", ".tiff")
+EXTENSIONS = (".png", ".jpg", ".jpeg", ".jfif", ".jpe", ".webp", ".bmp", ".ppm", ".pgm", ".gif", ".tif", ".tiff")
 FORMATS = ("PNG", "JPEG", "BMP", "PPM", "GIF", "TIFF", "WEBP")
 """Of these files, as Pillow calls them: its other decoders, some of them rarely used, never see a file."""
 
@@ -54,6 +55,7 @@ class Encoded(NamedTuple):
     labels: np.ndarray | None = None
     held_out_labels: np.ndarray | None = None
     classes: tuple[str, ...] = ()
+    account: Account = Account()
 
 
 @dataclasses.dataclass(frozen=True)

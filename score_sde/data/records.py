@@ -9,8 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from score_sde.data.account import Account
 from score_sde.data.cache import Cache, fingerprint, fits, stored
+from score_sde.data.labels import where_asked
 from score_sde.data.pictures import Encoded, Format, state
+from score_sde.data.recognise import HUGGING_FACE, kind
+from score_sde.data.splits import TRAIN, Split, role, split
 from score_sde.data.tfrecord import TFRecords, indexed
 from score_sde.errors import UsageError, require
 from score_sde.progress import Progress
@@ -23,8 +27,6 @@ FORMAT = "array_record"
 
 DEFAULT = "tfrecord"
 """What tensorflow_datasets prepares when nothing is said."""
-
-HELD_OUT = ("test", "validation", "val")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -80,11 +82,12 @@ class Records:
         return [os.path.abspath(self.directory), self.split, self.feature, states]
 
 
-def prepared(path: str, form: Format, cache: Cache) -> Encoded:
+def prepared(path: str, form: Format, cache: Cache, asked: bool = False) -> Encoded:
     """The pictures of a prepared directory, which holds a dataset_info.json; UsageError for what cannot be used.
 
-    Split `train` is to train on; `test`, or `validation`, is held out where there is one. Where one feature is a
-    ClassLabel it is read for all records; the cache keeps it if it is to keep the decoded pictures.
+    Split `train` is to train on; `test`, or `validation`, is held out where there is one (splits.py). Where one feature
+    is a ClassLabel it is read for all records; the cache keeps it if it is to keep the decoded pictures. asked: labels
+    are asked for, so those that are none are an error.
     """
     import tensorflow_datasets as tfds
 
@@ -97,29 +100,39 @@ def prepared(path: str, form: Format, cache: Cache) -> Encoded:
         info = tfds.builder_from_directory(directory).info
         formats = _formats(info)
     except Exception as error:  # a broken description: JSON, protocol buffers, features that are not installed
+        other = kind(pathlib.Path(directory))
+        if other and other.what == HUGGING_FACE:
+            raise UsageError(f"data.path={path} is {other.what}: {other.way}") from None
         raise UsageError(f"data.path={path} cannot be used ({reason(error)}): prepare it anew") from None
     require(
         {FORMAT, DEFAULT} & {*formats},
         f"data.path={path} is stored as {', '.join(formats)}, which is not read here: prepare the set anew with"
         f" download_and_prepare(file_format={FORMAT!r}) and another data_dir",
     )
-    return _encoded(path, directory, info, form, cache)
+    return _encoded(path, directory, info, form, cache, asked)
 
 
-def _encoded(path: str, directory: str, info: Any, form: Format, cache: Cache) -> Encoded:
-    counts = {name: split.num_examples for name, split in info.splits.items()}
-    require(counts.get("train"), f"data.path={path} has the splits {sorted(counts)} and no train: it cannot be used")
+def _encoded(path: str, directory: str, info: Any, form: Format, cache: Cache, asked: bool) -> Encoded:
+    counts = {name: split.num_examples for name, split in info.splits.items() if split.num_examples}
+    lone = [name for name in counts if role(name) == TRAIN]
+    require(lone, f"data.path={path} has the splits {sorted(info.splits)} and no train: it cannot be used")
+    parts = split(counts, f"data.path={path}") or Split(lone[0], "", ())
     image = _image_feature(path, info.features)
-    held = next((name for name in HELD_OUT if counts.get(name)), None)
-    train = _records(directory, info, "train", image, cache)
-    held_out = _records(directory, info, held, image, cache) if held else Records(directory, "train", image, 0)
-    found = Encoded(train, held_out)
+    train = _records(directory, info, parts.train, image, cache)
+    held_out = Records(directory, parts.train, image, 0)
+    if parts.held_out:
+        held_out = _records(directory, info, parts.held_out, image, cache)
+    passed = {f"in the split {name}": count for name, count in counts.items() if name not in parts[:2]}
+    found = Encoded(train, held_out, account=Account(parts.held_out, passed))
     label = _label_feature(info.features)
     if label is None:
         return found
     keep = cache if fits(found, form, cache) else None
     labels = [_labels(dataclasses.replace(part, feature=label), keep) for part in (train, held_out)]
-    return Encoded(train, held_out, labels[0], labels[1] if held else None, tuple(info.features[label].names))
+    if not where_asked(asked, lambda: _check_classes(path, labels), False):
+        return found
+    names = tuple(info.features[label].names)
+    return found._replace(labels=labels[0], held_out_labels=labels[1] if parts.held_out else None, classes=names)
 
 
 def _formats(info: Any) -> list[str]:
@@ -184,6 +197,17 @@ def _labels(records: Records, cache: Cache | None) -> np.ndarray:
     if cache is None or len(records) == 0:
         return np.array([*read()], np.int32).reshape(len(records))
     return np.asarray(stored(cache, fingerprint(records.stamp()), (len(records),), np.dtype(np.int32), read))
+
+
+def _check_classes(path: str, labels: list[np.ndarray]) -> bool:
+    """True; UsageError where a label is none, which TensorFlow Datasets says by -1."""
+    without = sum(int((part < 0).sum()) for part in labels)
+    require(
+        without == 0,
+        f"data.path={path} has {without} examples without a class (their label is below 0): leave the label out of"
+        " data.condition",
+    )
+    return True
 
 
 def reason(error: Exception) -> str:

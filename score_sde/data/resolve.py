@@ -4,12 +4,14 @@ import pathlib
 import sys
 import zipfile
 
-from score_sde.data import examples, folder, preparing, records
+from score_sde.data import cifar, examples, folder, imagenet, preparing, records
 from score_sde.data.arrays import array_file
 from score_sde.data.cache import Cache, decoded, fits, gibibytes
+from score_sde.data.headers import look
 from score_sde.data.pictures import Encoded, Format, Pictures
+from score_sde.data.recognise import kind
 from score_sde.data.sources import Dataset, labelled
-from score_sde.errors import require
+from score_sde.errors import UsageError, require
 
 BUILDERS = {"cifar10": "cifar10", "svhn": "svhn_cropped", "celeba": "celeb_a", "lsun": "lsun"}
 """Where data.path is empty: the builder of TensorFlow Datasets."""
@@ -39,8 +41,9 @@ def resolve(
     cache will be waited for, as there are no worker processes. Raises UsageError for what is missing or wrong.
     """
     form.check()
+    asked = "label" in conditions
     if name == "tfds":
-        found = records.prepared(path if _is_directory(path) else preparing.directory(path), form, cache)
+        found = records.prepared(path if _is_directory(path) else preparing.directory(path), form, cache, asked)
     elif path:
         found = _located(path, form, cache, conditions, arrays=name != "folder")
     else:
@@ -50,7 +53,7 @@ def resolve(
             " or an .npy or .npz file",
         )
         builder = BUILDERS[name] + (f"/{category}" if name == "lsun" else "")
-        found = records.prepared(preparing.directory(builder), form, cache)
+        found = records.prepared(preparing.directory(builder), form, cache, asked)
     return found if isinstance(found, Dataset) else _decoded(found, form, cache, workers)
 
 
@@ -85,15 +88,47 @@ def _located(path: str, form: Format, cache: Cache, conditions: tuple[str, ...],
     choices = "a directory, a zip file or a TFRecord file of pictures"
     choices += ", an .npy or .npz file of uint8 images, or a prepared TFDS directory" if arrays else ""
     require(place.exists(), f"data.path={path} does not exist: name {choices}")
+    asked = "label" in conditions
     if place.is_dir() and _is_prepared(place):
-        return records.prepared(path, form, cache) if arrays else folder.folder(path)
+        return records.prepared(path, form, cache, asked) if arrays else folder.folder(path, asked)
     if examples.holds(place):
-        return examples.pictures(path, form, cache)
+        return examples.pictures(path, form, cache, asked)
     if place.is_dir():
-        return folder.folder(path)
+        return _directory(path, place, cache, arrays, asked)
     if zipfile.is_zipfile(place) and not _is_npz(place):
-        return folder.zip_file(path)
-    require(arrays, f"data.path={path} is no directory, zip file or TFRecord file: name {choices}")
+        return folder.zip_file(path, asked)
+    if arrays:
+        return array(path, conditions, cache)
+    what = kind(place)
+    said = f"is {what.what}: {what.way}" if what else f"is no directory, zip file or TFRecord file: name {choices}"
+    raise UsageError(f"data.path={path} {said}")
+
+
+def _directory(path: str, place: pathlib.Path, cache: Cache, arrays: bool, asked: bool) -> Encoded | Dataset:
+    """The pictures of a directory, or where there are none the batches that sets are distributed as."""
+    try:
+        return folder.folder(path, asked)
+    except UsageError:
+        found = _batches(path, place, cache, asked)
+        if found is None:
+            raise
+    require(arrays, f"data.path={path} holds batches of arrays and no picture: --config.data.name=array reads them")
+    return found
+
+
+def _batches(path: str, place: pathlib.Path, cache: Cache, asked: bool) -> Dataset | None:
+    return cifar.read(path, place, asked) or imagenet.read(path, place, cache, asked)
+
+
+def array(path: str, conditions: tuple[str, ...], cache: Cache) -> Dataset:
+    """The data of an .npy or .npz file, or of CIFAR's or ImageNet's batches; UsageError for anything else."""
+    place = pathlib.Path(path).expanduser()
+    if place.exists() and (found := _batches(path, place, cache, "label" in conditions)):
+        return found
+    if place.is_dir():
+        what = kind(place)
+        said = f"{what.what}: {what.way}" if what else "a directory: of pictures, --config.data.name=folder reads it"
+        raise UsageError(f"data.path={path} is {said}")
     return array_file(path, conditions)
 
 
@@ -108,7 +143,8 @@ def _is_npz(place: pathlib.Path) -> bool:
 
 def _decoded(found: Encoded, form: Format, cache: Cache, workers: int) -> Dataset:
     train, held_out = (Pictures(files, form) for files in (found.train, found.held_out))
-    labels = (found.labels, found.held_out_labels, found.classes)
+    account = found.account._replace(looks=look(found.train, form))
+    labels = (found.labels, found.held_out_labels, found.classes, account)
     if fits(found, form, cache):
         return labelled(decoded(train, cache), decoded(held_out, cache), *labels)
     if workers == 0:

@@ -10,6 +10,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from score_sde.data.account import NO_ACCOUNT, Account
 from score_sde.errors import require
 
 DIGITS_TRAIN = 1500
@@ -33,7 +34,8 @@ class Source(Protocol):
 class Dataset(NamedTuple):
     """Examples to train on and held-out ones (perhaps none), what may condition them by name, names of the classes.
 
-    condition, held_out_condition: such as {"label": int32 [N]}, one entry for each example of the split.
+    condition, held_out_condition: such as {"label": int32 [N]}, one entry for each example of the split. account: what
+    was taken, and what was not.
     """
 
     train: Source
@@ -41,6 +43,7 @@ class Dataset(NamedTuple):
     condition: Mapping[str, Source] = {}
     held_out_condition: Mapping[str, Source] = {}
     classes: tuple[str, ...] = ()
+    account: Account = NO_ACCOUNT
 
 
 def labelled(
@@ -49,10 +52,11 @@ def labelled(
     labels: np.ndarray | None = None,
     held_out_labels: np.ndarray | None = None,
     classes: tuple[str, ...] = (),
+    account: Account = NO_ACCOUNT,
 ) -> Dataset:
     """A Dataset with int32 labels [N], where they are known."""
     own, other = ({} if found is None else {"label": found} for found in (labels, held_out_labels))
-    return Dataset(train, held_out, own, other, classes)
+    return Dataset(train, held_out, own, other, classes, account)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -125,7 +129,8 @@ def hold_out(data: Dataset, count: int) -> Dataset:
     order = np.random.RandomState(0).permutation(total)
     held, kept = np.sort(order[:count]), np.sort(order[count:])
     own, other = ({name: _part(c, rows) for name, c in data.condition.items()} for rows in (kept, held))
-    return Dataset(Subset(data.train, kept), Subset(data.train, held), own, other, data.classes)
+    account = data.account._replace(held_out_from=f"a fixed permutation, data.held_out={count}")
+    return Dataset(Subset(data.train, kept), Subset(data.train, held), own, other, data.classes, account)
 
 
 def _part(source: Source, rows: np.ndarray) -> Source:
@@ -146,4 +151,5 @@ def digits() -> Dataset:
     images = np.round(counts * (255 / 16)).astype(np.uint8)[..., None]
     order = np.random.RandomState(0).permutation(len(images))  # RandomState's stream is frozen for good
     train, held_out = order[:DIGITS_TRAIN], order[DIGITS_TRAIN:]
-    return labelled(images[train], images[held_out], labels[train], labels[held_out])
+    account = Account("a fixed permutation of the digits")
+    return labelled(images[train], images[held_out], labels[train], labels[held_out], account=account)

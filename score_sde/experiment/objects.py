@@ -14,10 +14,9 @@ from score_sde.config.averages import power_name, stored_names
 from score_sde.config.data_checks import picture_shape
 from score_sde.config.fields import DECODED, network_fields
 from score_sde.data import kinds, nonleaking
-from score_sde.data.arrays import array_file
 from score_sde.data.cache import Cache
 from score_sde.data.pictures import Format
-from score_sde.data.resolve import CROPS, resolve
+from score_sde.data.resolve import CROPS, array, resolve
 from score_sde.data.sources import Dataset, Source, digits
 from score_sde.data.spec import Spec
 from score_sde.devices.parallel import Pmap, Sharded, Strategy
@@ -273,7 +272,7 @@ REFERENCE_CORRECTORS: dict[str, Callable[[Config], reference.Corrector | None]] 
 }
 DATA: dict[str, Callable[[Config], Dataset]] = {
     "digits": lambda c: digits(),
-    "array": lambda c: array_file(c.path, tuple(c.condition)),
+    "array": lambda c: array(c.path, tuple(c.condition), Cache(c.cache, c.cache_limit)),
     **dict.fromkeys(DECODED, _resolved),
 }
 KINDS: dict[str, Callable[[Config, Spec], kinds.Kind]] = {

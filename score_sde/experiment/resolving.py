@@ -8,6 +8,8 @@ import numpy as np
 from score_sde.config import Config
 from score_sde.config.architecture import check_network
 from score_sde.config.data_checks import check_channels, check_kind, check_rank, known_kind, known_shape, picture_shape
+from score_sde.config.fields import DECODED
+from score_sde.data.layouts import advice
 from score_sde.data.sources import Dataset, Source, Subset, gather, hold_out
 from score_sde.data.spec import Labels, Spec, channels, kind_of, labels_of, statistics
 from score_sde.errors import require
@@ -58,6 +60,8 @@ def resolve(config: Config, record: Mapping[str, Any] | None, own_system: bool =
     else:
         data = load_data(config)
         spec = _described(config, data)
+        if config.system.name == "score" and not own_system:
+            check_layout(config, spec.shape)
     check_resolved(config, spec, own_system)
     return spec, data
 
@@ -104,13 +108,33 @@ def check_shape(config: Config, kind: str, found: tuple[int, ...]) -> None:
             tuple(c.shape) == found,
             f"the data have shape {found} but data.shape={tuple(c.shape)}: give it that value, or leave it empty",
         )
-    elif kind == "bytes" and len(found) == 3:
-        expected = picture_shape(c)
-        sides = "data.image_size" if expected[0] == expected[1] else "data.height, data.width"
-        require(
-            found == expected,
-            f"the images have shape {found} but the config says {expected}: set {sides} and data.num_channels",
-        )
+        return
+    expected = picture_shape(c)
+    if kind != "bytes" or found == expected or (len(found) != 3 and c.name not in DECODED):
+        return
+    layout = advice(c.path, found, expected[:2], images=True)
+    require(not layout, f"the images {layout}")
+    fields = _fields(c, expected, found) if len(found) == 3 else "data.name='array', for data that are no pictures"
+    require(False, f"the images have shape {found} but the config says {expected}: set {fields}")
+
+
+def _fields(data: Config, expected: tuple[int, ...], found: tuple[int, ...]) -> str:
+    """The fields that have the config ask for pictures of a shape, with their values."""
+    fields = {}
+    if found[:2] != expected[:2]:
+        one = found[0] == found[1] and not (data.height or data.width)
+        fields = {"image_size": found[0]} if one else {"height": found[0], "width": found[1]}
+    if found[2] != expected[2]:
+        fields["num_channels"] = found[2]
+    return " and ".join(f"data.{name}={value}" for name, value in fields.items())
+
+
+def check_layout(config: Config, shape: tuple[int, ...]) -> None:
+    """UsageError for arrays whose axes are in another order than networks take, unless data.shape says so."""
+    c = config.data
+    layout = "" if c.shape or c.name != "array" else advice(c.path, shape, picture_shape(c)[:2], images=False)
+    meant = f"; if that is meant, data.shape={shape}" if len(shape) == 3 else ""
+    require(not layout or shape == picture_shape(c), f"the data {layout}{meant}")
 
 
 def check_same(config: Config, spec: Spec, data: Dataset) -> None:

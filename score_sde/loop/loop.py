@@ -14,6 +14,7 @@ from score_sde.errors import CheckpointError, require
 from score_sde.experiment import Experiment
 from score_sde.experiment.generation import Generator
 from score_sde.experiment.objects import SKIPPING
+from score_sde.loop.account import account
 from score_sde.loop.health import Health
 from score_sde.loop.heldout import HeldOut
 from score_sde.loop.metrics import MetricsLog
@@ -51,6 +52,7 @@ def train(
         if first:
             workdir.check(config)  # again: another process may have written it until now
             workdir.claim(config, **experiment.notes())
+            account(config, experiment.data, workdir)
         with collected() as caught:
             run = _Run(experiment, workdir, stream, generator or Generator(experiment), held_out, show, caught)
             with run:

@@ -24,6 +24,7 @@ class Workdir:
         self.path = pathlib.Path(path).expanduser()
         self.config = self.path / "config.json"
         self.history = self.path / "config_history.jsonl"
+        self.data = self.path / "data.json"
         self.checkpoints = self.path / "checkpoints"
         self.metrics = self.path / "metrics.jsonl"
         self.tensorboard = self.path / "tensorboard"

@@ -2,12 +2,15 @@
 
 import json
 import pickle
+import re
 import threading
 import zipfile
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from score_sde.data.account import Account
 from score_sde.data.folder import folder, zip_file
 from score_sde.data.pictures import Encoded, Files, Format, Pictures
 from score_sde.errors import UsageError
@@ -62,19 +65,34 @@ def test_split_and_labels_of_folders(tmp_path, test):
         assert found.classes == ("cat", "dog", "eel")
 
 
-def test_what_is_in_neither_part_is_left_out_and_told(tmp_path, capsys):
+def test_what_is_in_neither_part_is_passed_over_and_counted(tmp_path):
     some = random_images(5)
     names = ["train/0.png", "train/1.png", "val/0.png", "test/0.png", "cover.png"]
     for found in both(write(tmp_path / "set", some, names), tmp_path):
         np.testing.assert_array_equal(images(found.train), some[:2])
         np.testing.assert_array_equal(images(found.held_out), some[3:4])
-    said = capsys.readouterr().err.splitlines()
-    split = "train (2 pictures to train on) and test (1 held out) are the split"
-    assert len(said) == 3
-    assert all(f"{split}, and 2 beside them are left out, such as " in line for line in said)
-    assert all(line.endswith("cover.png") for line in said)
-    folder(str(write(tmp_path / "two", some[:2], names[:2] + names[3:4])))
-    assert capsys.readouterr().err == ""
+        assert found.account == Account("test", {"in val": 1, "beside the split": 1})
+    found = folder(str(write(tmp_path / "two", some[:2], names[:2] + names[3:4])))
+    assert found.account.passed_over == {}
+
+
+def test_files_passed_over_are_counted_by_their_ending(tmp_path):
+    place = write(tmp_path / "set", random_images(2), ["0.png", "a/1.png"])
+    for name in ("2.heic", "a/3.HEIC", "4.npy", "README", ".hidden.npy", "dataset.json"):
+        (place / name).write_text("{}")
+    with Image.open(place / "0.png") as picture:
+        picture.save(place / "5.jfif", "JPEG")
+        picture.save(place / "6.jpe", "JPEG")
+    for found in both(place, tmp_path):
+        assert len(found.train) == 4
+        assert found.account == Account("", {".heic": 2, ".npy": 1, "without an ending": 1})
+
+
+def test_a_split_further_down_is_said(tmp_path):
+    names = ["cat/train/0.png", "cat/test/1.png", "dog/2.png"]
+    (line,) = folder(str(write(tmp_path / "set", random_images(3), names))).account.notes
+    assert "cat holds test and train, which are a split only at the top: all of it is trained on" in line
+    assert folder(str(tmp_path / "set" / "cat")).account == Account("test")
 
 
 def test_one_folder_or_pictures_outside_of_any_are_no_classes(tmp_path):
@@ -110,6 +128,7 @@ def test_labels_of_a_file_in_each_part_or_above_both(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
+        ("[" * 100_000, r"dataset\.json is not understood: write"),
         ("{", r"dataset\.json is not understood: write"),
         ("[1]", r"dataset\.json is not understood"),
         ('{"labels": [1, 2]}', r"dataset\.json is not understood"),
@@ -119,16 +138,20 @@ def test_labels_of_a_file_in_each_part_or_above_both(tmp_path):
         ('{"0.png": 1, "1.png": [0, 1]}', r"gives 1\.png the label \[0, 1\]"),
     ],
 )
-def test_labels_that_are_none(tmp_path, content, message):
+def test_labels_that_are_none(tmp_path, capsys, content, message):
     write(tmp_path, random_images(2), ["0.png", "1.png"])
     (tmp_path / "dataset.json").write_text(content)
     with pytest.raises(UsageError, match=message):
-        folder(str(tmp_path))
+        folder(str(tmp_path), asked=True)
+    found = folder(str(tmp_path))
+    assert (len(found.train), found.labels, found.classes) == (2, None, ())
+    (line,) = capsys.readouterr().err.splitlines()
+    assert re.search(rf"no labels are taken, and data\.condition asks for none \(.*{message}", line)
 
 
 def test_nothing_there(tmp_path):
     (tmp_path / "a.txt").write_text("")
-    with pytest.raises(UsageError, match=r"holds no picture \(\.png, .*\): name a directory or zip"):
+    with pytest.raises(UsageError, match=r"holds no picture \(\.png, .*\), but 1 \.txt: name a directory or zip"):
         folder(str(tmp_path))
     zipped(tmp_path, tmp_path / "a.zip")
     with pytest.raises(UsageError, match=r"a\.zip holds no picture"):

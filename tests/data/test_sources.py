@@ -91,7 +91,8 @@ def test_train_goes_before_images(tmp_path, some):
         (np.zeros((3, 8, 8, 1), np.float64), "has dtype float64: save pictures as uint8"),
         (np.zeros((3, 8, 8, 1), np.int8), "has dtype int8: save pictures as uint8"),
         (np.zeros((0, 8, 8, 1), np.uint8), r"holds no example \(shape \(0, 8, 8, 1\)\)"),
-        (np.array([None]), "cannot be read .* np.save"),
+        (np.array([None]), r"a\.npy holds Python objects and no numbers: np\.save\('images\.npy', "),
+        ({"train": np.array([None])}, r"a\.npz:train holds Python objects and no numbers: np\.save"),
         ({"faces": np.zeros(1)}, r"holds \['faces'\]: name its image array"),
         ({"train": np.zeros(3, np.uint8)}, r"a\.npz:train has rank 1"),
         ({"images": np.zeros((3, 8, 8, 1))}, r"a\.npz:images has dtype float64"),
@@ -121,8 +122,6 @@ def test_broken_files(tmp_path, some):
     np.savez_compressed(tmp_path / "whole.npz", images=some)
     whole = (tmp_path / "whole.npz").read_bytes()
     for name, content in {
-        "empty.npy": b"",
-        "text.npy": b"hello, world",
         "short.npy": (tmp_path / "whole.npy").read_bytes()[:-1],
         "no header.npy": (tmp_path / "whole.npy").read_bytes()[:9],
         "short.npz": whole[:-30],

@@ -8,6 +8,7 @@ import operator
 import os
 import pathlib
 import pickle
+import re
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 
 import numpy as np
@@ -267,15 +268,19 @@ def test_labels_that_are_no_classes_are_left_out(levels, cache, capsys, rows):
     with (levels / "faces-rxx.labels").open("wb") as file:
         np.save(file, rows)
     assert pictures(str(levels), FORM, cache).labels is None
-    assert "faces-rxx.labels is left out: it does not give each of the 5 pictures one class" in capsys.readouterr().err
+    message = r"faces-rxx\.labels does not give each of the 5 pictures one class"
+    assert re.search(rf"no labels are taken, .*{message}", capsys.readouterr().err)
+    with pytest.raises(UsageError, match=message):
+        pictures(str(levels), FORM, cache, asked=True)
 
 
-def test_labels_that_cannot_be_read(levels, cache):
+def test_labels_that_cannot_be_read(levels, cache, capsys):
     (levels / "faces-rxx.labels").write_bytes(b"nothing")
-    with pytest.raises(
-        UsageError, match=r"faces-rxx\.labels cannot be read \(.+\): copy, download or write the file anew, or"
-    ):
-        pictures(str(levels), FORM, cache)
+    message = r"faces-rxx\.labels cannot be read \(it does not begin as np\.save's files do\): copy, download or"
+    with pytest.raises(UsageError, match=message):
+        pictures(str(levels), FORM, cache, asked=True)
+    assert pictures(str(levels), FORM, cache).labels is None
+    assert re.search(rf"no labels are taken, .*{message}", capsys.readouterr().err)
 
 
 def encoded(image: np.ndarray, form: str = "png") -> bytes:
