@@ -15,7 +15,7 @@ from score_sde.data.pictures import FORMATS, Files, Format
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-LOOKED = 1000
+LOOKED = 500
 """Pictures looked at, at most."""
 
 BUDGET = 2**26
