@@ -35,6 +35,12 @@ class Account(NamedTuple):
 NO_ACCOUNT = Account()
 
 
+def lost(sides: tuple[int, int], wanted: tuple[int, int]) -> float:
+    """The share of a picture's pixels outside its largest part of the wanted ratio; both are height and width."""
+    scale = min(sides[0] / wanted[0], sides[1] / wanted[1])
+    return 1 - scale * scale * wanted[0] * wanted[1] / (sides[0] * sides[1])
+
+
 def visible(name: str) -> bool:
     """Whether a file's path below the data, with slashes, is nobody's hidden one."""
     return not any(part.startswith(".") or part == "__MACOSX" for part in name.split("/"))

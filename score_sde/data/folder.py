@@ -178,16 +178,17 @@ def _encoded(
     read = lambda: _labels(path, parts, roots, base, tables)
     labels, classes = where_asked(asked, read, ([None] * len(parts), ()))
     held_out = parts[1] if found else ()
-    account = _account(path, base, names, found)
+    others = sorted({*names} - {*pictures})
+    account = _account(path, base, pictures, others, found)
     return Encoded(files(parts[0]), files(held_out), labels[0], labels[1] if found else None, classes, account)
 
 
-def _account(path: str, base: str, names: list[str], found: Split | None) -> Account:
-    passed = endings(name for name in names if not _is_picture(name) and not is_table(name))
-    pictures = [name[len(base) :] for name in names if _is_picture(name)]
+def _account(path: str, base: str, pictures: list[str], others: list[str], found: Split | None) -> Account:
+    """What is passed over: files that are no pictures, and pictures outside of the split."""
+    passed = endings(name for name in others if not is_table(name))
     if found is None:
         return Account("", passed, _splits_below(path, base, pictures))
-    tops = (name.partition("/") for name in pictures)
+    tops = (name[len(base) :].partition("/") for name in pictures)
     left = (f"in {top}" if slash else "beside the split" for top, slash, _ in tops if top not in found[:2])
     return Account(found.held_out, {**passed, **Counter(left)})
 
@@ -195,7 +196,7 @@ def _account(path: str, base: str, names: list[str], found: Split | None) -> Acc
 def _splits_below(path: str, base: str, pictures: list[str]) -> tuple[str, ...]:
     """A line where a folder further down holds what would be a split here."""
     children: dict[str, set[str]] = {}
-    for folder in {name.rpartition("/")[0] for name in pictures}:
+    for folder in {name.rpartition("/")[0][len(base) :] for name in pictures}:
         parts = folder.split("/")
         for depth in range(1, len(parts)):
             children.setdefault("/".join(parts[:depth]), set()).add(parts[depth])

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from score_sde.data.account import Looks
+from score_sde.data.account import Looks, lost
 from score_sde.data.folder import Folder
 from score_sde.data.pictures import FORMATS, Files, Format
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-LOOKED = 1000
+LOOKED = 500
 """Pictures looked at, at most."""
 
 BUDGET = 2**26
@@ -27,21 +27,22 @@ ORIENTATION, SIDEWAYS = 0x0112, range(5, 9)
 
 def look(files: Files, form: Format) -> Looks:
     """What a fixed choice of the pictures' headers say; what cannot be read is left to whoever decodes it."""
-    lost, ratios, frames, spent = [], Counter(), Counter(), 0
+    shares, ratios, frames, spent = [], Counter(), Counter(), 0
     for index in np.random.RandomState(0).permutation(len(files))[:LOOKED].tolist():
         if spent > BUDGET:
             break
         with suppress(Exception):  # a decoder raises whatever it likes
             height, width, further, size = _header(files, index)
-            scale = min(width / form.shape[1], height / form.shape[0])
-            lost.append(1 - scale * scale * form.shape[0] * form.shape[1] / (height * width))
+            shares.append(lost((height, width), form.shape[:2]))
             common = math.gcd(height, width)
             ratios[height // common, width // common] += 1
             frames.update([further] if further else [])
             spent += size
-    if not lost:
+    if not shares:
         return Looks(0)
-    return Looks(len(lost), 0.0 if form.crop else sum(lost) / len(lost), ratios.most_common(1)[0][0], dict(frames))
+    return Looks(
+        len(shares), 0.0 if form.crop else sum(shares) / len(shares), ratios.most_common(1)[0][0], dict(frames)
+    )
 
 
 def _header(files: Files, index: int) -> tuple[int, int, str, int]:

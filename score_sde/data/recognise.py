@@ -13,6 +13,7 @@ from typing import NamedTuple
 from score_sde.data import ways
 from score_sde.data.account import endings, visible
 from score_sde.data.pictures import EXTENSIONS
+from score_sde.data.tfrecord import is_header
 
 HUGGING_FACE = "a set of Hugging Face's datasets"
 HEAD = 512
@@ -71,6 +72,8 @@ def kind(place: pathlib.Path) -> Kind | None:
             what, way = _directory(place)
         elif zipfile.is_zipfile(place):
             what, way = _zip(place)
+        elif is_header(place):
+            what, way = "a TFRecord file", ways.folder
         else:
             with place.open("rb") as file:
                 what, way = _file(file.read(HEAD), place)
@@ -158,7 +161,7 @@ def no_picture(path: str, names: Iterable[str]) -> str:
     if not seen:
         return f"{refused}: name a directory or zip file of them"
     if found := kind(place):
-        return f"{refused}: it is {found.what}: {found.way}"
+        return f"data.path={path} holds no picture; it is {found.what}: {found.way}"
     kinds = endings(seen)
     most = max(sorted(kinds), key=kinds.__getitem__)
     first = next(name for name in seen if most in endings([name]))

@@ -92,6 +92,9 @@ def prepared(path: str, form: Format, cache: Cache, asked: bool = False) -> Enco
     import tensorflow_datasets as tfds
 
     directory = str(pathlib.Path(path).expanduser())
+    other = kind(pathlib.Path(directory))
+    if other and other.what == HUGGING_FACE:  # whose sets have a description of the same name
+        raise UsageError(f"data.path={path} is {other.what}: {other.way}")
     require(
         os.path.exists(os.path.join(directory, INFO)),
         f"data.path={path} holds no {INFO}: name the directory of a version, such as .../cifar10/3.0.2",
@@ -100,9 +103,6 @@ def prepared(path: str, form: Format, cache: Cache, asked: bool = False) -> Enco
         info = tfds.builder_from_directory(directory).info
         formats = _formats(info)
     except Exception as error:  # a broken description: JSON, protocol buffers, features that are not installed
-        other = kind(pathlib.Path(directory))
-        if other and other.what == HUGGING_FACE:
-            raise UsageError(f"data.path={path} is {other.what}: {other.way}") from None
         raise UsageError(f"data.path={path} cannot be used ({reason(error)}): prepare it anew") from None
     require(
         {FORMAT, DEFAULT} & {*formats},

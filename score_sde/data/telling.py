@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from score_sde.data.account import Looks
+from score_sde.data.account import Looks, lost
 from score_sde.data.recognise import listed
 from score_sde.data.sources import Dataset
 
@@ -63,12 +63,10 @@ def _cropped(data: Dataset, looks: Looks, multiple: int) -> str:
     height, width = data.train.shape[1:3]
     said = f"data: the crop to {height}x{width} (height x width) loses {looks.lost:.1%} of the pixels"
     said += _sample(data, looks)
-    if looks.lost <= WARNED:
-        return said
     sides = fitting(looks.sides, min(height, width), multiple)
-    left = 1 - min(sides[0] / looks.sides[0], sides[1] / looks.sides[1]) ** 2 * looks.sides[0] * looks.sides[1] / (
-        sides[0] * sides[1]
-    )
+    left = lost(looks.sides, sides)
+    if looks.lost <= WARNED or left >= looks.lost:
+        return said
     loses = "nothing" if left < 0.0005 else f"{left:.1%}"
     fields = f"data.height={sides[0]} and data.width={sides[1]}"
     ratio = ":".join(map(str, looks.sides))

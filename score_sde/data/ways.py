@@ -32,7 +32,7 @@ def named(path: str) -> str:
 
 
 def folder(path: str) -> str:
-    """Of a zip file of pictures."""
+    """Of a zip or TFRecord file of pictures."""
     return f"name it with --config.data.name=folder --config.data.path={path}"
 
 

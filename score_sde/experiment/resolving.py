@@ -133,7 +133,7 @@ def check_layout(config: Config, shape: tuple[int, ...]) -> None:
     """UsageError for arrays whose axes are in another order than networks take, unless data.shape says so."""
     c = config.data
     layout = "" if c.shape or c.name != "array" else advice(c.path, shape, picture_shape(c)[:2], images=False)
-    meant = f"; if that is meant, data.shape={shape}" if len(shape) == 3 else ""
+    meant = f" (if it is meant so, data.shape={shape})" if len(shape) == 3 else ""
     require(not layout or shape == picture_shape(c), f"the data {layout}{meant}")
 
 

@@ -60,7 +60,7 @@ FIELDS = {  # {field: value} given on the command line
     "one sample": ("evaluation.final_samples", "1", ["evaluation.final_samples=1"], "give it 0, or 2 or more"),
     "array without path": ("data.name", "array", ["data.path is empty"], "name an .npy or .npz file"),
     "batch size": ("training.batch_size", "100", ["training.batch_size=100", "8 devices"], "make it a multiple of 8"),
-    "channels of the data": ("data.num_channels", "3", ["(8, 8, 1)", "(8, 8, 3)"], "set data.image_size"),
+    "channels of the data": ("data.num_channels", "3", ["(8, 8, 1)", "(8, 8, 3)"], "set data.num_channels=1"),
 }  # fmt: skip
 
 FLAGS = {
@@ -141,12 +141,16 @@ ARRAYS = {  # what stands in the data file: bytes or arrays
     "constant": (np.zeros((4, 8, 8, 1), np.float32), ["channel 0 of the data is constant"], "give data.std"),
     "a point": (np.arange(12, dtype=np.float32).reshape(4, 3), ["(3,)", "network.name='ncsnpp'"], "reshape the data"),
     "tokens": (np.zeros((4, 8, 8), np.int32), ["data.kind='tokens'"], "trains on bytes or real numbers"),
-    "grey pictures of another size": (np.zeros((4, 9, 9), np.uint8), ["(9, 9, 1)", "(8, 8, 1)"], "set data.image_size"),
+    "grey pictures of another size": (
+        np.zeros((4, 9, 9), np.uint8),
+        ["(9, 9, 1)", "(8, 8, 1)"],
+        "set data.image_size=9",
+    ),
     "empty": (np.zeros((0, 8, 8, 1), np.uint8), ["no example"], "at least one"),
-    "size": (np.zeros((4, 8, 8, 3), np.uint8), ["(8, 8, 3)", "(8, 8, 1)"], "set data.image_size and data.num_channels"),
+    "size": (np.zeros((4, 8, 8, 3), np.uint8), ["(8, 8, 3)", "(8, 8, 1)"], "set data.num_channels=3"),
     "names": ({"faces": np.zeros(1)}, ["['faces']"], "name its image array `train` or `images`"),
-    "not an array": (b"hello", ["cannot be read"], "np.save"),
-    "objects": (np.array([None]), ["cannot be read"], "np.save"),
+    "not an array": (b"hello", ["is text"], "np.loadtxt"),
+    "objects": (np.array([None]), ["holds Python objects"], "np.save"),
 }
 
 

@@ -23,6 +23,7 @@ from score_sde.data.pictures import Format
 from score_sde.data.recognise import kind, listed, no_picture
 from score_sde.data.resolve import array, resolve
 from score_sde.errors import UsageError
+from tests.data.builders import stylegan
 from tests.data.making import picture, random_images, write, zipped
 
 SOME = random_images(4)
@@ -157,9 +158,7 @@ def test_zip_files_of_something_else(tmp_path):
         np.save(tmp_path / "x.npy", SOME)
         file.write(tmp_path / "x.npy", "some/x.npy")
         file.write(tmp_path / "x.npy", "some/x.txt")
-    with pytest.raises(
-        UsageError, match=r"b\.zip holds no picture .*: it is a zip file of 1 \.npy, 1 \.txt: `"
-    ) as error:
+    with pytest.raises(UsageError, match=r"b\.zip holds no picture; it is a zip file of 1 \.npy, 1 \.txt: `") as error:
         at(tmp_path / "b.zip")
     assert pathlib.Path(followed(str(error.value), tmp_path), "some", "x.npy").exists()
     with zipfile.ZipFile(tmp_path / "model.pt", "w") as file:
@@ -182,6 +181,11 @@ def test_folders_of_something_else(tmp_path):
     (tmp_path / "hf").mkdir()
     (tmp_path / "hf" / "data-00000-of-00001.arrow").write_bytes(b"")
     assert kind(tmp_path / "hf").what == "a set of Hugging Face's datasets"
+
+
+def test_tfrecords_where_an_array_is_asked_for(tmp_path):
+    with pytest.raises(UsageError, match=r"is a TFRecord file: name it with --config\.data\.name=folder"):
+        array(str(stylegan(tmp_path / "faces", SOME)), (), Cache())
 
 
 def test_what_there_is_is_listed():

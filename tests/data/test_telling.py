@@ -77,8 +77,10 @@ def test_the_fields_that_lose_nothing_are_named():
     assert line.endswith(
         ": data.height=2 and data.width=4 lose nothing of pictures whose sides are as 1:2, the most common"
     )
-    (line,) = said(0.5, (4, 3), 2)
-    assert "data.height=2 and data.width=2 lose 25.0% of pictures" in line
+    (line,) = said(0.5, (5, 2), 2)
+    assert "data.height=4 and data.width=2 lose 20.0% of pictures" in line
+    (line,) = said(0.25, (4, 3), 2)
+    assert line.endswith("loses 25.0% of the pixels")
 
 
 def test_sides_near_a_ratio():
