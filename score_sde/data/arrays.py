@@ -10,6 +10,9 @@ from score_sde.data.sources import Dataset
 from score_sde.errors import UsageError, require
 
 DTYPES = ("uint8", "float32", "int32")
+PICTURES = ("uint16", "bool")
+"""Further ones, of pictures of another range."""
+
 TRAIN = ("", "train", "images")
 """Names of the array to train on; that of an .npy file is empty."""
 
@@ -17,7 +20,7 @@ TRAIN = ("", "train", "images")
 def array_file(path: str, conditions: tuple[str, ...] = ()) -> Dataset:
     """The data of an .npy file, or of an .npz file's `train` (or `images`) and, where there is one, `test` array.
 
-    Arrays are uint8, float32 or int32 [N, ...]; .npy files are memory-mapped. A condition `c` of an .npz file is its
+    Arrays are uint8, float32 or int32 [N, ...], or uint16 or bool pictures; .npy files are memory-mapped. A condition `c` of an .npz file is its
     array `c`, one entry for each example, and `test_c` for the held-out ones; of labels `labels` and `test_labels` too.
     Raises UsageError for a missing or unreadable file, an empty array, another dtype, and a condition that is missing.
     """
@@ -86,8 +89,8 @@ def _checked(x: np.ndarray, where: str, like: np.ndarray | None = None) -> np.nd
     order = f"of another byte order: save it by .astype('{x.dtype.name}')"
     require(x.dtype.isnative, f"{where} has dtype {x.dtype}, {order}")
     require(
-        x.dtype.name in DTYPES,
-        f"{where} has dtype {x.dtype}: save pictures as uint8 in 0..255, real numbers as float32, tokens as int32",
+        x.dtype.name in (*DTYPES, *PICTURES),
+        f"{where} has dtype {x.dtype}: save pictures as uint8 or uint16, real numbers as float32, tokens as int32",
     )
     require(x.ndim > 1, f"{where} has rank {x.ndim} (shape {x.shape}): the first axis counts examples, the rest is one")
     require(like is not None or x.size > 0, f"{where} holds no example (shape {x.shape}): give it at least one")

@@ -1,25 +1,31 @@
 """Pictures decoded once: a memory-mapped array on disk, written by whoever comes first and believed only if whole."""
 
+import dataclasses
 import hashlib
 import json
 import math
 import os
 import pathlib
+import re
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import NamedTuple
 
 import numpy as np
 
-from score_sde.data.pictures import Encoded, Format, Pictures
-from score_sde.data.sources import Source, gather
+from score_sde.data.pictures import Encoded, Format, Pictures, look
+from score_sde.data.ranges import PLAIN, Extremes, Ranges
+from score_sde.data.sources import gather
 from score_sde.errors import UsageError
 from score_sde.progress import Progress
 from score_sde.storage.files import held, whole
 
 VERSION = 1
 """Of the decoding's arithmetic: raised when the same files would become other pixels."""
+
+NAME = re.compile(r"[0-9a-f]{32}\.npy")
+"""Files of arrays."""
 
 CHUNK = 2**26
 """Bytes of images decoded between two writes."""
@@ -48,23 +54,111 @@ def fits(found: Encoded, form: Format, cache: Cache) -> bool:
     return gibibytes(found, form) <= cache.limit
 
 
-def decoded(pictures: Pictures, cache: Cache) -> Source:
-    """The pictures as a memory-mapped array."""
+def decoded(pictures: Pictures, cache: Cache) -> np.ndarray:
+    """The pictures as a memory-mapped array; where they are decoded now, a note of their values is beside it."""
+    return _stored(pictures, cache, trying=False)
+
+
+def measured(parts: Sequence[Pictures], cache: Cache, asked: Ranges) -> tuple[list[np.ndarray], Extremes]:
+    """Pictures as memory-mapped arrays, and the values that are known of all of them together.
+
+    By the ranges that are asked for; where there are none, by the least ones that hold the values of all parts. Then
+    they are decoded by plain ranges, and again only where these do not do. Raises UsageError where none does.
+    """
+    seen = Extremes()
+    tried = [] if asked else [_tried(part, cache) for part in parts]
+    for _, extremes in tried:
+        seen.add(extremes)
+    ranges = PLAIN | (dict(asked) or seen.ranges())
+    at_once = tried if ranges == PLAIN else []
+    arrays = [array for array, _ in at_once] or [None] * len(parts)
+    by_range = lambda part: decoded(dataclasses.replace(part, ranges=ranges), cache)
+    arrays = [by_range(part) if array is None else array for part, array in zip(parts, arrays)]
+    for part in parts if asked else ():
+        seen.add(_noted(part, cache) or Extremes())
+    return arrays, seen
+
+
+def _tried(pictures: Pictures, cache: Cache) -> tuple[np.ndarray | None, Extremes]:
+    """The values of the pictures, and their array by plain ranges if it had to be opened for these and will do."""
+    array = None
+    if (seen := _noted(pictures, cache)) is None:
+        try:
+            array = _stored(pictures, cache, trying=True)
+        except _OtherRangesError:
+            pass
+        seen = _noted(pictures, cache)
+    if seen is None and array is not None:
+        seen = _looked(pictures, array, cache) if len(array) else Extremes()
+    assert seen is not None
+    return array, seen
+
+
+class _OtherRangesError(Exception):
+    """What was to be decoded does not lie in plain ranges."""
+
+
+def _stored(pictures: Pictures, cache: Cache, trying: bool) -> np.ndarray:
     if len(pictures) == 0:
         return np.zeros(pictures.shape, np.uint8)
+    parts = lambda: _decode(pictures, cache, trying)
+    return stored(cache, _name(pictures, pictures.ranges), pictures.shape, np.dtype(np.uint8), parts)
+
+
+def _name(pictures: Pictures, ranges: Ranges) -> str:
+    """Of the decoded array; with plain ranges that of earlier versions."""
     form = pictures.format
     sides = [form.height] if form.width in (0, form.height) else [form.height, form.width]
-    name = fingerprint(pictures.files.stamp(), [*sides, form.channels, form.crop])
-    return stored(cache, name, pictures.shape, np.dtype(np.uint8), lambda: _decode(pictures))
+    others = {depth: found for depth, found in ranges.items() if found != PLAIN[depth]}
+    return fingerprint(pictures.files.stamp(), [*sides, form.channels, form.crop], *([others] if others else []))
 
 
-def _decode(pictures: Pictures) -> Iterator[np.ndarray]:
-    with Progress("decoding", len(pictures), "images") as progress:
-        count = max(1, CHUNK // int(np.prod(pictures.shape[1:])))
-        for first in range(0, len(pictures), count):
-            images = gather(pictures, np.arange(first, min(first + count, len(pictures))))
-            yield images
-            progress.update(len(images))
+def _decode(pictures: Pictures, cache: Cache, trying: bool) -> Iterator[np.ndarray]:
+    """Some images at a time; if only trying, raises _OtherRangesError in the place of an end that is not to be kept."""
+    seen = _noted(pictures, cache) if trying else None  # another process may have tried while we waited
+    if seen is None:
+        seen = Extremes()
+        looking = dataclasses.replace(pictures, seen=seen)
+        with Progress("decoding", len(pictures), "images") as progress:
+            count = max(1, CHUNK // int(np.prod(pictures.shape[1:])))
+            for first in range(0, len(pictures), count):
+                images = gather(looking, np.arange(first, min(first + count, len(pictures))))
+                yield images
+                progress.update(len(images))
+        _note(pictures, cache, seen)
+    if trying and PLAIN | seen.ranges() != PLAIN:
+        raise _OtherRangesError
+
+
+def _looked(pictures: Pictures, array: np.ndarray, cache: Cache) -> Extremes:
+    """The values of pictures that an earlier version decoded: if its array is of bytes above 1, often from headers."""
+    most, depths = int(array.max()), set()
+    seen = Extremes({"uint8": (0, 255)} if most > 1 else {})
+    with Progress("looking", len(pictures), "images") as progress:
+        for index in range(len(pictures)):
+            files = pictures.files
+            depths.add(look(files.read(index), pictures.format, files.name(index), seen))
+            progress.update(1)
+    if most > 1:
+        del seen.found["uint8"]
+        if "uint8" in depths:
+            seen.see("uint8", 0, most)
+    with _writable(cache):
+        _note(pictures, cache, seen)
+    return seen
+
+
+def _note(pictures: Pictures, cache: Cache, seen: Extremes) -> None:
+    with whole(cache.path / f"{_name(pictures, PLAIN)}.json") as unfinished:
+        unfinished.write_text(json.dumps(seen.found))
+
+
+def _noted(pictures: Pictures, cache: Cache) -> Extremes | None:
+    """The values of pictures that were decoded before, whatever their ranges were."""
+    try:
+        return Extremes(json.loads((cache.path / f"{_name(pictures, PLAIN)}.json").read_text())) if pictures else None
+    except (OSError, ValueError, TypeError, AttributeError):
+        return None
 
 
 def fingerprint(*facts: object) -> str:
@@ -135,6 +229,16 @@ def _whole_array(path: pathlib.Path, shape: tuple[int | None, ...], dtype: np.dt
     if shape[0] not in (None, *array.shape[:1]):
         return None
     return array if zlib.crc32(array.data) == int.from_bytes(checksum, "little") else None
+
+
+def checksum(array: np.ndarray) -> int | None:
+    """The CRC-32 of an array that `stored` has returned, from behind it in its file; None for any other one."""
+    if not isinstance(array, np.memmap) or not NAME.fullmatch(os.path.basename(array.filename or "")):
+        return None
+    with open(array.filename, "rb") as file:
+        file.seek(array.offset + math.prod(array.shape) * array.itemsize)
+        found = file.read()
+    return int.from_bytes(found, "little") if len(found) == 4 else None
 
 
 @contextmanager

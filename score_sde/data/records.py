@@ -79,6 +79,11 @@ class Records:
         states = [(name, *state(os.path.join(self.directory, name))) for name in files]
         return [os.path.abspath(self.directory), self.split, self.feature, states]
 
+    def listing(self) -> list:
+        """The split, and name and size of every file of the directory."""
+        _, split, feature, states = self.stamp()
+        return [split, feature, [(name, size) for name, size, _ in states]]
+
 
 def prepared(path: str, form: Format, cache: Cache) -> Encoded:
     """The pictures of a prepared directory, which holds a dataset_info.json; UsageError for what cannot be used.

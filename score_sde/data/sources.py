@@ -10,6 +10,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from score_sde.data.ranges import Scaled, Values
 from score_sde.errors import require
 
 DIGITS_TRAIN = 1500
@@ -41,6 +42,8 @@ class Dataset(NamedTuple):
     condition: Mapping[str, Source] = {}
     held_out_condition: Mapping[str, Source] = {}
     classes: tuple[str, ...] = ()
+    values: Values | None = None
+    """What the stored values of pictures were taken to lie in, where that was looked at."""
 
 
 def labelled(
@@ -77,7 +80,7 @@ class Subset:
 
 def is_array(source: Source) -> bool:
     """Whether examples are merely copied, from memory or a mapped file, and not decoded."""
-    return is_array(source.source) if isinstance(source, Subset) else isinstance(source, np.ndarray)
+    return is_array(source.source) if isinstance(source, Subset | Scaled) else isinstance(source, np.ndarray)
 
 
 THREADED = 64 * 64
@@ -125,7 +128,8 @@ def hold_out(data: Dataset, count: int) -> Dataset:
     order = np.random.RandomState(0).permutation(total)
     held, kept = np.sort(order[:count]), np.sort(order[count:])
     own, other = ({name: _part(c, rows) for name, c in data.condition.items()} for rows in (kept, held))
-    return Dataset(Subset(data.train, kept), Subset(data.train, held), own, other, data.classes)
+    train, held_out = Subset(data.train, kept), Subset(data.train, held)
+    return data._replace(train=train, held_out=held_out, condition=own, held_out_condition=other)
 
 
 def _part(source: Source, rows: np.ndarray) -> Source:
