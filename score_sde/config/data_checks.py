@@ -101,8 +101,8 @@ def check_kind(config: Config, kind: str, own_system: bool = False) -> None:
         )
     require(
         kind == "bytes" or not stored_ranges(data),
-        f"data.range={data.range} is for pictures, which become bytes, and has no effect on data of kind {kind!r}: leave"
-        " it at auto, or set data.kind='bytes'",
+        f"data.range={data.range} is for pictures, which become bytes, and has no effect on data of kind {kind!r}:"
+        " leave it at auto, or set data.kind='bytes'",
     )
     if kind != "real":
         return

@@ -20,9 +20,10 @@ TRAIN = ("", "train", "images")
 def array_file(path: str, conditions: tuple[str, ...] = ()) -> Dataset:
     """The data of an .npy file, or of an .npz file's `train` (or `images`) and, where there is one, `test` array.
 
-    Arrays are uint8, float32 or int32 [N, ...], or uint16 or bool pictures; .npy files are memory-mapped. A condition `c` of an .npz file is its
-    array `c`, one entry for each example, and `test_c` for the held-out ones; of labels `labels` and `test_labels` too.
-    Raises UsageError for a missing or unreadable file, an empty array, another dtype, and a condition that is missing.
+    Arrays are uint8, float32 or int32 [N, ...], or uint16 or bool pictures; .npy files are memory-mapped. A condition
+    `c` of an .npz file is its array `c`, one entry for each example, and `test_c` for the held-out ones; of labels
+    `labels` and `test_labels` too. Raises UsageError for a missing or unreadable file, an empty array, another dtype,
+    and a condition that is missing.
     """
     file = pathlib.Path(path).expanduser()
     require(

@@ -81,21 +81,23 @@ def measured(parts: Sequence[Pictures], cache: Cache, asked: Ranges) -> tuple[li
 
 def _tried(pictures: Pictures, cache: Cache) -> tuple[np.ndarray | None, Extremes]:
     """The values of the pictures, and their array by plain ranges if it had to be opened for these and will do."""
-    array = None
-    if (seen := _noted(pictures, cache)) is None:
-        try:
-            array = _stored(pictures, cache, trying=True)
-        except _OtherRangesError:
-            pass
-        seen = _noted(pictures, cache)
-    if seen is None and array is not None:
-        seen = _looked(pictures, array, cache) if len(array) else Extremes()
-    assert seen is not None
-    return array, seen
+    if (seen := _noted(pictures, cache)) is not None:
+        return None, seen
+    try:
+        array = _stored(pictures, cache, trying=True)
+    except _OtherRangesError as error:
+        return None, error.seen
+    if not len(array):
+        return array, Extremes()
+    return array, _noted(pictures, cache) or _looked(pictures, array, cache)
 
 
 class _OtherRangesError(Exception):
-    """What was to be decoded does not lie in plain ranges."""
+    """What was to be decoded by plain ranges does not lie in these."""
+
+    def __init__(self, seen: Extremes) -> None:
+        super().__init__()
+        self.seen = seen
 
 
 def _stored(pictures: Pictures, cache: Cache, trying: bool) -> np.ndarray:
@@ -115,19 +117,23 @@ def _name(pictures: Pictures, ranges: Ranges) -> str:
 
 def _decode(pictures: Pictures, cache: Cache, trying: bool) -> Iterator[np.ndarray]:
     """Some images at a time; if only trying, raises _OtherRangesError in the place of an end that is not to be kept."""
-    seen = _noted(pictures, cache) if trying else None  # another process may have tried while we waited
-    if seen is None:
-        seen = Extremes()
-        looking = dataclasses.replace(pictures, seen=seen)
-        with Progress("decoding", len(pictures), "images") as progress:
-            count = max(1, CHUNK // int(np.prod(pictures.shape[1:])))
-            for first in range(0, len(pictures), count):
-                images = gather(looking, np.arange(first, min(first + count, len(pictures))))
-                yield images
-                progress.update(len(images))
-        _note(pictures, cache, seen)
-    if trying and PLAIN | seen.ranges() != PLAIN:
-        raise _OtherRangesError
+    if trying and (known := _noted(pictures, cache)) is not None:  # by another process, while we waited
+        _check_plain(known)
+    looking = dataclasses.replace(pictures, seen=(seen := Extremes()))
+    with Progress("decoding", len(pictures), "images") as progress:
+        count = max(1, CHUNK // int(np.prod(pictures.shape[1:])))
+        for first in range(0, len(pictures), count):
+            images = gather(looking, np.arange(first, min(first + count, len(pictures))))
+            yield images
+            progress.update(len(images))
+    _note(pictures, cache, seen)
+    if trying:
+        _check_plain(seen)
+
+
+def _check_plain(seen: Extremes) -> None:
+    if PLAIN | seen.ranges() != PLAIN:
+        raise _OtherRangesError(seen)
 
 
 def _looked(pictures: Pictures, array: np.ndarray, cache: Cache) -> Extremes:

@@ -78,7 +78,7 @@ class Extremes:
 
     def _end(self, depth: str, low: float, high: float) -> float:
         require(
-            0 <= low and high <= BOUNDS[-1],
+            low >= 0 and high <= BOUNDS[-1],
             f"the values of the data's {depth} pictures are {low:.9g} to {high:.9g}, and data.range=auto is for 0 to"
             f" 65535: say what they lie in, such as {_suggested(low, high)}",
         )
@@ -148,7 +148,7 @@ class Scaled:
 
 def depth_of(dtype: np.dtype) -> str:
     """The depth that numbers of a dtype count as."""
-    return "uint8" if dtype == bool else dtype.name
+    return "uint8" if dtype.kind == "b" else dtype.name
 
 
 def as_bytes(arrays: Iterable[np.ndarray], asked: Ranges) -> tuple[list[Any], Values]:

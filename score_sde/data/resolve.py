@@ -117,8 +117,8 @@ def _decoded(encoded: Encoded, form: Format, cache: Cache, workers: int, asked: 
     kept = fits(encoded, form, cache)
     if not kept and workers == 0:
         print(
-            f"{len(train)} pictures are decoded when they are needed ({gibibytes(encoded, form):.3g} GiB in all is above"
-            f" data.cache_limit={cache.limit}): training waits for them less with data.workers=4, say",
+            f"{len(train)} pictures are decoded when they are needed ({gibibytes(encoded, form):.3g} GiB in all is"
+            f" above data.cache_limit={cache.limit}): training waits for them less with data.workers=4, say",
             file=sys.stderr,
         )
     if kept:

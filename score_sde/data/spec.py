@@ -18,7 +18,11 @@ CHUNK = 2**26
 
 KINDS = {"uint8": "bytes", "uint16": "bytes", "bool": "bytes", "float32": "real", "int32": "tokens"}
 """The kind that a dtype stands for, unless another is asked for."""
-ALLOWED = {"bytes": ("uint8", "uint16", "bool", "float32"), "real": ("float32", "uint8", "int32"), "tokens": ("int32", "uint8")}
+ALLOWED = {
+    "bytes": ("uint8", "uint16", "bool", "float32"),
+    "real": ("float32", "uint8", "int32"),
+    "tokens": ("int32", "uint8"),
+}
 """The dtypes that data of a kind may have."""
 
 

@@ -19,8 +19,8 @@ from score_sde.config.data_checks import (
     picture_shape,
     stored_ranges,
 )
-from score_sde.data.identity import difference, digest
-from score_sde.data.ranges import PLAIN, Scaled, as_bytes, written
+from score_sde.data.identity import difference, digest, other_files
+from score_sde.data.ranges import EXAMPLES, PLAIN, Scaled, as_bytes, written
 from score_sde.data.sources import Dataset, Source, Subset, gather, hold_out
 from score_sde.data.spec import Labels, Spec, channels, kind_of, labels_of, statistics
 from score_sde.errors import require
@@ -164,12 +164,7 @@ def check_same(config: Config, spec: Spec, data: Dataset) -> None:
         " another --workdir",
     )
     if spec.content and "train" in spec.content:
-        other = difference(spec.content, digest(data), config.data.condition)
-        require(
-            other is None,
-            f"data.path={config.data.path} is not what the run was begun with, {other}: name those data again, wherever"
-            " they are, or train on these in another --workdir, from the start or by training.start_from=<run>",
-        )
+        _check_content(config, spec.content, digest(data))
     if spec.labels is not None:
         labels_of(data, spec.labels.count)
         require(
@@ -177,6 +172,18 @@ def check_same(config: Config, spec: Spec, data: Dataset) -> None:
             f"the data have the classes {data.classes} and the run was begun with {spec.labels.names}: give it those"
             " data again, or train in another --workdir",
         )
+
+
+def _check_content(config: Config, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    other = difference(before, now, config.data.condition)
+    require(
+        other is None,
+        f"data.path={config.data.path} is not what the run was begun with, {other}: name those data again, wherever they"
+        " are, or train on these in another --workdir, from the start or by training.start_from=<run>",
+    )
+    if other_files(before, now):
+        same = f"and of {EXAMPLES:,} fixed pictures none has changed"
+        print(f"data.path={config.data.path}: files have other names or sizes than at first, {same}", file=sys.stderr)
 
 
 def check_resolved(config: Config, spec: Spec, own_system: bool = False) -> None:

@@ -118,7 +118,7 @@ def test_broken_pictures_are_named():
     for content in (b"", b"hello", whole[:-400], damaged, whole[:20]):
         with pytest.raises(UsageError, match=r"a/b\.png cannot be decoded \(.+\): mend it or put another in its place"):
             decode(content, Format(64, 3), "a/b.png")
-    with pytest.raises(UsageError, match="x cannot be decoded .it has values that are NaN or infinite"):
+    with pytest.raises(UsageError, match=r"x cannot be decoded \(it has values that are NaN or infinite"):
         decode(encoded(Image.fromarray(np.full((8, 8), np.nan, np.float32)), "tiff"), Format(8, 1), "x")
 
 
@@ -149,11 +149,11 @@ def test_one_value_of_deep_grey_may_be_transparent():
 def test_huge_pictures_are_read_when_asked_for(recwarn):
     """Above half of Pillow's limit, where it warns, and above the limit, here a small one, where it refuses."""
     file = encoded(Image.new("1", (9_500, 9_500), 1))
-    with pytest.raises(UsageError, match=r"^x has 90,250,000 pixels, more than data\.max_pixels=90000000: set data\.max_p"):
+    with pytest.raises(UsageError, match=r"^x has 90,250,000 pixels, more than data\.max_pixels=90000000: set data\."):
         decode(file, Format(2, 1, max_pixels=90_000_000), "x")
     assert (decode(file, Format(2, 1), "x") == 255).all()
     wide = encoded(Image.new("1", (180_000, 1_000)))
-    with pytest.raises(UsageError, match=r"set data\.max_pixels=180000000 if it is to be read, .* 540 MB"):
+    with pytest.raises(UsageError, match=r"set data\.ixels=180000000 if it is to be read, .* 540 MB"):
         decode(wide, Format(2, 1), "x")
     assert decode(wide, Format(2, 1, max_pixels=180_000_000), "x").shape == (2, 2, 1)
     assert not recwarn

@@ -179,7 +179,9 @@ def test_arrays_of_another_range(case, held_out, tmp_path):
     np.save(tmp_path / "x.npy", stored)
     fields = {"name": "array", "path": str(tmp_path / "x.npy"), "kind": kind, "held_out": held_out}
     data = load_data(tiny_config(**{f"data__{n}": v for n, v in fields.items()}))
-    found = np.concatenate([everything(data.train), everything(data.held_out)] if held_out else [everything(data.train)])
+    found = np.concatenate(
+        [everything(data.train), everything(data.held_out)] if held_out else [everything(data.train)]
+    )
     assert found.dtype == np.uint8 and is_array(data.train)
     sort = lambda x: sorted(map(bytes, x.astype(np.uint8)))
     assert sort(found) == sort(expected)
