@@ -6,8 +6,9 @@
 --pictures random PNG files of the config's size are opened as a run opens them, by every checkout in turn, --repeats
 times, each time in a process and a cache of its own. One row per opening:
   first, again           files are decoded into the cache; the cache is verified
-  seconds                the least of all repeats; imports do not count
+  seconds, cpu_s         the least of all repeats, by the clock and by the processors; imports do not count
   baseline_s, ratio      the same of --baseline, and seconds / baseline_s: at most 1.05 is asked for
+  baseline_cpu_s, cpu_ratio   likewise: what to go by where other programs run, too
 Exit codes: 0 done, 2 bad usage or config.
 """
 
@@ -43,12 +44,12 @@ with tempfile.TemporaryDirectory() as cache:
     config.data.update(name="folder", cache=cache, **json.loads(sys.argv[1]))
     seconds = []
     for _ in range(2):
-        start = time.perf_counter()
+        start, cpu = time.perf_counter(), time.process_time()
         digest(load_data(config))
-        seconds.append(time.perf_counter() - start)
+        seconds.append((time.perf_counter() - start, time.process_time() - cpu))
 print(json.dumps(seconds))
 """
-"""What is run in every checkout: seconds of both openings."""
+"""What is run in every checkout: seconds of both openings, by the clock and by the processors."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -79,16 +80,27 @@ def measure(config: Config, arguments: argparse.Namespace) -> list[common.Row]:
         write(pathlib.Path(place), np.random.RandomState(0).randint(0, 256, (arguments.pictures, *shape), np.uint8))
         data = {"path": place, "image_size": shape[0], "num_channels": shape[2]}
         found = [[openings(checkout, data) for checkout in checkouts] for _ in range(arguments.repeats)]
-    least = np.array(found).min(0)  # [checkouts, openings]
-    before = least[1].tolist() if arguments.baseline else [None, None]
-    return [
-        {"opening": name, "seconds": own, "baseline_s": other, "ratio": None if other is None else own / other}
-        for name, own, other in zip(("first", "again"), least[0].tolist(), before)
-    ]
+    least = np.array(found).min(0)  # [checkouts, openings, clocks]
+    return [row(name, *least[:, i].tolist()) for i, name in enumerate(("first", "again"))]
 
 
-def openings(checkout: pathlib.Path, data: dict) -> list[float]:
-    """Seconds of the first opening and of the second, in a process of a checkout."""
+def row(name: str, own: list[float], other: list[float] | None = None) -> common.Row:
+    """One opening, by both clocks."""
+    (seconds, cpu), (before, cpu_before) = own, other or (None, None)
+    ratio = lambda a, b: None if b is None else a / b
+    return {
+        "opening": name,
+        "seconds": seconds,
+        "baseline_s": before,
+        "ratio": ratio(seconds, before),
+        "cpu_s": cpu,
+        "baseline_cpu_s": cpu_before,
+        "cpu_ratio": ratio(cpu, cpu_before),
+    }
+
+
+def openings(checkout: pathlib.Path, data: dict) -> list[list[float]]:
+    """Seconds of the first opening and of the second [2, clocks], in a process of a checkout."""
     environment = os.environ | {"PYTHONPATH": str(checkout.resolve())}
     command = [sys.executable, "-c", OPENINGS, json.dumps(data)]
     return json.loads(subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout)

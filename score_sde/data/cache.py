@@ -56,7 +56,7 @@ def fits(found: Encoded, form: Format, cache: Cache) -> bool:
 
 def decoded(pictures: Pictures, cache: Cache) -> np.ndarray:
     """The pictures as a memory-mapped array; where they are decoded now, a note of their values is beside it."""
-    return _stored(pictures, cache, trying=False)
+    return _Part.of(pictures, cache).array(pictures.ranges)
 
 
 def measured(parts: Sequence[Pictures], cache: Cache, asked: Ranges) -> tuple[list[np.ndarray], Extremes]:
@@ -65,31 +65,15 @@ def measured(parts: Sequence[Pictures], cache: Cache, asked: Ranges) -> tuple[li
     By the ranges that are asked for; where there are none, by the least ones that hold the values of all parts. Then
     they are decoded by plain ranges, and again only where these do not do. Raises UsageError where none does.
     """
-    seen = Extremes()
-    tried = [] if asked else [_tried(part, cache) for part in parts]
+    own, seen = [_Part.of(part, cache) for part in parts], Extremes()
+    tried = [(None, None) if asked else part.tried() for part in own]
     for _, extremes in tried:
-        seen.add(extremes)
+        seen.add(extremes or Extremes())
     ranges = PLAIN | (dict(asked) or seen.ranges())
-    at_once = tried if ranges == PLAIN else []
-    arrays = [array for array, _ in at_once] or [None] * len(parts)
-    by_range = lambda part: decoded(dataclasses.replace(part, ranges=ranges), cache)
-    arrays = [by_range(part) if array is None else array for part, array in zip(parts, arrays)]
-    for part in parts if asked else ():
-        seen.add(_noted(part, cache) or Extremes())
+    arrays = [part.array(ranges) if array is None or ranges != PLAIN else array for part, (array, _) in zip(own, tried)]
+    for part in own if asked else ():
+        seen.add(part.noted() or Extremes())
     return arrays, seen
-
-
-def _tried(pictures: Pictures, cache: Cache) -> tuple[np.ndarray | None, Extremes]:
-    """The values of the pictures, and their array by plain ranges if it had to be opened for these and will do."""
-    if (seen := _noted(pictures, cache)) is not None:
-        return None, seen
-    try:
-        array = _stored(pictures, cache, trying=True)
-    except _OtherRangesError as error:
-        return None, error.seen
-    if not len(array):
-        return array, Extremes()
-    return array, _noted(pictures, cache) or _looked(pictures, array, cache)
 
 
 class _OtherRangesError(Exception):
@@ -100,71 +84,96 @@ class _OtherRangesError(Exception):
         self.seen = seen
 
 
-def _stored(pictures: Pictures, cache: Cache, trying: bool) -> np.ndarray:
-    if len(pictures) == 0:
-        return np.zeros(pictures.shape, np.uint8)
-    parts = lambda: _decode(pictures, cache, trying)
-    return stored(cache, _name(pictures, pictures.ranges), pictures.shape, np.dtype(np.uint8), parts)
+class _Part(NamedTuple):
+    """Pictures that are kept decoded, under names of what they are made of and of the ranges of their values."""
 
+    pictures: Pictures
+    cache: Cache
+    stamp: list
 
-def _name(pictures: Pictures, ranges: Ranges) -> str:
-    """Of the decoded array; with plain ranges that of earlier versions."""
-    form = pictures.format
-    sides = [form.height] if form.width in (0, form.height) else [form.height, form.width]
-    others = {depth: found for depth, found in ranges.items() if found != PLAIN[depth]}
-    return fingerprint(pictures.files.stamp(), [*sides, form.channels, form.crop], *([others] if others else []))
+    @classmethod
+    def of(cls, pictures: Pictures, cache: Cache) -> "_Part":
+        """Their files are looked at once."""
+        return cls(pictures, cache, pictures.files.stamp() if len(pictures) else [])
 
+    def name(self, ranges: Ranges) -> str:
+        """Of the array; with plain ranges that of earlier versions."""
+        form = self.pictures.format
+        sides = [form.height] if form.width in (0, form.height) else [form.height, form.width]
+        others = {depth: found for depth, found in ranges.items() if found != PLAIN[depth]}
+        return fingerprint(self.stamp, [*sides, form.channels, form.crop], *([others] if others else []))
 
-def _decode(pictures: Pictures, cache: Cache, trying: bool) -> Iterator[np.ndarray]:
-    """Some images at a time; if only trying, raises _OtherRangesError in the place of an end that is not to be kept."""
-    if trying and (known := _noted(pictures, cache)) is not None:  # by another process, while we waited
-        _check_plain(known)
-    looking = dataclasses.replace(pictures, seen=(seen := Extremes()))
-    with Progress("decoding", len(pictures), "images") as progress:
-        count = max(1, CHUNK // int(np.prod(pictures.shape[1:])))
-        for first in range(0, len(pictures), count):
-            images = gather(looking, np.arange(first, min(first + count, len(pictures))))
-            yield images
-            progress.update(len(images))
-    _note(pictures, cache, seen)
-    if trying:
-        _check_plain(seen)
+    def array(self, ranges: Ranges, trying: bool = False) -> np.ndarray:
+        """Memory-mapped; if only trying, raises _OtherRangesError where plain ranges do not do, and keeps nothing."""
+        shape = self.pictures.shape
+        if shape[0] == 0:
+            return np.zeros(shape, np.uint8)
+        parts = lambda: self._decode(ranges, trying)
+        return stored(self.cache, self.name(ranges), shape, np.dtype(np.uint8), parts)
+
+    def _decode(self, ranges: Ranges, trying: bool) -> Iterator[np.ndarray]:
+        """Some images at a time."""
+        if trying and (known := self.noted()) is not None:  # by another process, while we waited
+            _check_plain(known)
+        seen, count = Extremes(), self.pictures.shape[0]
+        looking = dataclasses.replace(self.pictures, ranges=ranges, seen=seen)
+        with Progress("decoding", count, "images") as progress:
+            size = max(1, CHUNK // math.prod(looking.shape[1:]))
+            for first in range(0, count, size):
+                images = gather(looking, np.arange(first, min(first + size, count)))
+                yield images
+                progress.update(len(images))
+        self._note(seen)
+        if trying:
+            _check_plain(seen)
+
+    def tried(self) -> tuple[np.ndarray | None, Extremes]:
+        """The values of the pictures, and their array by plain ranges if it was opened for these and may do."""
+        if (seen := self.noted()) is not None:
+            return None, seen
+        try:
+            array = self.array(PLAIN, trying=True)
+        except _OtherRangesError as error:
+            return None, error.seen
+        if not len(array):
+            return array, Extremes()
+        return array, self.noted() or self._looked(array)
+
+    def _looked(self, array: np.ndarray) -> Extremes:
+        """The values of what an earlier version decoded: where its array is of bytes above 1, often from headers."""
+        most, depths, (files, form) = int(array.max()), set(), (self.pictures.files, self.pictures.format)
+        seen = Extremes({"uint8": (0, 255)} if most > 1 else {})
+        with Progress("looking", len(array), "images") as progress:
+            for index in range(len(array)):
+                depths.add(look(files.read(index), form, files.name(index), seen))
+                progress.update(1)
+        if most > 1:
+            del seen.found["uint8"]
+            if "uint8" in depths:
+                seen.see("uint8", 0, most)
+        with _writable(self.cache):
+            self._note(seen)
+        return seen
+
+    @property
+    def _notes(self) -> pathlib.Path:
+        return self.cache.path / f"{self.name(PLAIN)}.json"
+
+    def _note(self, seen: Extremes) -> None:
+        with whole(self._notes) as unfinished:
+            unfinished.write_text(json.dumps(seen.found))
+
+    def noted(self) -> Extremes | None:
+        """The values of pictures that were decoded before, whatever their ranges were."""
+        try:
+            return Extremes(json.loads(self._notes.read_text()))
+        except (OSError, ValueError, TypeError, AttributeError):
+            return None
 
 
 def _check_plain(seen: Extremes) -> None:
     if PLAIN | seen.ranges() != PLAIN:
         raise _OtherRangesError(seen)
-
-
-def _looked(pictures: Pictures, array: np.ndarray, cache: Cache) -> Extremes:
-    """The values of pictures that an earlier version decoded: if its array is of bytes above 1, often from headers."""
-    most, depths = int(array.max()), set()
-    seen = Extremes({"uint8": (0, 255)} if most > 1 else {})
-    with Progress("looking", len(pictures), "images") as progress:
-        for index in range(len(pictures)):
-            files = pictures.files
-            depths.add(look(files.read(index), pictures.format, files.name(index), seen))
-            progress.update(1)
-    if most > 1:
-        del seen.found["uint8"]
-        if "uint8" in depths:
-            seen.see("uint8", 0, most)
-    with _writable(cache):
-        _note(pictures, cache, seen)
-    return seen
-
-
-def _note(pictures: Pictures, cache: Cache, seen: Extremes) -> None:
-    with whole(cache.path / f"{_name(pictures, PLAIN)}.json") as unfinished:
-        unfinished.write_text(json.dumps(seen.found))
-
-
-def _noted(pictures: Pictures, cache: Cache) -> Extremes | None:
-    """The values of pictures that were decoded before, whatever their ranges were."""
-    try:
-        return Extremes(json.loads((cache.path / f"{_name(pictures, PLAIN)}.json").read_text())) if pictures else None
-    except (OSError, ValueError, TypeError, AttributeError):
-        return None
 
 
 def fingerprint(*facts: object) -> str:
@@ -239,7 +248,7 @@ def _whole_array(path: pathlib.Path, shape: tuple[int | None, ...], dtype: np.dt
 
 def checksum(array: np.ndarray) -> int | None:
     """The CRC-32 of an array that `stored` has returned, from behind it in its file; None for any other one."""
-    if not isinstance(array, np.memmap) or not NAME.fullmatch(os.path.basename(array.filename or "")):
+    if not isinstance(array, np.memmap) or not array.filename or not NAME.fullmatch(os.path.basename(array.filename)):
         return None
     with open(array.filename, "rb") as file:
         file.seek(array.offset + math.prod(array.shape) * array.itemsize)

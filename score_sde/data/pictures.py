@@ -3,8 +3,6 @@
 import dataclasses
 import io
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
@@ -20,6 +18,9 @@ FORMATS = ("PNG", "JPEG", "BMP", "PPM", "GIF", "TIFF", "WEBP")
 """Of these files, as Pillow calls them: its other decoders, some of them rarely used, never see a file."""
 
 MODES = {1: "L", 3: "RGB"}
+
+DEEP = {**dict.fromkeys(("I;16", "I;16L", "I;16B", "I;16N"), "uint16"), "I": "int32", "F": "float32"}
+"""Pillow's modes of more than 8 bits, all of them grey, and the dtype of their values."""
 
 MAX_PIXELS = 178_956_970
 """Where Pillow by itself takes a file for an attack on the memory."""
@@ -136,45 +137,49 @@ def decode(
     """
     from PIL import ImageOps
 
-    with _opened(encoded, form, name) as image:
-        image.load()
-        if image.info:  # where EXIF is, if there is any: looking costs as much as decoding a small picture
-            ImageOps.exif_transpose(image, in_place=True)
-        image = center_crop_resize(convert(image, form.channels, ranges, seen), *form.shape[:2], form.crop)
-        return np.asarray(image).reshape(form.shape)
+    try:
+        with _open(encoded, form, name) as image:
+            image.load()
+            if image.info:  # where EXIF is, if there is any: looking costs as much as decoding a small picture
+                ImageOps.exif_transpose(image, in_place=True)
+            image = center_crop_resize(convert(image, form.channels, ranges, seen), *form.shape[:2], form.crop)
+            return np.asarray(image).reshape(form.shape)
+    except Exception as error:  # a decoder raises whatever it likes over a broken file
+        raise _unreadable(name, error) from None
 
 
 def look(encoded: bytes | np.ndarray, form: Format, name: str, seen: Extremes) -> str:
     """A picture's depth; only where `seen` wants more values of it is it decoded. Raises as `decode`."""
-    with _opened(encoded, form, name) as image:
-        depth = depth_of(image)
-        if seen.wants(depth):
-            image.load()
-            convert(image, form.channels, PLAIN, seen)
-        return depth
-
-
-@contextmanager
-def _opened(encoded: bytes | np.ndarray, form: Format, name: str) -> Iterator["Image"]:
-    """The picture, its size known and found small enough; whatever goes wrong in the block is a UsageError."""
-    Image = pillow()
-
     try:
-        is_array = isinstance(encoded, np.ndarray)
-        with _from_array(encoded) if is_array else Image.open(io.BytesIO(encoded), formats=FORMATS) as image:
-            pixels = image.width * image.height
-            require(
-                pixels <= form.max_pixels,
-                f"{name} has {pixels:,} pixels, more than data.max_pixels={form.max_pixels}: set data.max_pixels="
-                f"{pixels} if it is to be read, which takes {3e-6 * pixels:.0f} MB of memory, or shrink it",
-            )
-            yield image
-    except UsageError:
-        raise
-    except Exception as error:  # a decoder raises whatever it likes over a broken file
-        unknown = isinstance(error, Image.UnidentifiedImageError)  # it says "<_io.BytesIO object at 0x7f...>"
-        reason = f"it is no {', '.join(FORMATS)}" if unknown else str(error).split("\n")[0] or type(error).__name__
-        raise UsageError(f"{name} cannot be decoded ({reason}): mend it or put another in its place") from None
+        with _open(encoded, form, name) as image:
+            depth = depth_of(image)
+            if seen.wants(depth):
+                image.load()
+                convert(image, form.channels, PLAIN, seen)
+            return depth
+    except Exception as error:
+        raise _unreadable(name, error) from None
+
+
+def _open(encoded: bytes | np.ndarray, form: Format, name: str) -> "Image":
+    """The picture, not decoded yet; UsageError for one that is too large."""
+    if isinstance(encoded, np.ndarray):
+        return pillow().fromarray(encoded[..., 0] if encoded.shape[-1] == 1 else encoded)
+    image = pillow().open(io.BytesIO(encoded), formats=FORMATS)
+    if (pixels := image.width * image.height) > form.max_pixels:
+        raise UsageError(
+            f"{name} has {pixels:,} pixels, more than data.max_pixels={form.max_pixels}: set data.max_pixels={pixels}"
+            f" if it is to be read, which takes {3e-6 * pixels:.0f} MB of memory, or shrink it"
+        )
+    return image
+
+
+def _unreadable(name: str, error: Exception) -> UsageError:
+    if isinstance(error, UsageError):
+        return error
+    unknown = isinstance(error, pillow().UnidentifiedImageError)  # it says "<_io.BytesIO object at 0x7f...>"
+    reason = f"it is no {', '.join(FORMATS)}" if unknown else str(error).split("\n")[0] or type(error).__name__
+    return UsageError(f"{name} cannot be decoded ({reason}): mend it or put another in its place")
 
 
 def pillow() -> Any:
@@ -188,15 +193,9 @@ def pillow() -> Any:
     return Image
 
 
-def _from_array(array: np.ndarray) -> "Image":
-    return pillow().fromarray(array[..., 0] if array.shape[-1] == 1 else array)
-
-
 def depth_of(image: "Image") -> str:
     """What its values are stored as, of `ranges.PLAIN`: of colours and palettes always 8 bits."""
-    if image.mode.startswith("I;16"):
-        return "uint16"
-    return {"I": "int32", "F": "float32"}.get(image.mode, "uint8")
+    return DEEP.get(image.mode, "uint8")
 
 
 def convert(image: "Image", channels: int, ranges: Ranges = PLAIN, seen: Extremes | None = None) -> "Image":

@@ -127,7 +127,7 @@ def _decoded(encoded: Encoded, form: Format, cache: Cache, workers: int, asked: 
         seen = Extremes() if asked else _some_values(train)
         parts = [dataclasses.replace(part, ranges=PLAIN | (dict(asked) or seen.ranges())) for part in (train, held_out)]
     values = Values(asked or seen.ranges(), seen.found, sampled=not kept)
-    return labelled(*parts, *labels)._replace(values=values)
+    return labelled(parts[0], parts[1], *labels)._replace(values=values)
 
 
 def _some_values(pictures: Pictures) -> Extremes:

@@ -51,8 +51,8 @@ def load_data(config: Config, ranges: str = "") -> Dataset:
 
 def _as_bytes(section: Config, data: Dataset) -> Dataset:
     """Arrays that are pictures as bytes, by their range."""
-    parts = (data.train, data.held_out)
-    if data.values or not all(isinstance(part, np.ndarray) for part in parts):
+    parts = [part for part in (data.train, data.held_out) if isinstance(part, np.ndarray)]
+    if data.values or len(parts) < 2:
         return data
     if kind_of(section.kind, _dtype(data)) != "bytes":
         return data
@@ -178,8 +178,8 @@ def _check_content(config: Config, before: Mapping[str, Any], now: Mapping[str, 
     other = difference(before, now, config.data.condition)
     require(
         other is None,
-        f"data.path={config.data.path} is not what the run was begun with, {other}: name those data again, wherever they"
-        " are, or train on these in another --workdir, from the start or by training.start_from=<run>",
+        f"data.path={config.data.path} is not what the run was begun with, {other}: name those data again, wherever"
+        " they are, or train on these in another --workdir, from the start or by training.start_from=<run>",
     )
     if other_files(before, now):
         same = f"and of {EXAMPLES:,} fixed pictures none has changed"
