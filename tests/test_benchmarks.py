@@ -79,6 +79,14 @@ def test_smoke_data(tmp_path):
         assert_positive(row, "decoding_per_s", "of_decoding")
 
 
+def test_smoke_decoding(tmp_path):
+    """Compared with itself."""
+    rows = measured("decoding", tmp_path / "out.json", "--pictures", "20", f"--baseline={ROOT}")
+    assert [row["opening"] for row in rows] == ["first", "again"]
+    for row in rows:
+        assert_positive(row, "seconds", "baseline_s", "ratio", "cpu_s", "baseline_cpu_s", "cpu_ratio")
+
+
 @pytest.mark.parametrize(
     ("flags", "said"),
     [

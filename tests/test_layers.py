@@ -20,7 +20,7 @@ FREE_OF_JAX = {
     "storage.manifest", "storage.workdir", "storage.images", "devices.memory", "evaluation", "training.posthoc",
     "loop.schedule", "loop.prefetch",
     "data.account", "data.arrays", "data.cache", "data.cifar", "data.examples", "data.folder", "data.headers",
-    "data.imagenet", "data.labels", "data.layouts", "data.npz", "data.pictures", "data.preparing", "data.recognise",
+    "data.identity", "data.imagenet", "data.labels", "data.layouts", "data.npz", "data.pictures", "data.preparing", "data.ranges", "data.recognise",
     "data.records", "data.resolve", "data.rows", "data.sources", "data.spec", "data.splits", "data.telling",
     "data.tfrecord", "data.ways",
     "data.workers", "reporting.figures", "reporting.page", "reporting.records",

@@ -16,8 +16,7 @@ from score_sde.config import Config
 from score_sde.data.sources import some
 from score_sde.devices.arrays import Agreement
 from score_sde.devices.distributed import together
-from score_sde.errors import NotFinite, require
-from score_sde.evaluation.likelihoods import completed
+from score_sde.errors import NotFinite
 from score_sde.evaluation.two_sample import two_sample
 from score_sde.experiment.diagnosis import nothing_finite, remedies
 from score_sde.experiment.experiment import Experiment, build
@@ -29,9 +28,9 @@ from score_sde.loop.loop import train as train_loop
 from score_sde.progress import Progress
 from score_sde.signals import Stopped, collected
 from score_sde.storage.checkpoint import Checkpoints
-from score_sde.storage.images import GRID, save_samples
+from score_sde.storage.images import GRID
 from score_sde.storage.locks import locked
-from score_sde.storage.workdir import Workdir, write_json
+from score_sde.storage.workdir import Workdir
 from score_sde.storage.writing import writing
 from score_sde.training.step import TrainState
 

@@ -1,5 +1,6 @@
 """The checks of a config's `data` section, and what it says of the data's shape and kind before they are read."""
 
+import re
 from collections.abc import Sequence
 
 from score_sde.config.fields import DECODED, FIELDS, SCHEMA, Config
@@ -11,6 +12,27 @@ PATHS = {
     "tfds": "a builder of tensorflow_datasets, such as cifar10, or a directory that it prepared",
 }
 """What data.path must name for a data.name."""
+
+
+DEPTHS = ("uint8", "uint16", "int32", "float32")
+"""What the stored values of pictures may be, for data.range."""
+
+
+def stored_ranges(data: Config) -> dict[str, tuple[float, float]]:
+    """data.range by depth: low,high for all, or depth=low,high;... for some; {} for auto. UsageError for another."""
+    if data.range == "auto":
+        return {}
+    number, found = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?", {}
+    for part in data.range.split(";"):
+        match = re.fullmatch(rf"\s*(?:({'|'.join(DEPTHS)})=)?({number})\s*,\s*({number})\s*", part)
+        require(
+            match and float(match[2]) < float(match[3]),
+            f"data.range={data.range!r} is not understood: write auto, or the two stored values that are black and"
+            " white, the lower one first, such as 0,4095",
+        )
+        assert match is not None
+        found |= dict.fromkeys([match[1]] if match[1] else DEPTHS, (float(match[2]), float(match[3])))
+    return found
 
 
 def picture_shape(data: Config) -> tuple[int, int, int]:
@@ -51,6 +73,10 @@ def check_data(config: Config, own_system: bool = False) -> None:
         " data.width and data.num_channels: set these",
     )
     require(all(n >= 1 for n in data.shape), f"data.shape={data.shape} must be positive numbers: such as (16, 16)")
+    require(
+        not stored_ranges(data) or data.name != "digits",
+        f"data.range={data.range} has no effect on data.name='digits', whose pictures are bytes: leave it at auto",
+    )
     require(all(s > 0 for s in data.std), f"data.std={data.std} must be positive: give one number per channel")
     _check_labels(config)
     if not own_system:
@@ -73,6 +99,11 @@ def check_kind(config: Config, kind: str, own_system: bool = False) -> None:
             f"data.{name}={data[name]} has no effect on data of kind {kind!r}, which are not standardised: leave it"
             " empty, or set data.kind='real'",
         )
+    require(
+        kind == "bytes" or not stored_ranges(data),
+        f"data.range={data.range} is for pictures, which become bytes, and has no effect on data of kind {kind!r}:"
+        " leave it at auto, or set data.kind='bytes'",
+    )
     if kind != "real":
         return
     for name in ("centered", "uniform_dequantization", "augmentation"):

@@ -135,7 +135,7 @@ FIELDS: dict[str, Section] = {
         "what is trained on",
         {
             "name": field("digits", "the source", one_of("digits", "array", *DECODED)),
-            "path": field("", "a file or directory, or a builder of tensorflow_datasets"),
+            "path": field("", "a file or directory, or a builder of tensorflow_datasets", free=True),
             "category": field("", "of lsun: the category"),
             "held_out": field(0, "examples kept from training where the data have no split of their own", NOT_NEGATIVE),
             "workers": field(0, "processes that decode ahead", NOT_NEGATIVE, free=True),
@@ -153,6 +153,14 @@ FIELDS: dict[str, Section] = {
             "width": field(0, "width of pictures that are not square; 0 for image_size", NOT_NEGATIVE),
             "num_channels": field(1, "channels of pictures", AT_LEAST_ONE),
             "centered": field(True, "bytes become [-1, 1] and not [0, 1]"),
+            "range": field(
+                "auto", "the stored values of pictures that become 0 and 255, as 0,4095; auto for the least of 1, 255,"
+                " 1023, 4095, 16383 and 65535 that holds them all",
+            ),
+            "max_pixels": field(
+                178_956_970, "largest file of a picture that is read, in pixels; decoding takes 3 bytes for each",
+                AT_LEAST_ONE, free=True,
+            ),
             "mean": field((), "of real data, per channel; empty for that of the training split", element=float),
             "std": field((), "of real data, per channel; empty for that of the training split", element=float),
             "random_flip": field(False, "mirror every second example left to right"),

@@ -59,13 +59,8 @@ def wrong_type(name: str, value: Any) -> str:
 
 
 def differing_fields(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """Names of the fields that differ between two flat configs and that resuming may not change.
-
-    A run without data.path, such as an imported one, has seen no images: those to train on are named later.
-    """
-    names = old.keys() | new.keys()
-    names = {n for n in names if n not in FREE_ON_RESUME and old.get(n) != new.get(n)}
-    return sorted(names - {"data.path"} if old.get("data.path") == "" else names)
+    """Names of the fields that differ between two flat configs and that resuming may not change."""
+    return sorted(n for n in old.keys() | new.keys() if n not in FREE_ON_RESUME and old.get(n) != new.get(n))
 
 
 def load(path: str) -> Config:

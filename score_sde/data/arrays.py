@@ -15,6 +15,8 @@ from score_sde.data.splits import TRAIN, Split, role, split
 from score_sde.errors import UsageError, require
 
 DTYPES = ("uint8", "float32", "int32")
+PICTURES = ("uint16", "bool")
+"""Further ones, of pictures of another range."""
 IMAGES = "images"
 """Another name of the array to train on, where none says so."""
 
@@ -25,7 +27,7 @@ LABELS = ("label", "labels", "y", "targets")
 def array_file(path: str, conditions: tuple[str, ...] = ()) -> Dataset:
     """The data of an .npy file, or of an .npz file's arrays: by their names (splits.py) to train on and held out.
 
-    Arrays are uint8, float32 or int32 [N, ...]; .npy files are memory-mapped. What no name says is for training is in
+    Arrays are uint8, float32 or int32 [N, ...], or uint16 or bool pictures; .npy files are memory-mapped. What no name says is for training is in
     `images`. A condition `c` of an .npz file is its array `c`, one entry for each example, and `test_c` (`val_c`, ...)
     for the held-out ones; labels are `labels` or `y` too, before or behind the part's name. Raises UsageError for a
     missing or unreadable file, an empty array, another dtype, and a condition that is missing.
@@ -132,8 +134,8 @@ def _checked(x: np.ndarray, where: str, like: np.ndarray | None = None) -> np.nd
     order = f"of another byte order: save it by .astype('{x.dtype.name}')"
     require(x.dtype.isnative, f"{where} has dtype {x.dtype}, {order}")
     require(
-        x.dtype.name in DTYPES,
-        f"{where} has dtype {x.dtype}: save pictures as uint8 in 0..255, real numbers as float32, tokens as int32",
+        x.dtype.name in (*DTYPES, *PICTURES),
+        f"{where} has dtype {x.dtype}: save pictures as uint8 or uint16, real numbers as float32, tokens as int32",
     )
     require(x.ndim > 1, f"{where} has rank {x.ndim} (shape {x.shape}): the first axis counts examples, the rest is one")
     require(like is not None or x.size > 0, f"{where} holds no example (shape {x.shape}): give it at least one")

@@ -1,19 +1,22 @@
 """Pictures decoded once: a memory-mapped array on disk, written by whoever comes first and believed only if whole."""
 
+import dataclasses
 import hashlib
 import json
 import math
 import os
 import pathlib
+import re
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import NamedTuple
 
 import numpy as np
 
-from score_sde.data.pictures import Encoded, Format, Pictures
-from score_sde.data.sources import Source, gather
+from score_sde.data.pictures import Encoded, Format, Pictures, look
+from score_sde.data.ranges import PLAIN, Extremes, Ranges
+from score_sde.data.sources import gather
 from score_sde.errors import CheckpointError, UsageError
 from score_sde.progress import Progress
 from score_sde.storage.files import FULL, whole
@@ -21,6 +24,9 @@ from score_sde.storage.locks import held
 
 VERSION = 1
 """Of the decoding's arithmetic: raised when the same files would become other pixels."""
+
+NAME = re.compile(r"[0-9a-f]{32}\.npy")
+"""Files of arrays."""
 
 CHUNK = 2**26
 """Bytes of images decoded between two writes."""
@@ -49,23 +55,126 @@ def fits(found: Encoded, form: Format, cache: Cache) -> bool:
     return gibibytes(found, form) <= cache.limit
 
 
-def decoded(pictures: Pictures, cache: Cache) -> Source:
-    """The pictures as a memory-mapped array."""
-    if len(pictures) == 0:
-        return np.zeros(pictures.shape, np.uint8)
-    form = pictures.format
-    sides = [form.height] if form.width in (0, form.height) else [form.height, form.width]
-    name = fingerprint(pictures.files.stamp(), [*sides, form.channels, form.crop])
-    return stored(cache, name, pictures.shape, np.dtype(np.uint8), lambda: _decode(pictures))
+def decoded(pictures: Pictures, cache: Cache) -> np.ndarray:
+    """The pictures as a memory-mapped array; where they are decoded now, a note of their values is beside it."""
+    return _Part.of(pictures, cache).array(pictures.ranges)
 
 
-def _decode(pictures: Pictures) -> Iterator[np.ndarray]:
-    with Progress("decoding", len(pictures), "images") as progress:
-        count = max(1, CHUNK // int(np.prod(pictures.shape[1:])))
-        for first in range(0, len(pictures), count):
-            images = gather(pictures, np.arange(first, min(first + count, len(pictures))))
-            yield images
-            progress.update(len(images))
+def measured(parts: Sequence[Pictures], cache: Cache, asked: Ranges) -> tuple[list[np.ndarray], Extremes]:
+    """Pictures as memory-mapped arrays, and the values that are known of all of them together.
+
+    By the ranges that are asked for; where there are none, by the least ones that hold the values of all parts. Then
+    they are decoded by plain ranges, and again only where these do not do. Raises UsageError where none does.
+    """
+    own, seen = [_Part.of(part, cache) for part in parts], Extremes()
+    tried = [(None, None) if asked else part.tried() for part in own]
+    for _, extremes in tried:
+        seen.add(extremes or Extremes())
+    ranges = PLAIN | (dict(asked) or seen.ranges())
+    arrays = [part.array(ranges) if array is None or ranges != PLAIN else array for part, (array, _) in zip(own, tried)]
+    for part in own if asked else ():
+        seen.add(part.noted() or Extremes())
+    return arrays, seen
+
+
+class _OtherRangesError(Exception):
+    """What was to be decoded by plain ranges does not lie in these."""
+
+    def __init__(self, seen: Extremes) -> None:
+        super().__init__()
+        self.seen = seen
+
+
+class _Part(NamedTuple):
+    """Pictures that are kept decoded, under names of what they are made of and of the ranges of their values."""
+
+    pictures: Pictures
+    cache: Cache
+    stamp: list
+
+    @classmethod
+    def of(cls, pictures: Pictures, cache: Cache) -> "_Part":
+        """Their files are looked at once."""
+        return cls(pictures, cache, pictures.files.stamp() if len(pictures) else [])
+
+    def name(self, ranges: Ranges) -> str:
+        """Of the array; with plain ranges that of earlier versions."""
+        form = self.pictures.format
+        sides = [form.height] if form.width in (0, form.height) else [form.height, form.width]
+        others = {depth: found for depth, found in ranges.items() if found != PLAIN[depth]}
+        return fingerprint(self.stamp, [*sides, form.channels, form.crop], *([others] if others else []))
+
+    def array(self, ranges: Ranges, trying: bool = False) -> np.ndarray:
+        """Memory-mapped; if only trying, raises _OtherRangesError where plain ranges do not do, and keeps nothing."""
+        shape = self.pictures.shape
+        if shape[0] == 0:
+            return np.zeros(shape, np.uint8)
+        parts = lambda: self._decode(ranges, trying)
+        return stored(self.cache, self.name(ranges), shape, np.dtype(np.uint8), parts)
+
+    def _decode(self, ranges: Ranges, trying: bool) -> Iterator[np.ndarray]:
+        """Some images at a time."""
+        if trying and (known := self.noted()) is not None:  # by another process, while we waited
+            _check_plain(known)
+        seen, count = Extremes(), self.pictures.shape[0]
+        looking = dataclasses.replace(self.pictures, ranges=ranges, seen=seen)
+        with Progress("decoding", count, "images") as progress:
+            size = max(1, CHUNK // math.prod(looking.shape[1:]))
+            for first in range(0, count, size):
+                images = gather(looking, np.arange(first, min(first + size, count)))
+                yield images
+                progress.update(len(images))
+        self._note(seen)
+        if trying:
+            _check_plain(seen)
+
+    def tried(self) -> tuple[np.ndarray | None, Extremes]:
+        """The values of the pictures, and their array by plain ranges if it was opened for these and may do."""
+        if (seen := self.noted()) is not None:
+            return None, seen
+        try:
+            array = self.array(PLAIN, trying=True)
+        except _OtherRangesError as error:
+            return None, error.seen
+        if not len(array):
+            return array, Extremes()
+        return array, self.noted() or self._looked(array)
+
+    def _looked(self, array: np.ndarray) -> Extremes:
+        """The values of what an earlier version decoded: where its array is of bytes above 1, often from headers."""
+        most, depths, (files, form) = int(array.max()), set(), (self.pictures.files, self.pictures.format)
+        seen = Extremes({"uint8": (0, 255)} if most > 1 else {})
+        with Progress("looking", len(array), "images") as progress:
+            for index in range(len(array)):
+                depths.add(look(files.read(index), form, files.name(index), seen))
+                progress.update(1)
+        if most > 1:
+            del seen.found["uint8"]
+            if "uint8" in depths:
+                seen.see("uint8", 0, most)
+        with _writable(self.cache):
+            self._note(seen)
+        return seen
+
+    @property
+    def _notes(self) -> pathlib.Path:
+        return self.cache.path / f"{self.name(PLAIN)}.json"
+
+    def _note(self, seen: Extremes) -> None:
+        with whole(self._notes) as unfinished:
+            unfinished.write_text(json.dumps(seen.found))
+
+    def noted(self) -> Extremes | None:
+        """The values of pictures that were decoded before, whatever their ranges were."""
+        try:
+            return Extremes(json.loads(self._notes.read_text()))
+        except (OSError, ValueError, TypeError, AttributeError):
+            return None
+
+
+def _check_plain(seen: Extremes) -> None:
+    if PLAIN | seen.ranges() != PLAIN:
+        raise _OtherRangesError(seen)
 
 
 def fingerprint(*facts: object) -> str:
@@ -136,6 +245,16 @@ def _whole_array(path: pathlib.Path, shape: tuple[int | None, ...], dtype: np.dt
     if shape[0] not in (None, *array.shape[:1]):
         return None
     return array if zlib.crc32(array.data) == int.from_bytes(checksum, "little") else None
+
+
+def checksum(array: np.ndarray) -> int | None:
+    """The CRC-32 of an array that `stored` has returned, from behind it in its file; None for any other one."""
+    if not isinstance(array, np.memmap) or not array.filename or not NAME.fullmatch(os.path.basename(array.filename)):
+        return None
+    with open(array.filename, "rb") as file:
+        file.seek(array.offset + math.prod(array.shape) * array.itemsize)
+        found = file.read()
+    return int.from_bytes(found, "little") if len(found) == 4 else None
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from score_sde.data.cache import Cache
 from score_sde.data.folder import files_below
 from score_sde.data.labels import where_asked
 from score_sde.data.npz import reason
-from score_sde.data.pictures import FORMATS, MODES, Encoded, Format
+from score_sde.data.pictures import FORMATS, MODES, Encoded, Format, pillow
 from score_sde.data.tfrecord import REMEDY, TFRecords, indexed, is_header
 from score_sde.errors import UsageError, require
 
@@ -61,6 +61,10 @@ class Examples:
         """The files' stamp, and the feature."""
         return [self.records.stamp(), self.feature]
 
+    def listing(self) -> list:
+        """The place of every record in the files."""
+        return self.records.table.tolist()
+
 
 def _features(records: TFRecords, index: int) -> Any:
     """A record's features by name; UsageError where it is no tf.train.Example."""
@@ -86,10 +90,8 @@ def _is_shape_of(shape: tuple[int, ...], content: bytes) -> bool:
 
 
 def _is_picture(content: bytes) -> bool:
-    from PIL import Image
-
     try:
-        with Image.open(io.BytesIO(content), formats=FORMATS):
+        with pillow().open(io.BytesIO(content), formats=FORMATS):
             return True
     except Exception:  # of a decoder that thought that it knew the format, or of none
         return False

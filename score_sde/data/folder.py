@@ -48,6 +48,10 @@ class Folder:
         """Path, size and time of modification of every file."""
         return [os.path.abspath(self.root), [(name, *state(self.name(i))) for i, name in enumerate(self.names)]]
 
+    def listing(self) -> list:
+        """Name and size of every file."""
+        return [(name, state(self.name(i))[0]) for i, name in enumerate(self.names)]
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Zip:
@@ -100,6 +104,10 @@ class Zip:
     def stamp(self) -> list:
         """Path, size and time of modification of the zip file, and what is taken from it."""
         return [os.path.abspath(self.path), *state(self.path), self.names]
+
+    def listing(self) -> list:
+        """Name, packed size and checksum of every picture."""
+        return [self.names, self.table[:, 1:].tolist()]
 
 
 def folder(path: str, asked: bool = False) -> Encoded:

@@ -3,11 +3,12 @@
 import dataclasses
 import io
 import os
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
 from score_sde.data.account import Account
+from score_sde.data.ranges import PLAIN, Extremes, Ranges, scaled
 from score_sde.errors import UsageError, require
 
 if TYPE_CHECKING:
@@ -18,6 +19,12 @@ FORMATS = ("PNG", "JPEG", "BMP", "PPM", "GIF", "TIFF", "WEBP")
 """Of these files, as Pillow calls them: its other decoders, some of them rarely used, never see a file."""
 
 MODES = {1: "L", 3: "RGB"}
+
+DEEP = {**dict.fromkeys(("I;16", "I;16L", "I;16B", "I;16N"), "uint16"), "I": "int32", "F": "float32"}
+"""Pillow's modes of more than 8 bits, all of them grey, and the dtype of their values."""
+
+MAX_PIXELS = 178_956_970
+"""Where Pillow by itself takes a file for an attack on the memory."""
 
 
 class Files(Protocol):
@@ -35,6 +42,10 @@ class Files(Protocol):
 
     def stamp(self) -> list:
         """JSON-able facts that change when the pictures do: paths, sizes, times of modification."""
+        ...
+
+    def listing(self) -> list:
+        """Of these the facts that stay when the files move."""
         ...
 
 
@@ -63,12 +74,14 @@ class Format:
     """What every picture becomes: uint8 [height, width, channels], of its centre, cropped to that ratio of sides.
 
     width: 0 for a square. crop: the cropped part's shorter side is at most so many pixels (0: as many as there are).
+    max_pixels: files of more are refused.
     """
 
     height: int
     channels: int
     crop: int = 0
     width: int = 0
+    max_pixels: int = MAX_PIXELS
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -90,10 +103,15 @@ class Format:
 
 @dataclasses.dataclass(frozen=True)
 class Pictures:
-    """Encoded pictures as a source of images: `pictures[indices]` is uint8 [n, height, width, channels]."""
+    """Encoded pictures as a source of images: `pictures[indices]` is uint8 [n, height, width, channels].
+
+    ranges: what stored values of every depth lie in. seen: takes note of the values of whatever is decoded.
+    """
 
     files: Files
     format: Format
+    ranges: Ranges = dataclasses.field(default_factory=lambda: PLAIN)
+    seen: Extremes | None = None
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
@@ -106,56 +124,115 @@ class Pictures:
     def __getitem__(self, indices: np.ndarray) -> np.ndarray:
         images = np.empty((len(indices), *self.format.shape), np.uint8)
         for image, index in zip(images, indices.tolist()):
-            image[:] = decode(self.files.read(index), self.format, self.files.name(index))
+            name = self.files.name(index)
+            image[:] = decode(self.files.read(index), self.format, name, self.ranges, self.seen)
         return images
 
 
-def decode(encoded: bytes | np.ndarray, form: Format, name: str) -> np.ndarray:
+def decode(
+    encoded: bytes | np.ndarray, form: Format, name: str, ranges: Ranges = PLAIN, seen: Extremes | None = None
+) -> np.ndarray:
     """uint8 [height, width, channels] of an encoded picture, the right way up (EXIF), of an animation its first frame.
 
-    Raises UsageError, naming the picture, where it cannot be decoded.
+    Its stored values are taken to lie in the range of their depth, and `seen` takes note of them. Raises UsageError,
+    naming the picture, where it cannot be decoded or is larger than may be.
     """
-    from PIL import Image, ImageOps, UnidentifiedImageError
+    from PIL import ImageOps
 
     try:
-        is_array = isinstance(encoded, np.ndarray)
-        with _from_array(encoded) if is_array else Image.open(io.BytesIO(encoded), formats=FORMATS) as image:
+        with _open(encoded, form, name) as image:
             image.load()
             if image.info:  # where EXIF is, if there is any: looking costs as much as decoding a small picture
                 ImageOps.exif_transpose(image, in_place=True)
-            image = center_crop_resize(convert(image, form.channels), *form.shape[:2], form.crop)
+            image = center_crop_resize(convert(image, form.channels, ranges, seen), *form.shape[:2], form.crop)
             return np.asarray(image).reshape(form.shape)
     except Exception as error:  # a decoder raises whatever it likes over a broken file
-        unknown = isinstance(error, UnidentifiedImageError)  # it says "<_io.BytesIO object at 0x7f...>"
-        reason = f"it is no {', '.join(FORMATS)}" if unknown else str(error).split("\n")[0] or type(error).__name__
-        raise UsageError(f"{name} cannot be decoded ({reason}): mend it or put another in its place") from None
+        raise _unreadable(name, error) from None
 
 
-def _from_array(array: np.ndarray) -> "Image":
-    from PIL import Image
+def look(encoded: bytes | np.ndarray, form: Format, name: str, seen: Extremes) -> str:
+    """A picture's depth; only where `seen` wants more values of it is it decoded. Raises as `decode`."""
+    try:
+        with _open(encoded, form, name) as image:
+            depth = depth_of(image)
+            if seen.wants(depth):
+                image.load()
+                convert(image, form.channels, PLAIN, seen)
+            return depth
+    except Exception as error:
+        raise _unreadable(name, error) from None
 
-    return Image.fromarray(array[..., 0] if array.shape[-1] == 1 else array)
+
+def _open(encoded: bytes | np.ndarray, form: Format, name: str) -> "Image":
+    """The picture, not decoded yet; UsageError for one that is too large."""
+    if isinstance(encoded, np.ndarray):
+        return pillow().fromarray(encoded[..., 0] if encoded.shape[-1] == 1 else encoded)
+    image = pillow().open(io.BytesIO(encoded), formats=FORMATS)
+    if (pixels := image.width * image.height) > form.max_pixels:
+        raise UsageError(
+            f"{name} has {pixels:,} pixels, more than data.max_pixels={form.max_pixels}: set data.max_pixels={pixels}"
+            f" if it is to be read, which takes {3e-6 * pixels:.0f} MB of memory, or shrink it"
+        )
+    return image
 
 
-def convert(image: "Image", channels: int) -> "Image":
-    """The picture in grey ("L", Rec. 601 luma) or RGB; what is transparent lies over white, 16 bits become 8.
+def _unreadable(name: str, error: Exception) -> UsageError:
+    if isinstance(error, UsageError):
+        return error
+    unknown = isinstance(error, pillow().UnidentifiedImageError)  # it says "<_io.BytesIO object at 0x7f...>"
+    reason = f"it is no {', '.join(FORMATS)}" if unknown else str(error).split("\n")[0] or type(error).__name__
+    return UsageError(f"{name} cannot be decoded ({reason}): mend it or put another in its place")
 
-    Sixteen-bit grey is divided by 257 and rounded (Pillow's own conversion would clip at 255). Raises ValueError for
-    pixels of unknown range: floating-point numbers, and integers that 16 bits do not hold.
+
+def pillow() -> Any:
+    """PIL.Image without its limit of pixels, which is the process's and not a call's: `Format.max_pixels` is ours.
+
+    It would warn from half the limit on, and look again at every crop.
     """
     from PIL import Image
 
+    Image.MAX_IMAGE_PIXELS = None
+    return Image
+
+
+def depth_of(image: "Image") -> str:
+    """What its values are stored as, of `ranges.PLAIN`: of colours and palettes always 8 bits."""
+    return DEEP.get(image.mode, "uint8")
+
+
+def convert(image: "Image", channels: int, ranges: Ranges = PLAIN, seen: Extremes | None = None) -> "Image":
+    """The picture in grey ("L", Rec. 601 luma) or RGB; what is transparent lies over white.
+
+    Bytes are left alone where their range is 0 to 255. Raises ValueError for values that are NaN or infinite.
+    """
+    if (depth := depth_of(image)) != "uint8":
+        return _deep(image, *ranges[depth], seen).convert(MODES[channels])
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
         image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    elif image.mode.startswith("I"):
-        pixels = np.asarray(image)  # of mode "I", 32 bits, which 16-bit files too have in some versions of Pillow
-        if not 0 <= pixels.min() <= pixels.max() <= 65535:
-            raise ValueError(f"its pixels are {pixels.min()} to {pixels.max()}, which 16 bits do not hold")
-        image = Image.fromarray(np.round(pixels / 257).astype(np.uint8))
-    elif image.mode == "F":
-        raise ValueError("its pixels are floating-point numbers of unknown range")
+        image = pillow().alpha_composite(pillow().new("RGBA", image.size, "white"), image)
+    looking, (low, high) = seen is not None and seen.wants("uint8"), ranges["uint8"]
+    if image.mode not in MODES.values() or not (looking or (low, high) != PLAIN["uint8"]):
+        image = image if image.mode == MODES[channels] else image.convert(MODES[channels])
+    if looking:
+        assert seen is not None
+        found = np.asarray(image.getextrema())
+        seen.see("uint8", found.min(), found.max())
+    if (low, high) != PLAIN["uint8"]:
+        image = image.point(scaled(np.arange(256), low, high).tolist() * len(image.getbands()))
     return image if image.mode == MODES[channels] else image.convert(MODES[channels])
+
+
+def _deep(image: "Image", low: float, high: float, seen: Extremes | None) -> "Image":
+    """Grey of more than 8 bits as bytes: Pillow's own conversion would clip at 255. One value may be transparent."""
+    pixels = np.asarray(image)
+    least, most = pixels.min(), pixels.max()
+    if not (np.isfinite(least) and np.isfinite(most)):
+        raise ValueError("it has values that are NaN or infinite")
+    if seen is not None:
+        seen.see(depth_of(image), least, most)
+    transparent = image.info.get("transparency")
+    found = scaled(pixels, low, high)
+    return pillow().fromarray(found if transparent is None else np.where(pixels == transparent, np.uint8(255), found))
 
 
 def center_crop_resize(image: "Image", height: int, width: int, crop: int = 0) -> "Image":

@@ -4,6 +4,8 @@ import dataclasses
 import functools
 import os
 import pathlib
+import re
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -27,6 +29,9 @@ FORMAT = "array_record"
 
 DEFAULT = "tfrecord"
 """What tensorflow_datasets prepares when nothing is said."""
+
+LARGE_GROUP = 64
+"""Records of a group from which on reading one at random takes many times as long."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -80,6 +85,11 @@ class Records:
         files = sorted(entry.name for entry in os.scandir(self.directory) if entry.is_file())
         states = [(name, *state(os.path.join(self.directory, name))) for name in files]
         return [os.path.abspath(self.directory), self.split, self.feature, states]
+
+    def listing(self) -> list:
+        """The split, and name and size of every file of the directory."""
+        _, split, feature, states = self.stamp()
+        return [split, feature, [(name, size) for name, size, _ in states]]
 
 
 def prepared(path: str, form: Format, cache: Cache, asked: bool = False) -> Encoded:
@@ -143,13 +153,35 @@ def _records(directory: str, info: Any, split: str, feature: str, cache: Cache) 
     """A split's records, with the index of its files where they are TFRecords."""
     found = info.splits[split]
     shards = None if FORMAT in _formats(info) else _shards(found, cache)
+    if shards is None and (size := _group_size(_paths(found, FORMAT)[0])) > LARGE_GROUP:
+        note = f"its files keep {size} records in a group, and all of a group are read for one of them, which is slow"
+        print(f"{directory}:{split}: {note}: write them anew with the option group_size:1", file=sys.stderr)
     return Records(directory, split, feature, found.num_examples, shards)
+
+
+def _paths(split: Any, suffix: str) -> list[str]:
+    template = split.filename_template.replace(filetype_suffix=suffix)
+    return [os.fspath(path) for path in template.sharded_filepaths(split.num_shards)]
+
+
+def _group_size(path: str) -> int:
+    """Records that an array_record file compresses together; 1 where it does not tell."""
+    try:
+        from array_record.python.array_record_module import ArrayRecordReader
+
+        reader = ArrayRecordReader(path)
+        try:
+            found = re.search(r"group_size:(\d+)", reader.writer_options_string())
+        finally:
+            reader.close()
+    except Exception:  # the reader is C++ behind Python; what is wrong with a file is said when it is read
+        return 1
+    return int(found[1]) if found else 1
 
 
 def _shards(split: Any, cache: Cache) -> TFRecords:
     """The records of a split's files; UsageError where a file has more or fewer than the description says."""
-    template = split.filename_template.replace(filetype_suffix=DEFAULT)
-    records = indexed([os.fspath(path) for path in template.sharded_filepaths(split.num_shards)], cache)
+    records = indexed(_paths(split, DEFAULT), cache)
     counts = np.bincount(records.table[:, 0], minlength=split.num_shards).tolist()
     for path, count, expected in zip(records.paths, counts, split.shard_lengths):
         require(

@@ -1,16 +1,18 @@
 """From `data.name` and `data.path` to images: what lies there is looked at, not guessed from the name."""
 
+import dataclasses
 import pathlib
 import sys
 import zipfile
 
 from score_sde.data import cifar, examples, folder, imagenet, preparing, records
 from score_sde.data.arrays import array_file
-from score_sde.data.cache import Cache, decoded, fits, gibibytes
-from score_sde.data.headers import look
-from score_sde.data.pictures import Encoded, Format, Pictures
+from score_sde.data.cache import Cache, fits, gibibytes, measured
+from score_sde.data.headers import look as look_at_headers
+from score_sde.data.pictures import Encoded, Format, Pictures, look
+from score_sde.data.ranges import EXAMPLES, PLAIN, Extremes, Ranges, Values
 from score_sde.data.recognise import kind
-from score_sde.data.sources import Dataset, labelled
+from score_sde.data.sources import Dataset, chosen, labelled
 from score_sde.errors import UsageError, require
 
 BUILDERS = {"cifar10": "cifar10", "svhn": "svhn_cropped", "celeba": "celeb_a", "lsun": "lsun"}
@@ -34,11 +36,14 @@ def resolve(
     cache: Cache,
     workers: int = 0,
     conditions: tuple[str, ...] = (),
+    ranges: Ranges | None = None,
 ) -> Dataset:
     """The images of a data set: "folder", "tfds", or a published one, whose files may lie at `path` in any shape.
 
-    Without a path a published set is taken from TensorFlow Datasets. Tells, on stderr, where pictures too many for the
-    cache will be waited for, as there are no worker processes. Raises UsageError for what is missing or wrong.
+    Without a path a published set is taken from TensorFlow Datasets. ranges: what stored values of pictures lie in, by
+    depth; where there are none they are found, of all pictures that are kept decoded, else of some. Tells, on stderr,
+    where pictures too many for the cache will be waited for, as there are no worker processes. Raises UsageError for
+    what is missing or wrong.
     """
     form.check()
     asked = "label" in conditions
@@ -54,7 +59,7 @@ def resolve(
         )
         builder = BUILDERS[name] + (f"/{category}" if name == "lsun" else "")
         found = records.prepared(preparing.directory(builder), form, cache, asked)
-    return found if isinstance(found, Dataset) else _decoded(found, form, cache, workers)
+    return found if isinstance(found, Dataset) else _decoded(found, form, cache, workers, ranges or {})
 
 
 def _is_directory(path: str) -> bool:
@@ -141,16 +146,29 @@ def _is_npz(place: pathlib.Path) -> bool:
     return bool(names) and all(name.endswith(".npy") for name in names)
 
 
-def _decoded(found: Encoded, form: Format, cache: Cache, workers: int) -> Dataset:
-    train, held_out = (Pictures(files, form) for files in (found.train, found.held_out))
-    account = found.account._replace(looks=look(found.train, form))
-    labels = (found.labels, found.held_out_labels, found.classes, account)
-    if fits(found, form, cache):
-        return labelled(decoded(train, cache), decoded(held_out, cache), *labels)
-    if workers == 0:
+def _decoded(encoded: Encoded, form: Format, cache: Cache, workers: int, asked: Ranges) -> Dataset:
+    train, held_out = (Pictures(files, form) for files in (encoded.train, encoded.held_out))
+    account = encoded.account._replace(looks=look_at_headers(encoded.train, form))
+    labels = (encoded.labels, encoded.held_out_labels, encoded.classes, account)
+    kept = fits(encoded, form, cache)
+    if not kept and workers == 0:
         print(
-            f"{len(train)} pictures are decoded when they are needed ({gibibytes(found, form):.3g} GiB in all is above"
-            f" data.cache_limit={cache.limit}): training waits for them less with data.workers=4, say",
+            f"{len(train)} pictures are decoded when they are needed ({gibibytes(encoded, form):.3g} GiB in all is"
+            f" above data.cache_limit={cache.limit}): training waits for them less with data.workers=4, say",
             file=sys.stderr,
         )
-    return labelled(train, held_out, *labels)
+    if kept:
+        parts, seen = measured([train, held_out], cache, asked)
+    else:
+        seen = Extremes() if asked else _some_values(train)
+        parts = [dataclasses.replace(part, ranges=PLAIN | (dict(asked) or seen.ranges())) for part in (train, held_out)]
+    values = Values(asked or seen.ranges(), seen.found, sampled=not kept)
+    return labelled(parts[0], parts[1], *labels)._replace(values=values)
+
+
+def _some_values(pictures: Pictures) -> Extremes:
+    """The values of a fixed choice of pictures."""
+    seen = Extremes()
+    for index in chosen(len(pictures), EXAMPLES).tolist():
+        look(pictures.files.read(index), pictures.format, pictures.files.name(index), seen)
+    return seen

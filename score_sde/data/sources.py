@@ -11,6 +11,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from score_sde.data.account import NO_ACCOUNT, Account
+from score_sde.data.ranges import Scaled, Values
 from score_sde.errors import require
 
 DIGITS_TRAIN = 1500
@@ -44,6 +45,8 @@ class Dataset(NamedTuple):
     held_out_condition: Mapping[str, Source] = {}
     classes: tuple[str, ...] = ()
     account: Account = NO_ACCOUNT
+    values: Values | None = None
+    """What the stored values of pictures were taken to lie in, where that was looked at."""
 
 
 def labelled(
@@ -81,7 +84,7 @@ class Subset:
 
 def is_array(source: Source) -> bool:
     """Whether examples are merely copied, from memory or a mapped file, and not decoded."""
-    return is_array(source.source) if isinstance(source, Subset) else isinstance(source, np.ndarray)
+    return is_array(source.source) if isinstance(source, Subset | Scaled) else isinstance(source, np.ndarray)
 
 
 THREADED = 64 * 64
@@ -129,8 +132,10 @@ def hold_out(data: Dataset, count: int) -> Dataset:
     order = np.random.RandomState(0).permutation(total)
     held, kept = np.sort(order[:count]), np.sort(order[count:])
     own, other = ({name: _part(c, rows) for name, c in data.condition.items()} for rows in (kept, held))
+    train, held_out = Subset(data.train, kept), Subset(data.train, held)
     account = data.account._replace(held_out_from=f"a fixed permutation, data.held_out={count}")
-    return Dataset(Subset(data.train, kept), Subset(data.train, held), own, other, data.classes, account)
+    parts = {"train": train, "held_out": held_out, "condition": own, "held_out_condition": other}
+    return data._replace(**parts, account=account)
 
 
 def _part(source: Source, rows: np.ndarray) -> Source:

@@ -16,9 +16,13 @@ from score_sde.progress import Progress
 CHUNK = 2**26
 """Bytes read at once when statistics are taken."""
 
-KINDS = {"uint8": "bytes", "float32": "real", "int32": "tokens"}
+KINDS = {"uint8": "bytes", "uint16": "bytes", "bool": "bytes", "float32": "real", "int32": "tokens"}
 """The kind that a dtype stands for, unless another is asked for."""
-ALLOWED = {"bytes": ("uint8",), "real": ("float32", "uint8", "int32"), "tokens": ("int32", "uint8")}
+ALLOWED = {
+    "bytes": ("uint8", "uint16", "bool", "float32"),
+    "real": ("float32", "uint8", "int32"),
+    "tokens": ("int32", "uint8"),
+}
 """The dtypes that data of a kind may have."""
 
 
@@ -37,17 +41,22 @@ class Labels:
 
 @dataclasses.dataclass(frozen=True)
 class Spec:
-    """One example's shape, the data's kind, mean and std per channel of real data, and the labels' classes."""
+    """One example's shape, the data's kind, mean and std per channel of real data, and the labels' classes.
+
+    content: what the data are known by, `identity.digest`, in a run that has begun with them.
+    """
 
     shape: tuple[int, ...]
     kind: str = "bytes"
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
     labels: Labels | None = None
+    content: dict[str, Any] | None = dataclasses.field(default=None, compare=False)
 
     def to_json(self) -> dict[str, Any]:
         """What JSON keeps exactly."""
-        return dataclasses.asdict(self)
+        found = dataclasses.asdict(self)
+        return found if self.content else {name: value for name, value in found.items() if name != "content"}
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> "Spec":
@@ -55,7 +64,7 @@ class Spec:
         labels = value["labels"]
         found = None if labels is None else Labels(tuple(labels["frequencies"]), tuple(labels["names"]))
         numbers = {name: tuple(value[name]) for name in ("shape", "mean", "std")}
-        return cls(kind=value["kind"], labels=found, **numbers)
+        return cls(kind=value["kind"], labels=found, content=value.get("content"), **numbers)
 
 
 def channels(shape: tuple[int, ...]) -> int:

@@ -12,6 +12,7 @@ from score_sde.config import Config, flatten, nearest
 from score_sde.config.averages import RAW, canonical, width
 from score_sde.config.validation import validate
 from score_sde.data import nonleaking
+from score_sde.data.identity import digest
 from score_sde.data.kinds import Kind
 from score_sde.data.sources import Dataset
 from score_sde.data.spec import Spec
@@ -87,9 +88,15 @@ class Experiment:
     @functools.cached_property
     def data(self) -> Dataset:
         """The config's data, read when first asked for; UsageError where they are missing, malformed or others."""
-        found = load_data(self.config)
+        found = load_data(self.config, (self.spec.content or {}).get("range") or "")
         check_same(self.config, self.spec, found)
         return found
+
+    @functools.cached_property
+    def content(self) -> dict[str, Any]:
+        """What the data are known by: as the run's record has it, or for the first time, which reads them."""
+        known = self.spec.content or {}
+        return known if "train" in known else digest(self.data)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -258,9 +265,13 @@ class Experiment:
         return assemble(config, self.spec, self.factory, self.frozen)
 
     def notes(self) -> dict[str, Any]:
-        """What stands in config.json beside the config: the data's description, and where frozen parts came from."""
+        """What stands in config.json beside the config: the data's description, and where frozen parts came from.
+
+        What the data are known by is part of it, where they were read.
+        """
         frozen = {part: found.record._asdict() for part, found in self.frozen.items()}
-        return {"data": self.spec.to_json(), **({"frozen": frozen} if frozen else {})}
+        data = dataclasses.replace(self.spec, content=self.content if "data" in self.__dict__ else self.spec.content)
+        return {"data": data.to_json(), **({"frozen": frozen} if frozen else {})}
 
 
 def _hastily() -> dict[str, Any] | None:

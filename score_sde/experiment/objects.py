@@ -11,7 +11,7 @@ from score_sde import sde, solvers
 from score_sde.config import Config
 from score_sde.config.architecture import image_shape
 from score_sde.config.averages import power_name, stored_names
-from score_sde.config.data_checks import picture_shape
+from score_sde.config.data_checks import picture_shape, stored_ranges
 from score_sde.config.fields import DECODED, network_fields
 from score_sde.data import kinds, nonleaking
 from score_sde.data.cache import Cache
@@ -96,9 +96,9 @@ def _u_net_fields(config: Config, spec: Spec) -> dict[str, Any]:
 def _resolved(data: Config) -> Dataset:
     """The pictures of a `data` section that may lie in a folder, a zip file or a TFDS directory."""
     height, width, channels = picture_shape(data)
-    form = Format(height, channels, CROPS.get(data.name, 0), width)
-    cache = Cache(data.cache, data.cache_limit)
-    return resolve(data.name, data.path, data.category, form, cache, data.workers, tuple(data.condition))
+    form = Format(height, channels, CROPS.get(data.name, 0), width, data.max_pixels)
+    cache, conditions, ranges = Cache(data.cache, data.cache_limit), tuple(data.condition), stored_ranges(data)
+    return resolve(data.name, data.path, data.category, form, cache, data.workers, conditions, ranges)
 
 
 def score_system(config: Config, spec: Spec, sampler: Callable[..., Samples], frozen: Mapping[str, Any]) -> Score:

@@ -1,5 +1,8 @@
 """What a run's data are: read from its record, from the config, or from the data themselves, once and for all."""
 
+import copy
+import dataclasses
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -7,9 +10,19 @@ import numpy as np
 
 from score_sde.config import Config
 from score_sde.config.architecture import check_network
-from score_sde.config.data_checks import check_channels, check_kind, check_rank, known_kind, known_shape, picture_shape
+from score_sde.config.data_checks import (
+    check_channels,
+    check_kind,
+    check_rank,
+    known_kind,
+    known_shape,
+    picture_shape,
+    stored_ranges,
+)
 from score_sde.config.fields import DECODED
+from score_sde.data.identity import difference, digest, other_files
 from score_sde.data.layouts import advice
+from score_sde.data.ranges import EXAMPLES, PLAIN, Scaled, as_bytes, written
 from score_sde.data.sources import Dataset, Source, Subset, gather, hold_out
 from score_sde.data.spec import Labels, Spec, channels, kind_of, labels_of, statistics
 from score_sde.errors import require
@@ -17,10 +30,17 @@ from score_sde.experiment import objects
 from score_sde.experiment.conditions import one_or_none, parsed
 
 
-def load_data(config: Config) -> Dataset:
-    """The config's data; UsageError where they are missing, malformed or of another shape than it says."""
-    found = hold_out(objects.DATA[config.data.name](config.data), config.data.held_out)
-    found = _with_channel(config, found)
+def load_data(config: Config, ranges: str = "") -> Dataset:
+    """The config's data; UsageError where they are missing, malformed or of another shape than it says.
+
+    ranges: what stored values of pictures lie in, from the run's record; "" for what data.range says, which is told.
+    """
+    section = copy.deepcopy(config.data)
+    section.range = ranges or section.range
+    found = _as_bytes(section, objects.DATA[section.name](section))
+    for line in found.values.said(f"data.path={section.path}") if found.values and not ranges else ():
+        print(line, file=sys.stderr)
+    found = _with_channel(config, hold_out(found, config.data.held_out))
     for name in config.data.condition:
         has = sorted(found.condition)
         require(
@@ -29,6 +49,17 @@ def load_data(config: Config) -> Dataset:
             f" {f'only {has}' if has else 'no labels'} for its examples: add it to the data, or leave it out",
         )
     return found
+
+
+def _as_bytes(section: Config, data: Dataset) -> Dataset:
+    """Arrays that are pictures as bytes, by their range."""
+    parts = [part for part in (data.train, data.held_out) if isinstance(part, np.ndarray)]
+    if data.values or len(parts) < 2:
+        return data
+    if kind_of(section.kind, _dtype(data)) != "bytes":
+        return data
+    (train, held_out), values = as_bytes(parts, stored_ranges(section))
+    return data._replace(train=train, held_out=held_out, values=values)
 
 
 def _with_channel(config: Config, data: Dataset) -> Dataset:
@@ -42,15 +73,16 @@ def _with_channel(config: Config, data: Dataset) -> Dataset:
 def _with_axis(source: Source) -> Source:
     if isinstance(source, np.ndarray):
         return source[..., None]
-    assert isinstance(source, Subset)  # what is held out of an array
-    return Subset(_with_axis(source.source), source.chosen)
+    assert isinstance(source, Subset | Scaled)  # what is held out of an array, and pictures of another range
+    return dataclasses.replace(source, source=_with_axis(source.source))
 
 
 def resolve(config: Config, record: Mapping[str, Any] | None, own_system: bool = False) -> tuple[Spec, Dataset | None]:
     """What is known of the data, and the data where they had to be read; UsageError for what does not fit the config.
 
     Read they are where the run has no record yet and the config does not tell all: array files, and what conditions. In
-    the records of earlier versions nothing stands of the data, which were pictures as the config tells.
+    the records of earlier versions nothing stands of the data, which were pictures as the config tells, or nothing of
+    their content: then the ranges of stored values are what they were.
     """
     data = None
     if record is not None and "data" in record:
@@ -62,6 +94,8 @@ def resolve(config: Config, record: Mapping[str, Any] | None, own_system: bool =
         spec = _described(config, data)
         if config.system.name == "score" and not own_system:
             check_layout(config, spec.shape)
+    if record and spec.content is None and ("imported" not in record or "resumed" in record):
+        spec = dataclasses.replace(spec, content={"range": written(PLAIN)})
     check_resolved(config, spec, own_system)
     return spec, data
 
@@ -153,6 +187,8 @@ def check_same(config: Config, spec: Spec, data: Dataset) -> None:
         f"the data have shape {found} and the run was begun with {spec.shape}: give it those data again, or train in"
         " another --workdir",
     )
+    if spec.content and "train" in spec.content:
+        _check_content(config, spec.content, digest(data))
     if spec.labels is not None:
         labels_of(data, spec.labels.count)
         require(
@@ -160,6 +196,18 @@ def check_same(config: Config, spec: Spec, data: Dataset) -> None:
             f"the data have the classes {data.classes} and the run was begun with {spec.labels.names}: give it those"
             " data again, or train in another --workdir",
         )
+
+
+def _check_content(config: Config, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    other = difference(before, now, config.data.condition)
+    require(
+        other is None,
+        f"data.path={config.data.path} is not what the run was begun with, {other}: name those data again, wherever"
+        " they are, or train on these in another --workdir, from the start or by training.start_from=<run>",
+    )
+    if other_files(before, now):
+        same = f"and of {EXAMPLES:,} fixed pictures none has changed"
+        print(f"data.path={config.data.path}: files have other names or sizes than at first, {same}", file=sys.stderr)
 
 
 def check_resolved(config: Config, spec: Spec, own_system: bool = False) -> None:

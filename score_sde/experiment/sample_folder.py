@@ -3,7 +3,6 @@
 samples.npz says itself what it holds, so the grid and settings.json can be made of it again.
 """
 
-import functools
 import json
 import pathlib
 import shutil

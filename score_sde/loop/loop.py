@@ -20,6 +20,7 @@ from score_sde.loop.heldout import HeldOut
 from score_sde.loop.metrics import MetricsLog
 from score_sde.loop.prefetch import Prefetch
 from score_sde.loop.schedule import Call, schedule
+from score_sde.loop.sufficient import check_sufficient
 from score_sde.progress import Progress
 from score_sde.signals import Caught, Stopped, collected
 from score_sde.storage.checkpoint import Checkpoints
@@ -42,6 +43,9 @@ def train(
     experiment.check()
     check_batch_size("training.batch_size", config.training.batch_size, config.training.microbatches)
     stream = experiment.stream
+    for line in check_sufficient(experiment):
+        if jax.process_index() == 0:
+            print(line, file=sys.stderr)
     held_out = HeldOut(experiment) if config.evaluation.every else None
     workdir.check(config)
     workdir.check_record(experiment.notes())

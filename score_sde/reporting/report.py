@@ -10,7 +10,7 @@ import numpy as np
 from score_sde.config import SCHEMA, flatten
 from score_sde.config.averages import canonical
 from score_sde.data.sources import Source, chosen, some
-from score_sde.errors import NotFinite, UsageError
+from score_sde.errors import NotFinite, UsageError, require
 from score_sde.experiment import Experiment
 from score_sde.progress import Progress
 from score_sde.reporting import measure, rows, sections
@@ -85,10 +85,9 @@ class Data(NamedTuple):
         try:
             data = experiment.data
             train, held_out = data.train, data.held_out
+            require(len(train) > 1, "there is one training example, and distances need the covariance of 2 or more")
         except UsageError as error:
             return cls(None, None, None, None, {}, False, str(error))
-        if len(train) < 2:
-            return cls(None, None, None, None, {}, False, "one training image has no covariance")
         source, given = (held_out, data.held_out_condition) if len(held_out) else (train, data.condition)
         return cls(
             Yardstick(experiment.kind, some(train, COMPARED)),

@@ -5,7 +5,8 @@ import json
 import pathlib
 import platform
 import tempfile
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, suppress
 from typing import Any
 
 from score_sde.config import SCHEMA, Config, differing_fields, flatten
@@ -69,7 +70,8 @@ class Workdir:
     def record(self) -> dict[str, Any] | None:
         """What config.json holds beside versions: config, data, frozen, imported; None where there is none.
 
-        Raises UsageError where it is not this program's.
+        Where nothing stands there of the data's content, the data of the first resumption that knew it. resumed: that
+        there were resumptions. Raises UsageError where config.json is not this program's.
         """
         remedy = "put it back from a copy, or choose another --workdir"
         try:
@@ -77,7 +79,7 @@ class Workdir:
             require(fault != "is damaged", f"{self.config} is damaged: {remedy}")
             found = json.loads(self.config.read_bytes())
             require(isinstance(found["config"], dict), f"{self.config} is not a config this program wrote: {remedy}")
-            return found
+            return self._completed(found)
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -86,6 +88,17 @@ class Workdir:
             raise
         except (ValueError, KeyError, TypeError, RecursionError):
             raise UsageError(f"{self.config} is not a config this program wrote: {remedy}") from None
+
+    def _completed(self, found: dict[str, Any]) -> dict[str, Any]:
+        if "content" in found.get("data", {}) or not self.history.exists():
+            return found
+        later = [line["data"] for line in self._resumptions() if "content" in line.get("data", {})]
+        return {**found, "resumed": True, **({"data": later[0]} if later else {})}
+
+    def _resumptions(self) -> Iterator[dict[str, Any]]:
+        for line in self.history.read_bytes().splitlines():
+            with suppress(ValueError):  # of a line that was cut
+                yield dict(json.loads(line))
 
     def check_record(self, notes: dict[str, Any]) -> None:
         """UsageError where what a run was begun with (data, frozen parts) differs from these notes.
@@ -136,10 +149,10 @@ class Workdir:
 
 
 def _without_places(note: Any) -> Any:
-    """A note without the directories that other runs were found in."""
+    """A note without the directories that other runs were found in, and the data's content, which has its own check."""
     if not isinstance(note, dict):
         return note
-    return {name: _without_places(value) for name, value in note.items() if name != "run"}
+    return {name: _without_places(value) for name, value in note.items() if name not in ("run", "content")}
 
 
 def versions() -> dict[str, str]:

@@ -1,7 +1,9 @@
 """What the tests of the data make: random images, pictures of them, and sources that count or fail."""
 
+import io
 import pathlib
 import zipfile
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -13,6 +15,12 @@ def random_images(count: int, size: int = 8, channels: int = 3, seed: int = 0) -
 
 def picture(image: np.ndarray) -> Image.Image:
     return Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
+
+
+def encoded(image: Image.Image, kind: str = "png", **options: Any) -> bytes:
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
 
 
 def write(folder: pathlib.Path, images: np.ndarray, names: list[str] | None = None) -> pathlib.Path:

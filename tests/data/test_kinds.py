@@ -84,7 +84,7 @@ def test_values_that_are_not_finite_are_counted_in_both_splits():
 def test_a_dtype_stands_for_a_kind():
     assert [kind_of("auto", np.dtype(d)) for d in ("uint8", "float32", "int32")] == ["bytes", "real", "tokens"]
     assert kind_of("real", np.dtype("uint8")) == "real" and kind_of("tokens", np.dtype("uint8")) == "tokens"
-    for asked, dtype in (("bytes", "float32"), ("tokens", "float32"), ("bytes", "int32")):
+    for asked, dtype in (("tokens", "float32"), ("bytes", "int32"), ("real", "uint16")):
         with pytest.raises(UsageError, match=rf"data\.kind='{asked}' does not go with data of dtype {dtype}"):
             kind_of(asked, np.dtype(dtype))
     with pytest.raises(UsageError, match="the data have the dtype float64: save bytes as uint8"):

@@ -1,20 +1,12 @@
 """Decoding, cropping and resizing, against Pillow's own decoding and against the arithmetic written out."""
 
-import io
-
 import numpy as np
 import pytest
 from PIL import Image
 
 from score_sde.data.pictures import Format, center_crop_resize, decode
 from score_sde.errors import UsageError
-from tests.data.making import picture, random_images
-
-
-def encoded(image: Image.Image, kind: str = "png", **options) -> bytes:
-    file = io.BytesIO()
-    image.save(file, kind, **options)
-    return file.getvalue()
+from tests.data.making import encoded, picture, random_images
 
 
 def bicubic(x: np.ndarray) -> np.ndarray:
@@ -126,8 +118,8 @@ def test_broken_pictures_are_named():
     for content in (b"", b"hello", whole[:-400], damaged, whole[:20]):
         with pytest.raises(UsageError, match=r"a/b\.png cannot be decoded \(.+\): mend it or put another in its place"):
             decode(content, Format(64, 3), "a/b.png")
-    with pytest.raises(UsageError, match="floating-point numbers"):
-        decode(encoded(Image.fromarray(np.zeros((8, 8), np.float32)), "tiff"), Format(8, 1), "x")
+    with pytest.raises(UsageError, match=r"x cannot be decoded \(it has values that are NaN or infinite"):
+        decode(encoded(Image.fromarray(np.full((8, 8), np.nan, np.float32)), "tiff"), Format(8, 1), "x")
 
 
 def test_only_the_formats_that_are_promised_are_tried():
@@ -136,17 +128,35 @@ def test_only_the_formats_that_are_promised_are_tried():
             decode(encoded(picture(random_images(1, 16)[0]), kind), Format(16, 3), "x")
 
 
-def test_integers_of_32_bits_are_those_of_16_or_refused():
+def test_integers_of_32_bits_are_those_of_16_and_floats_are_up_to_1():
     deep = np.random.default_rng(0).integers(0, 65536, (8, 8), np.int32)
     found = decode(encoded(Image.fromarray(deep), "tiff"), Format(8, 1), "x")[..., 0]
     np.testing.assert_array_equal(found, np.round(deep / 257))
-    for value, said in ((65536, "0 to 65536"), (-1, "-1 to 0")):
-        deep = np.zeros((8, 8), np.int32)
-        deep[3, 4] = value
-        with pytest.raises(
-            UsageError, match=rf"x cannot be decoded \(its pixels are {said}, which 16 bits do not hold"
-        ):
-            decode(encoded(Image.fromarray(deep), "tiff"), Format(8, 1), "x")
+    real = np.linspace(-0.1, 1.1, 64, dtype=np.float32).reshape(8, 8)
+    found = decode(encoded(Image.fromarray(real), "tiff"), Format(8, 1), "x")[..., 0]
+    np.testing.assert_array_equal(found, np.round(255 * np.clip(real.astype(float), 0, 1)))
+
+
+def test_one_value_of_deep_grey_may_be_transparent():
+    """Pillow's own way to what lies over white would clip all others at 255."""
+    deep = Image.fromarray(np.arange(0, 64000, 1000, dtype=np.uint16).reshape(8, 8))
+    found = decode(encoded(deep, transparency=5000), Format(8, 1), "x").reshape(-1)
+    expected = np.round(np.arange(0, 64000, 1000) / 257)
+    expected[5] = 255
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_huge_pictures_are_read_when_asked_for(recwarn):
+    """Above half of Pillow's limit, where it warns, and above the limit, here a small one, where it refuses."""
+    file = encoded(Image.new("1", (9_500, 9_500), 1))
+    with pytest.raises(UsageError, match=r"^x has 90,250,000 pixels, more than data\.max_pixels=90000000: set data\."):
+        decode(file, Format(2, 1, max_pixels=90_000_000), "x")
+    assert (decode(file, Format(2, 1), "x") == 255).all()
+    wide = encoded(Image.new("1", (180_000, 1_000)))
+    with pytest.raises(UsageError, match=r"set data\.max_pixels=180000000 if it is to be read, .* 540 MB"):
+        decode(wide, Format(2, 1), "x")
+    assert decode(wide, Format(2, 1, max_pixels=180_000_000), "x").shape == (2, 2, 1)
+    assert not recwarn
 
 
 def test_channels_that_pictures_do_not_have():

@@ -11,6 +11,7 @@ import threading
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
+from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
 from PIL import Image
 from tensorflow_datasets.core.features import image_feature
 
@@ -82,6 +83,22 @@ def test_one_split_and_no_labels(place, cache):
     found = prepared(prepare(builders.Grey, place), FORM, cache)
     assert sorted(numbers(images(found.train, 1), IMAGES[..., :1])) == list(range(20))
     assert (len(found.held_out), found.labels, found.held_out_labels, found.classes) == (0, None, None, ())
+
+
+@pytest.mark.parametrize("size, warned", [(64, False), (65, True)])
+def test_records_in_large_groups_are_warned_of(size, warned, given, cache, tmp_path, capsys):
+    copy = shutil.copytree(given, tmp_path / "given" / "1.0.0")
+    for file in copy.glob("*.array_record*"):
+        reader = ArrayRecordReader(str(file))
+        records = reader.read_all()
+        reader.close()
+        writer = ArrayRecordWriter(str(file), f"group_size:{size}")
+        [writer.write(record) for record in records]
+        writer.close()
+    capsys.readouterr()
+    assert_is_the_set(prepared(str(copy), FORM, cache))
+    said = capsys.readouterr().err
+    assert ("its files keep 65 records in a group" in said and "option group_size:1" in said) == warned
 
 
 SHARDS = {"train": [7, 0, 9, 4], "test": [10]}

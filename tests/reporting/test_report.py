@@ -85,6 +85,12 @@ def test_without_images_the_model_is_still_shown(tmp_path):
     assert "nowhere.npy" in data.missing
 
 
+def test_of_one_image_it_is_said_that_distances_need_two(tmp_path):
+    np.save(tmp_path / "one.npy", digits().train[:1])
+    data = report.Data.of(build(tiny_config(data__name="array", data__path=str(tmp_path / "one.npy"))))
+    assert data.yardstick is None and data.missing.startswith("there is one training example")
+
+
 def test_a_run_that_is_not_trained_is_refused(tmp_path, capsys):
     arguments = ["--config", str(ROOT / "tests" / "tiny.py"), f"--workdir={tmp_path / 'none'}", "--mode=report"]
     assert main(["launch.py", *arguments]) == 2
