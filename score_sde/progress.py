@@ -24,9 +24,12 @@ class Progress:
         """Advance by `count` units; the note stands behind the rate."""
         self._done += count
         if self._bar is not None:
-            self._bar.update(count)
-            if note:
-                self._bar.set_postfix_str(note)
+            try:
+                self._bar.update(count)
+                if note:
+                    self._bar.set_postfix_str(note)
+            except OSError:  # the terminal is gone: the signal that tells of it may come a moment later
+                self._bar, self._show = None, False
         elif self._show and time.monotonic() - self._last > SECONDS_BETWEEN_LINES:
             self._line(note)
 

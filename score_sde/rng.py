@@ -34,7 +34,7 @@ class Purpose(enum.IntEnum):
     CONDITION = 15
 
 
-def root_key(seed: int) -> Array:
+def root_key(seed: int | Array) -> Array:
     """The key [] of a whole run."""
     return jax.random.key(seed, impl="threefry2x32")
 

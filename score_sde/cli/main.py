@@ -94,8 +94,7 @@ def main(argv: Sequence[str]) -> int:
     except OSError as error:
         if not error.strerror:
             raise
-        remedy = "free some space or mend it, and start again: the same command goes on from what is whole"
-        code, why = 5, _tell(f"{error.filename or 'a file'} cannot be used ({error.strerror}): {remedy}")
+        code, why = unwritable(error), error.strerror
     except Exception as error:
         if arguments is None or arguments.processes is None:
             raise
@@ -113,6 +112,13 @@ def _help(section: str | None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more when it ends
     return 0
+
+
+def unwritable(error: OSError) -> int:
+    """Tell of a file that cannot be written or read; the exit code."""
+    remedy = "free some space or mend it, and start again: the same command goes on from what is whole"
+    _tell(f"{error.filename or 'a file'} cannot be used ({error.strerror}): {remedy}")
+    return 5
 
 
 def _tell(error: object) -> str:

@@ -1,40 +1,43 @@
 """What the command line's modes do, each in terms of the library's own calls."""
 
 import hashlib
-import json
 import os
 import pathlib
 import re
 import sys
 from collections.abc import Callable
-from contextlib import ExitStack, closing
+from contextlib import closing
 from typing import Any, TextIO
 
 import jax
-import numpy as np
 
 from score_sde.cli.final import Final
 from score_sde.config import Config
 from score_sde.data.sources import some
+from score_sde.devices.arrays import Agreement
 from score_sde.devices.distributed import together
-from score_sde.errors import NotFinite, require
-from score_sde.evaluation.likelihoods import completed
+from score_sde.errors import NotFinite
 from score_sde.evaluation.two_sample import two_sample
+from score_sde.experiment.diagnosis import nothing_finite, remedies
 from score_sde.experiment.experiment import Experiment, build
-from score_sde.experiment.generation import Generated, Generator
+from score_sde.experiment.generation import Generator
 from score_sde.experiment.importing import import_checkpoint
+from score_sde.experiment.sample_folder import SampleFolder, Summary
 from score_sde.loop.health import NonFiniteLoss
 from score_sde.loop.loop import train as train_loop
-from score_sde.signals import Stopped
+from score_sde.progress import Progress
+from score_sde.signals import Stopped, collected
 from score_sde.storage.checkpoint import Checkpoints
-from score_sde.storage.files import whole
-from score_sde.storage.images import GRID, save_samples
-from score_sde.storage.locks import locked
-from score_sde.storage.workdir import Workdir, write_json
+from score_sde.storage.images import GRID
+from score_sde.storage.workdir import Workdir
+from score_sde.storage.writing import writing
 from score_sde.training.step import TrainState
 
 NOT_FINITE = 6
 """The exit code of results that are there, and not all of them finite."""
+
+ENOUGH = 64
+"""Samples of which not one is finite that are enough to stop."""
 
 COMPARED = 10_000
 """Images of the data, at most, that samples are compared with."""
@@ -84,17 +87,15 @@ def finish(experiment: Experiment, generator: Generator, state: TrainState, work
     Raises NotFinite where samples are not finite, with both written.
     """
     step, wanted = int(state.step), experiment.config.evaluation.final_samples
-    final, first = Final(workdir, step), jax.process_index() == 0
-    if together(lambda: final.complete(bool(wanted)) if first else False):
+    final, sampling = Final(workdir, step), experiment.config.sampling
+    if together(lambda: jax.process_index() == 0 and final.complete(bool(wanted))):
         say(f"{workdir.path} is complete at step {step}: samples in {final.picture}")
-        _check_finite(final.non_finite() if wanted else 0, wanted, final)
+        _require_all_finite(final, together(final.not_finite), sampling)
         return
-    with ExitStack() as stack:
-        together(lambda: stack.enter_context(locked(final.folder)) if first else None)
-        count = max(wanted, min(experiment.config.sampling.num_samples, GRID))
-        generated = generator(experiment.weights(state), count)
+    with writing(final.folder) as first:
+        generated = generator(experiment.weights(state), max(wanted, min(sampling.num_samples, GRID)))
         if first:
-            scale = final.save_picture(generated.x, generated.condition.get("label"))
+            scale = final.save_picture(generated.x, generated.condition.get("label"), generated.finite)
             print(f"samples of {generated.evaluations:.0f} network evaluations each in {final.picture}{scale}")
             if wanted:
                 parts = (some(part, COMPARED) for part in (experiment.data.train, experiment.data.held_out))
@@ -102,15 +103,12 @@ def finish(experiment: Experiment, generator: Generator, state: TrainState, work
                 figures = two_sample(*compared, finite=generated.finite[:wanted])
                 final.save_figures({"evaluations": generated.evaluations, **figures.__dict__})
                 print(figures)
-    _check_finite(int((~generated.finite).sum()), count, final)
+    _require_all_finite(final, int((~generated.finite).sum()), sampling)
 
 
-def _check_finite(missing: int, count: int, final: Final) -> None:
+def _require_all_finite(final: Final, missing: int, sampling: Config) -> None:
     if missing:
-        raise NotFinite(
-            f"{missing} of {count} samples in {final.picture} are not finite numbers: --mode report shows the noise"
-            " level where the network fails; another sampling.solver, or sampling.average=raw, may draw all"
-        )
+        raise NotFinite(f"{missing} of the samples in {final.picture} are not finite numbers; {remedies(sampling)}")
 
 
 def import_(config: Config, workdir: Workdir, checkpoint: str, command: str) -> int:
@@ -123,22 +121,56 @@ def import_(config: Config, workdir: Workdir, checkpoint: str, command: str) -> 
 
 
 def sample(config: Config, workdir: Workdir, overwrite: bool = False) -> int:
-    """Draw sampling.num_samples samples with the newest checkpoint's averaged weights; returns the exit code."""
+    """Draw sampling.num_samples samples with the newest checkpoint's averaged weights; returns the exit code.
+
+    Batches are kept as they are drawn, and the same command goes on behind them. Raises Stopped, and NotFinite.
+    """
     experiment = build(config, workdir.record())
-    c = config.sampling
-    folder = workdir.samples / samples_name(c)
+    c, path = config.sampling, workdir.samples / samples_name(config.sampling)
     with closing(Checkpoints(workdir.checkpoints)) as checkpoints:
-        settings = {"sampling": c.to_dict(), "step": checkpoints.latest_step()}
-        if together(lambda: _is_done(folder, settings, overwrite)):
-            say(f"{folder} already holds these samples")
+        folder = SampleFolder(path, {"sampling": c.to_dict(), "step": checkpoints.latest_step()})
+        if together(folder.is_done):
+            say(f"{path} already holds these samples")
+            _require_finite(experiment, path, together(folder.not_finite))
             return 0
         state, meta = experiment.restore(checkpoints)
-    settings["step"] = meta["step"]  # not the newest, where that is damaged
-    generated = Generator(experiment)(weights(experiment, state, meta["position"], workdir), c.num_samples)
-    if jax.process_index() == 0:
-        scale = _write_samples(folder, generated, settings)
-        print(f"{c.num_samples} samples of {generated.evaluations:.0f} network evaluations each in {folder}{scale}")
+    folder = SampleFolder(path, {"sampling": c.to_dict(), "step": meta["step"]})  # not the newest, if that is damaged
+    with writing(path) as first:
+        done = together(lambda: folder.resume(overwrite) if first else None)
+        if done < c.num_samples:
+            _draw(experiment, weights(experiment, state, meta["position"], workdir), folder, done)
+        found = Summary(*together(lambda: folder.finish() if first else None))
+    say(f"{c.num_samples} samples of {found.evaluations:.0f} network evaluations each in {path}{found.scale}")
+    _require_finite(experiment, path, found.not_finite)
     return 0
+
+
+def _draw(experiment: Experiment, params: Any, folder: SampleFolder, done: int) -> None:
+    """The samples that are not there yet, each batch kept; Stopped by a signal to any process, behind a batch.
+
+    Raises NotFinite where not one of the first ENOUGH is finite: more of them would be no better.
+    """
+    first, agreed, good = jax.process_index() == 0, Agreement(), done
+    with collected() as caught, Progress("sampling", folder.count, "samples", done, show=first) as progress:
+        for drawn in Generator(experiment).batches(params, folder.count, done):
+            if first:
+                folder.keep(drawn)
+            done, good = done + len(drawn.x), good + int(drawn.finite.sum())
+            progress.update(len(drawn.x))
+            if good == 0 and done >= min(ENOUGH, folder.count):
+                together(lambda: folder.discard() if first else None)
+                raise NotFinite(nothing_finite(experiment, params, done))
+            if signum := agreed.now(caught.signum):
+                raise Stopped(signum, f"{done:,} of {folder.count:,} samples, which are kept")
+
+
+def _require_finite(experiment: Experiment, path: pathlib.Path, count: int) -> None:
+    c = experiment.config.sampling
+    if count:
+        raise NotFinite(
+            f"{count} of {c.num_samples} samples of sampling.solver={c.solver!r} are not finite numbers: `finite` in"
+            f" {path / 'samples.npz'} tells which, and the grid has a chequerboard in their places; {remedies(c)}"
+        )
 
 
 def samples_name(sampling: Config) -> str:
@@ -155,8 +187,7 @@ def report(config: Config, workdir: Workdir, command: str) -> int:
     from score_sde.reporting.report import report  # with matplotlib, for which nothing else waits
 
     experiment = build(config, workdir.record())
-    with ExitStack() as stack:
-        together(lambda: stack.enter_context(locked(workdir.path / "report")) if jax.process_index() == 0 else None)
+    with writing(workdir.path / "report"):
         with closing(Checkpoints(workdir.checkpoints)) as checkpoints:
             state, meta = experiment.restore(checkpoints)
         params = weights(experiment, state, meta["position"], workdir)
@@ -167,35 +198,3 @@ def report(config: Config, workdir: Workdir, command: str) -> int:
 def weights(experiment: Experiment, state: TrainState, images: int, workdir: Workdir, section: str = "sampling") -> Any:
     """The parameters that the section's `average` names, of a state that has seen so many examples."""
     return experiment.weights_of(state, experiment.config[section].average, images, workdir.averages)
-
-
-def _is_done(folder: pathlib.Path, settings: dict, overwrite: bool) -> bool:
-    """Whether the folder holds just these samples; UsageError where it holds others and may not be overwritten."""
-    file = folder / "settings.json"
-    if not file.exists():
-        return False
-    try:
-        old = dict(json.loads(file.read_text()))
-    except (ValueError, TypeError):
-        old = {}
-    if completed(old, settings) == json.loads(json.dumps(settings)):
-        return (folder / "samples.npz").exists()
-    require(
-        overwrite,
-        f"{folder} holds samples of other settings or of another checkpoint: add --overwrite, or change sampling.seed",
-    )
-    return False
-
-
-def _write_samples(folder: pathlib.Path, generated: Generated, settings: dict) -> str:
-    """The samples first and whole, settings.json last: where it stands, the folder is complete.
-
-    Samples are in the data's units, with what each was conditioned on by name. Returns what the grid's greys stand for.
-    """
-    (folder / "settings.json").unlink(missing_ok=True)
-    with whole(folder / "samples.npz") as unfinished:
-        arrays: dict[str, Any] = {"evaluations": generated.counts, **generated.condition}
-        np.savez_compressed(unfinished, samples=generated.x, **arrays)
-    _, scale = save_samples(folder / "grid.png", generated.x, generated.condition.get("label"))
-    write_json(folder / "settings.json", {**settings, "evaluations": generated.evaluations})
-    return scale

@@ -14,9 +14,9 @@ import numpy as np
 
 from score_sde.data.pictures import Encoded, Format, Pictures
 from score_sde.data.sources import Source, gather
-from score_sde.errors import UsageError
+from score_sde.errors import CheckpointError, UsageError
 from score_sde.progress import Progress
-from score_sde.storage.files import whole
+from score_sde.storage.files import FULL, whole
 from score_sde.storage.locks import held
 
 VERSION = 1
@@ -143,7 +143,7 @@ def _writable(cache: Cache) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise UsageError(
+        raise (CheckpointError if error.errno in FULL else UsageError)(
             f"data.cache={str(cache.path)!r} cannot be written ({error.strerror}): name another directory, or set"
             " data.cache_limit=0.0 to decode whenever an image is needed"
         ) from None

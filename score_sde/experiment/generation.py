@@ -47,6 +47,11 @@ class Drawn(NamedTuple):
     finite: np.ndarray
     seconds: float
 
+    def up_to(self, count: int) -> "Drawn":
+        """The samples of these whose numbers are below the count."""
+        arrays = {name: getattr(self, name) for name in ("x", "counts", "condition", "finite")}
+        return self._replace(**jax.tree.map(lambda a: a[: count - self.first], arrays))
+
 
 class Generator:
     """Draws samples by the config's `sampling` section, compiling its program once for a config.
@@ -93,6 +98,5 @@ class Generator:
             position = positions(start, size)
             condition = jax.tree.map(np.asarray, self._experiment.conditions(position))
             x, nfe, finite = collect(self._draw(params, seed, spread(condition), times, spread(position)))
-            batch = (x, np.broadcast_to(nfe, size), condition, finite)
-            batch = jax.tree.map(lambda a, used=min(size, count - start): a[:used], batch)
-            yield Drawn(start, *batch, time.perf_counter() - since)
+            whole = Drawn(start, x, np.broadcast_to(nfe, size), condition, finite, time.perf_counter() - since)
+            yield whole.up_to(count)

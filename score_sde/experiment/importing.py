@@ -14,7 +14,7 @@ import numpy as np
 from score_sde.adapters import diffusers, jax_msgpack, score_sde_torch, torch_pickle
 from score_sde.adapters.foreign import Foreign, Tree, flat, printable
 from score_sde.adapters.layout import Layout, replay
-from score_sde.errors import UsageError, require
+from score_sde.errors import CheckpointError, UsageError, require
 from score_sde.experiment import Experiment
 from score_sde.storage.checkpoint import Checkpoints
 from score_sde.storage.workdir import Workdir
@@ -73,9 +73,13 @@ def import_checkpoint(experiment: Experiment, path: str | pathlib.Path, workdir:
 
 @contextmanager
 def _writing(workdir: Workdir) -> Iterator[None]:
-    """Turns what a full disk makes Orbax raise, of many types, into a UsageError."""
+    """Turns what makes Orbax raise, of many types, into a UsageError, but for a disk that is full."""
     try:
         yield
+    except OSError:
+        raise
+    except CheckpointError as error:
+        raise CheckpointError(f"{error}; remove {workdir.path} before") from None
     except Exception as error:
         raise UsageError(
             f"--workdir {workdir.path} cannot be written ({type(error).__name__}: {printable(str(error))}):"

@@ -5,6 +5,7 @@ from contextlib import closing, nullcontext
 from typing import Any
 
 import jax
+import numpy as np
 
 from score_sde.data.stream import Stream
 from score_sde.devices.arrays import Agreement, collect
@@ -107,13 +108,15 @@ class _Run:
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        self.log.close()
-        try:
-            self.checkpoints.close()
-        except CheckpointError as another:
-            if error is None:
-                raise
-            print(f"score-sde: {another}", file=sys.stderr)
+        for close in (self.log.close, self.checkpoints.close):
+            try:
+                close()
+            except (CheckpointError, OSError) as another:
+                if error is not None and isinstance(another, CheckpointError):  # else the disk has been spoken of
+                    print(f"score-sde: {another}", file=sys.stderr)
+                error = error or another
+        if kind is None and error is not None:
+            raise error
 
     def _say(self, text: str) -> None:
         if self.first:
@@ -228,7 +231,10 @@ class _Run:
             drawn = self.generator(average, min(self.config.sampling.num_samples, GRID), show=False)
             if self.first:
                 path = self.workdir.samples / f"step_{self.step:08d}.png"
-                picture, scale = save_samples(path, drawn.x, drawn.condition.get("label"))
+                picture, scale = save_samples(path, drawn.x, drawn.condition.get("label"), drawn.finite)
                 self.log.add_image("samples", picture, self.step)
                 if scale:
                     self._say(f"{path}{scale}")
+                if not drawn.finite.all():
+                    bad = f"{np.sum(~drawn.finite)} of {len(drawn.finite)} samples"
+                    self._say(f"{path}: {bad} are not finite, and marked by a chequerboard; training goes on")

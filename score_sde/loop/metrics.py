@@ -3,6 +3,7 @@
 import json
 import math
 import pathlib
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,9 +11,11 @@ from typing import Any
 
 import jax
 import numpy as np
-from tensorboardX import SummaryWriter
+from tensorboardX import summary
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
 
-from score_sde.storage.files import sync, whole
+from score_sde.storage.files import named, sync, whole
 from score_sde.training.step import BINS, Metrics
 
 Row = list[Any]
@@ -34,7 +37,7 @@ class MetricsLog:
         self._compiling, self._path, self._writer = True, path, None
         if write:
             _truncate(path, step)
-            self._writer = SummaryWriter(str(tensorboard), purge_step=step + 1, filename_suffix=f".{step}")
+            self._writer = TensorBoard(tensorboard, step)
         self.restart_clock()
 
     def add(self, metrics: Metrics, images: int) -> None:
@@ -80,13 +83,13 @@ class MetricsLog:
 
     def _write(self, line: dict[str, Any]) -> None:
         assert self._writer is not None
-        with self._path.open("a") as file:
+        with named(self._path), self._path.open("a") as file:
             file.write(json.dumps(line) + "\n")
         for name, value in line.items():
             values = {name: value} if not isinstance(value, list) else {f"{name}/{i}": v for i, v in enumerate(value)}
             for tag, scalar in values.items():
                 if scalar is not None and tag != "step":
-                    self._writer.add_scalar(tag, scalar, line["step"])
+                    self._writer.add(summary.scalar(tag, scalar), line["step"])
         self._writer.flush()
 
     def restart_clock(self) -> None:
@@ -105,7 +108,9 @@ class MetricsLog:
         """Put a picture (uint8 [H, W] or [H, W, C]) into TensorBoard."""
         pixels = np.asarray(image)
         if self._writer is not None:
-            self._writer.add_image(name, pixels, step, dataformats="HW" if pixels.ndim == 2 else "HWC")
+            form = "HW" if pixels.ndim == 2 else "HWC"
+            self._writer.add(summary.image(name, pixels, dataformats=form), step)
+            self._writer.flush()
 
     def sync(self) -> None:
         """Return when the lines so far are on the disk itself: a checkpoint goes on behind them."""
@@ -116,6 +121,39 @@ class MetricsLog:
         """Write out what is buffered."""
         if self._writer is not None:
             self._writer.close()
+
+
+class TensorBoard:
+    """Events of a run from behind a step on, each written by the caller, who hears of a full disk.
+
+    (tensorboardX's SummaryWriter has a thread for that, which would die of it, and whose queue is then waited for.)
+    """
+
+    def __init__(self, folder: pathlib.Path, step: int) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        with named(folder):
+            self._events = EventsWriter(str(folder / "events"), f".{step}")
+        self._folder = folder
+        self._write(Event(step=step + 1, session_log=SessionLog(status=SessionLog.START)))  # what is later goes
+
+    def add(self, value: Any, step: int) -> None:
+        """A summary."""
+        self._write(Event(step=step, summary=value))
+
+    def _write(self, event: Any) -> None:
+        event.wall_time = time.time()
+        with named(self._folder):
+            self._events.write_event(event)
+
+    def flush(self) -> None:
+        """Hand what is written to the system."""
+        with named(self._folder):
+            self._events.flush()
+
+    def close(self) -> None:
+        """Close the file."""
+        with named(self._folder):
+            self._events.close()
 
 
 def _means(updates: list[Metrics]) -> dict[str, Any]:
@@ -138,15 +176,16 @@ def _means(updates: list[Metrics]) -> dict[str, Any]:
 
 
 def _truncate(path: pathlib.Path, step: int) -> None:
-    """Drop the lines after `step`, and a last line cut off by a kill."""
+    """Drop the lines after `step` and a last line cut off by a kill; damaged ones before it are named and dropped."""
     if not path.exists():
         return
-    kept = []
-    for line in path.read_text().splitlines():
+    kept, lines = [], path.read_bytes().splitlines()
+    for number, line in enumerate(lines, 1):
         try:
             if json.loads(line)["step"] <= step:
-                kept.append(line + "\n")
+                kept.append(line + b"\n")
         except (ValueError, KeyError, TypeError):
-            break
+            if number < len(lines):
+                print(f"line {number} of {path} is damaged, and left out", file=sys.stderr)
     with whole(path) as unfinished:
-        unfinished.write_text("".join(kept))
+        unfinished.write_bytes(b"".join(kept))

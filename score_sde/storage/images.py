@@ -1,5 +1,6 @@
 """Grids and PNG files."""
 
+import io
 import math
 import pathlib
 from typing import NamedTuple
@@ -75,23 +76,52 @@ def grid(images: np.ndarray, columns: int | None = None, padding: int = 2, min_s
     return Image.fromarray(canvas[..., 0] if channels < 3 else canvas[..., :3])
 
 
+def mark(images: np.ndarray) -> None:
+    """Write a chequerboard, which no result looks like, over every one of these pictures uint8 [N, H, W, C]."""
+    height, width = images.shape[1:3]
+    square = max(1, max(height, width) // 4)
+    rows, columns = np.arange(height) // square, np.arange(width) // square
+    images[:] = (255 * ((rows[:, None] + columns) % 2)).astype(np.uint8)[..., None]
+
+
 def save_grid(path: pathlib.Path, images: np.ndarray, columns: int | None = None) -> Image.Image:
     """Write a grid as PNG, whole or not at all, and return it."""
-    picture = grid(images, columns)
+    picture, encoded = grid(images, columns), io.BytesIO()
+    picture.save(encoded, "png")  # which would tell of a full disk without a reason
     with whole(path) as unfinished:
-        picture.save(unfinished)
+        unfinished.write_bytes(encoded.getvalue())
     return picture
 
 
-def save_samples(path: pathlib.Path, x: np.ndarray, labels: np.ndarray | None = None) -> tuple[Image.Image, str]:
+def save_samples(
+    path: pathlib.Path, x: np.ndarray, labels: np.ndarray | None = None, finite: np.ndarray | None = None
+) -> tuple[Image.Image, str]:
     """Write at most GRID samples [N, ...] as a grid: the first ones, or in rows by class where labels [N] differ.
 
-    Returns the picture, and what is to be said of its scale behind the file's name.
+    finite: bool [N]; the others are marked. Returns the picture, and what is to be said of its scale behind the file's
+    name.
     """
+    rows = selected(len(x), labels)
+    numbers = rows.reshape(-1)
+    return save_selected(path, rows, x[numbers], None if finite is None else finite[numbers])
+
+
+def selected(count: int, labels: np.ndarray | None = None) -> np.ndarray:
+    """Which of `count` samples a grid shows [rows, columns], -1 where none: `by_class`, or in one row the first."""
     if labels is None or len(np.unique(labels)) == 1:
-        found = shown(x[:GRID])
-        return save_grid(path, found.images), str(found)
-    rows = by_class(labels, GRID)
-    found = shown(x[rows.reshape(-1)])
-    found.images[rows.reshape(-1) < 0] = 0
-    return save_grid(path, found.images, rows.shape[1]), str(found)
+        return np.arange(min(count, GRID))[None]
+    return by_class(labels, GRID)
+
+
+def save_selected(
+    path: pathlib.Path, rows: np.ndarray, x: np.ndarray, finite: np.ndarray | None = None
+) -> tuple[Image.Image, str]:
+    """As `save_samples`, of those that `selected` named: x and finite for each of them; for -1 anything."""
+    found, numbers = shown(x), rows.reshape(-1)
+    images = found.images.copy()
+    if finite is not None:
+        bad = images[~finite]
+        mark(bad)
+        images[~finite] = bad
+    images[numbers < 0] = 0
+    return save_grid(path, images, rows.shape[1] if len(rows) > 1 else None), str(found)

@@ -4,8 +4,10 @@ A file is written, then sealed: killed in between, it counts as not there. Whoev
 """
 
 import hashlib
+import itertools
 import json
 import pathlib
+from collections.abc import Sequence
 from typing import Any
 
 from score_sde.storage.files import whole
@@ -54,19 +56,17 @@ class Seals:
         if left != found:
             self._write(left)
 
+    def names(self) -> list[str]:
+        """Of all the files that are sealed, be they there or not."""
+        return list(self._read())
+
     def fault(self, name: str) -> str | None:
         """What is wrong with a file: "is missing", "is not sealed", "is damaged", or None for a whole one.
 
         Not sealed: it was not finished, or the seals themselves are damaged or gone. Raises OSError for what cannot be
         read.
         """
-        path = self.folder / name
-        if not path.is_file():
-            return "is missing"
-        if name not in (found := self._read()):
-            return "is not sealed"
-        size, expected = found[name]
-        return None if path.stat().st_size == size and digest(path) == expected else "is damaged"
+        return self._fault(name, self._read())
 
     def any(self) -> bool:
         """Whether the folder has seals, damaged ones included; results of earlier versions have none."""
@@ -82,7 +82,22 @@ class Seals:
 
     def whole(self, *names: str) -> bool:
         """Whether these files are what was sealed, to the byte."""
-        return all(self.fault(name) is None for name in names)
+        found = self._read()
+        return all(self._fault(name, found) is None for name in names)
+
+    def leading(self, names: Sequence[str]) -> int:
+        """How many of these files, from the first one on, are whole."""
+        found = self._read()
+        return sum(1 for _ in itertools.takewhile(lambda name: self._fault(name, found) is None, names))
+
+    def _fault(self, name: str, found: dict[str, list]) -> str | None:
+        path = self.folder / name
+        if not path.is_file():
+            return "is missing"
+        if name not in found:
+            return "is not sealed"
+        size, expected = found[name]
+        return None if path.stat().st_size == size and digest(path) == expected else "is damaged"
 
     def _read(self) -> dict[str, list]:
         try:

@@ -12,6 +12,7 @@ from score_sde.config import SCHEMA, Config, differing_fields, flatten
 from score_sde.errors import UsageError, require
 from score_sde.storage.files import usable, whole
 from score_sde.storage.locks import locked
+from score_sde.storage.seals import Seals
 
 PACKAGES = ("score-sde", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
@@ -55,10 +56,7 @@ class Workdir:
         return f"--workdir {self.path}"
 
     def _check_same(self, config: Config) -> None:
-        try:
-            old = SCHEMA | flatten(json.loads(self.config.read_text())["config"])
-        except (ValueError, KeyError, TypeError, AttributeError):
-            raise UsageError(f"{self.config} is not a config this program wrote: choose another --workdir") from None
+        old = SCHEMA | flatten((self.record() or {})["config"])
         new = flatten(config)
         fields = [f"{n} ({old.get(n)} there, {new.get(n)} here)" for n in differing_fields(old, new)]
         require(
@@ -72,15 +70,21 @@ class Workdir:
 
         Raises UsageError where it is not this program's.
         """
+        remedy = "put it back from a copy, or choose another --workdir"
         try:
-            found = json.loads(self.config.read_text())
-            return found if isinstance(found["config"], dict) else None
+            fault = Seals(self.path).fault(self.config.name)  # before there were seals, none was sealed
+            require(fault != "is damaged", f"{self.config} is damaged: {remedy}")
+            found = json.loads(self.config.read_bytes())
+            require(isinstance(found["config"], dict), f"{self.config} is not a config this program wrote: {remedy}")
+            return found
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise UsageError(f"{self.config} cannot be read ({error.strerror}): choose another --workdir") from None
-        except (ValueError, KeyError, TypeError):
-            raise UsageError(f"{self.config} is not a config this program wrote: choose another --workdir") from None
+            raise UsageError(f"{self.config} cannot be read ({error.strerror}): {remedy}") from None
+        except UsageError:
+            raise
+        except (ValueError, KeyError, TypeError, RecursionError):
+            raise UsageError(f"{self.config} is not a config this program wrote: {remedy}") from None
 
     def check_record(self, notes: dict[str, Any]) -> None:
         """UsageError where what a run was begun with (data, frozen parts) differs from these notes.
@@ -121,11 +125,13 @@ class Workdir:
     def claim(self, config: Config, **notes: Any) -> None:
         """Write config.json with any notes, or where it exists append the resumption to config_history.jsonl."""
         record = {"config": config.to_dict(), "versions": versions(), **notes}
-        if self.config.exists():
-            with self.history.open("a") as file:
-                file.write(json.dumps(record) + "\n")
+        if not self.config.exists():
+            write_json(self.config, record)
+            Seals(self.path).seal(self.config.name)
             return
-        write_json(self.config, record)
+        lines = self.history.read_bytes().splitlines() if self.history.exists() else []
+        with whole(self.history) as unfinished:
+            unfinished.write_bytes(b"".join(line + b"\n" for line in (*lines, json.dumps(record).encode())))
 
 
 def _without_places(note: Any) -> Any:

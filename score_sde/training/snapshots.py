@@ -3,6 +3,7 @@
 import pathlib
 import re
 import zipfile
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -12,6 +13,7 @@ from score_sde.config.averages import width
 from score_sde.devices.arrays import collect
 from score_sde.errors import UsageError, require
 from score_sde.storage.files import whole
+from score_sde.storage.seals import Seals
 from score_sde.training.posthoc import coefficients
 
 IMAGES = "images"
@@ -26,13 +28,16 @@ def save_snapshot(path: pathlib.Path, averages: dict[str, Any], images: int) -> 
     """Write the averages that have a width, and how many images had been seen: the same bytes whenever written."""
     with whole(path) as unfinished:
         np.savez(unfinished, **{IMAGES: np.int64(images)}, **_arrays(averages))
+    Seals(path.parent).seal(path.name)
 
 
 def discard_after(folder: pathlib.Path, step: int) -> None:
     """Remove the snapshots later than a step: a run that resumes there writes them anew, or others."""
-    for later, path in _steps(folder).items():
-        if later > step:
-            path.unlink()
+    later = [path for found, path in _steps(folder, Seals(folder).names()).items() if found > step]
+    if later:
+        Seals(folder).forget(*(path.name for path in later))
+    for path in later:
+        path.unlink(missing_ok=True)
 
 
 def reconstruct(folder: pathlib.Path, step: int, averages: dict[str, Any], images: int, std: float) -> Any:
@@ -40,9 +45,17 @@ def reconstruct(folder: pathlib.Path, step: int, averages: dict[str, Any], image
 
     averages: those of the state of this step, on the host or on the devices of all processes, which then all call this
     alike. images: seen by then, a checkpoint's meta["position"]. Snapshots later than the step are ignored. Raises
-    UsageError where there is none, or a damaged one.
+    UsageError where there is none, or one that is damaged or was removed.
     """
-    paths = [path for found, path in sorted(_steps(folder).items()) if found < step]
+    seals = Seals(folder)
+    paths = [path for found, path in sorted(_steps(folder, seals.names()).items()) if found < step]
+    for path in paths:
+        fault = seals.fault(path.name)
+        require(
+            fault in (None, "is not sealed"),  # as none was before there were seals
+            f"{path} {fault}, of which the average of width {std:g} is put together: put it back from a copy, or set"
+            f" sampling.average (or likelihood.average) to one that is stored, such as {next(iter(averages))}",
+        )
     require(
         paths,
         f"{folder} has no snapshot from before step {step}, of which the average of width {std:g} is put together:"
@@ -96,14 +109,15 @@ def _flat(tree: Any) -> dict[str, Any]:
     return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
 
 
-def _steps(folder: pathlib.Path) -> dict[int, pathlib.Path]:
-    found = folder.iterdir() if folder.is_dir() else ()
+def _steps(folder: pathlib.Path, sealed: Sequence[str] = ()) -> dict[int, pathlib.Path]:
+    """Snapshots by step: those that are there, and those that were."""
+    found = [folder / name for name in sealed] + (list(folder.iterdir()) if folder.is_dir() else [])
     return {int(path.stem): path for path in found if re.fullmatch(r"\d{8,}\.npz", path.name)}
 
 
 def _read(path: pathlib.Path, f: Any) -> Any:
     try:
-        with np.load(path) as arrays:
+        with path.open("rb") as opened, np.load(opened) as arrays:
             return f(arrays)
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise UsageError(f"{path} is not a snapshot this program wrote ({error}): remove it") from None

@@ -11,7 +11,7 @@ from score_sde.data import pictures
 from score_sde.data.cache import Cache, decoded, fits
 from score_sde.data.folder import folder
 from score_sde.data.pictures import Format, Pictures
-from score_sde.errors import UsageError
+from score_sde.errors import CheckpointError, UsageError
 from tests.data.making import random_images, write
 
 SOME = random_images(30)
@@ -128,7 +128,7 @@ def test_what_cannot_be_written_is_said(place, tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.fsync", full)
-    with pytest.raises(UsageError, match=r"cannot be written \(No space left on device\)"):
+    with pytest.raises(CheckpointError, match=r"cannot be written \(No space left on device\): name another"):
         opened(place, Cache(str(tmp_path / "full")))
     assert not list((tmp_path / "full").glob("*.npy"))
 

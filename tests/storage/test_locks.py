@@ -11,7 +11,7 @@ import pytest
 
 from score_sde.errors import UsageError
 from score_sde.storage import locks
-from score_sde.storage.locks import held, locked
+from score_sde.storage.locks import locked
 
 
 def test_a_folder_is_made_locked_and_free_again(tmp_path):
@@ -93,16 +93,3 @@ def test_without_what_windows_lacks(tmp_path):
     assert "is being written by process" in refused
     assert names.startswith("2 ") and "lock.json" not in names
     assert size == str(len(encoded.getvalue()))
-
-
-def test_forked_children_do_not_hold_it(tmp_path):
-    with held(tmp_path / "lock"):
-        child = os.fork()
-        if child == 0:
-            os.read(os.pipe()[0], 1)
-    try:
-        with held(tmp_path / "lock"):
-            pass
-    finally:
-        os.kill(child, 9)
-        os.waitpid(child, 0)

@@ -42,7 +42,7 @@ def test_config_json_holds_the_resolved_config_and_the_versions(claimed):
     assert flatten(written["config"]) == flatten(config())
     assert written["versions"] == versions()
     assert written["versions"]["jax"] == importlib.metadata.version("jax")
-    assert [p.name for p in claimed.path.iterdir()] == ["config.json"]
+    assert sorted(p.name for p in claimed.path.iterdir()) == ["config.json", "seals.json"]
 
 
 @pytest.mark.parametrize(
@@ -101,9 +101,25 @@ def test_a_foreign_directory_is_refused(tmp_path, name):
 )
 def test_a_half_written_or_foreign_config_json_is_refused(tmp_path, text):
     (tmp_path / "config.json").write_text(text)
-    with pytest.raises(UsageError, match=r"config\.json is not a config this program wrote: choose another --workdir"):
+    with pytest.raises(UsageError, match=r"config\.json is not a config this program wrote: put it back from a"):
         Workdir(tmp_path).check(config())
     assert (tmp_path / "config.json").read_text() == text
+
+
+@pytest.mark.parametrize("old, new", [(b'"seed": 42', b'"seed": 43'), (b"{", b"\xff"), (b"}", b"")])
+def test_a_damaged_config_json_is_refused_as_that(claimed, old, new):
+    """Even where it would be a config: what it says of the data, say, is believed elsewhere."""
+    claimed.config.write_bytes(claimed.config.read_bytes().replace(old, new))
+    for act in (lambda: claimed.check(config()), claimed.record):
+        with pytest.raises(UsageError, match=r"config\.json is damaged: put it back from a copy, or choose another"):
+            act()
+
+
+def test_a_line_of_the_history_that_was_cut_off_stays_one_line(claimed):
+    claimed.history.write_bytes(b'{"config": {"se\xff')
+    claimed.claim(config(training__num_steps=5))
+    first, second = claimed.history.read_bytes().splitlines()
+    assert first == b'{"config": {"se\xff' and json.loads(second)["config"]["training"]["num_steps"] == 5
 
 
 @pytest.mark.parametrize("path", ["file", "file/run", "file/deep/run"])

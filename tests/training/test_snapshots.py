@@ -124,6 +124,27 @@ def test_snapshots_of_the_same_step_and_later_ones_are_ignored(tracked, tmp_path
     discard_after(tmp_path / "nowhere", 0)
 
 
+@pytest.mark.parametrize("kind", ["missing", "damaged"])
+def test_a_snapshot_that_was_removed_or_damaged_is_named(tracked, tmp_path, kind):
+    folder, trees = tracked
+    for step in (64, 128):
+        save_snapshot(snapshot_path(tmp_path, step), at(trees, step), step * BATCH)
+    whole = reconstruct(tmp_path, 192, at(trees, 192), 192 * BATCH, 0.07)
+    path = snapshot_path(tmp_path, 64)
+    content = path.read_bytes()
+    path.unlink() if kind == "missing" else path.write_bytes(content[:900] + b"?" + content[901:])
+    with pytest.raises(
+        UsageError, match=rf"00000064\.npz is {kind}, of which the average of width 0\.07 is put .*power_0"
+    ):
+        reconstruct(tmp_path, 192, at(trees, 192), 192 * BATCH, 0.07)
+    path.write_bytes(content)
+    again = reconstruct(tmp_path, 192, at(trees, 192), 192 * BATCH, 0.07)
+    np.testing.assert_array_equal(again["a"]["w"], whole["a"]["w"])
+    discard_after(tmp_path, 0)  # what a run makes anew is missed by nobody
+    save_snapshot(snapshot_path(tmp_path, 128), at(trees, 128), 128 * BATCH)
+    reconstruct(tmp_path, 192, at(trees, 192), 192 * BATCH, 0.07)
+
+
 PROCESS = """
 import pathlib, sys
 import jax, numpy as np
@@ -178,7 +199,8 @@ def trained(tmp_path_factory, small_network):
 
 def test_the_loop_writes_them_on_their_boundaries(trained):
     workdir, _, state = trained
-    assert sorted(path.name for path in workdir.averages.iterdir()) == [f"{s:08d}.npz" for s in (4, 8, 12)]
+    names = [f"{s:08d}.npz" for s in (4, 8, 12)]
+    assert sorted(path.name for path in workdir.averages.iterdir()) == [*names, "seals.json"]
     with np.load(snapshot_path(workdir.averages, 12)) as arrays:
         assert int(arrays["images"]) == 12 * 16
         np.testing.assert_array_equal(
