@@ -16,9 +16,7 @@ class Final:
         self.folder, self.step = workdir.path / "evaluation", step
         self.picture = workdir.samples / f"final_{step:08d}.png"
         self.report = self.folder / f"final_{step:08d}.json"
-        self._names = {
-            path: pathlib.Path("..", path.parent.name, path.name).as_posix() for path in (self.picture, self.report)
-        }
+        self._names = {self.picture: f"../{workdir.samples.name}/{self.picture.name}", self.report: self.report.name}
         self._seals = Seals(self.folder)
 
     def complete(self, wanted: bool) -> bool:
@@ -46,7 +44,7 @@ class Final:
         write_json(self.report, {"step": self.step, **figures})
         self._seals.seal(self._names[self.report])
 
-    def non_finite(self) -> int:
+    def not_finite(self) -> int:
         """How many of the samples that the figures are of were not finite."""
         try:
             return int(json.loads(self.report.read_bytes())["non_finite"])

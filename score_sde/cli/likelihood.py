@@ -1,9 +1,11 @@
 """--mode likelihood: rows batch by batch, kept whatever ends the program, and their means."""
 
 import sys
-from contextlib import ExitStack, closing
+from collections.abc import Iterable
+from contextlib import closing
 
 import jax
+import numpy as np
 
 from score_sde.cli.modes import say, weights
 from score_sde.config import Config
@@ -18,8 +20,8 @@ from score_sde.experiment.objects import SPLITS
 from score_sde.progress import Progress
 from score_sde.signals import Stopped, collected
 from score_sde.storage.checkpoint import Checkpoints
-from score_sde.storage.locks import locked
 from score_sde.storage.workdir import Workdir
+from score_sde.storage.writing import writing
 
 
 def likelihood(config: Config, workdir: Workdir, overwrite: bool = False) -> int:
@@ -27,7 +29,7 @@ def likelihood(config: Config, workdir: Workdir, overwrite: bool = False) -> int
 
     Returns the exit code. Raises Stopped with the finished batches kept, and NotFinite behind the last.
     """
-    experiment, c, first = build(config, workdir.record()), config.likelihood, jax.process_index() == 0
+    experiment, c = build(config, workdir.record()), config.likelihood
     source, given = SPLITS[c.split](experiment.data)
     require(
         len(source) > 0,
@@ -37,38 +39,35 @@ def likelihood(config: Config, workdir: Workdir, overwrite: bool = False) -> int
     numbers = chosen(len(source), c.num_images or len(source))
     experiment.drawing.conditions.of_examples(c.label, given, numbers[:1])  # refused before anything is written
     path = workdir.path / "likelihood"
-    with ExitStack() as stack:
-        together(lambda: stack.enter_context(locked(path)) if first else None)
+    with writing(path) as first:
         with closing(Checkpoints(workdir.checkpoints)) as checkpoints:
             state, meta = experiment.restore(checkpoints)
         decisive = {name: value for name, value in c.to_dict().items() if name != "batch_size"}
         folder = LikelihoodFolder(path, {"likelihood": decisive, "step": meta["step"]}, experiment.kind.unit)
         done = together(lambda: folder.resume(overwrite) if first else 0)
-        say("\n".join(folder.notes), file=sys.stderr) if folder.notes else None
+        for note in folder.notes:
+            print(note, file=sys.stderr)
         params = weights(experiment, state, meta["position"], workdir, "likelihood")
-        batches = ImageLikelihood(experiment)(params, source, numbers, given, done)
-        agreed, caught = Agreement(), stack.enter_context(collected())
-        with Progress("likelihood", len(numbers), "images", done, show=first) as progress:
-            for rows in batches:
-                if first:
-                    folder.table.append(rows)
-                progress.update(len(rows))
-                done += len(rows)
-                signum = agreed.now(caught.signum)
-                if signum and done < len(numbers):
-                    raise Stopped(signum, f"{done} of {len(numbers)} images, kept in {folder.table.path}")
-        if first:
-            _tell(folder)
-    return 0
-
-
-def _tell(folder: LikelihoodFolder) -> None:
-    """Write and print the means; raises NotFinite where they leave images out."""
-    summary = folder.finish()
-    print(describe(summary), f"written to {folder.path}", sep="\n")
+        _compute(ImageLikelihood(experiment)(params, source, numbers, given, done), folder, len(numbers), done)
+        summary = together(lambda: folder.finish() if first else None)
+        say(f"{describe(summary)}\nwritten to {folder.path}")
     left_out = max(summary["not_finite"], summary["bound_not_finite"])
     if left_out:
         raise NotFinite(
             f"{left_out} of {summary['num_images']} images have a figure that is not finite, in {folder.table.path}:"
-            " a larger likelihood.t_min or another likelihood.average (such as raw) may be (--overwrite replaces these)"
+            " try --overwrite with likelihood.average='raw', or a larger likelihood.t_min"
         )
+    return 0
+
+
+def _compute(batches: Iterable[np.ndarray], folder: LikelihoodFolder, count: int, done: int) -> None:
+    """Rows to the file as they come; Stopped by a signal to any process, behind a batch."""
+    first, agreed = jax.process_index() == 0, Agreement()
+    with collected() as caught, Progress("likelihood", count, "images", done, show=first) as progress:
+        for rows in batches:
+            if first:
+                folder.table.append(rows)
+            done += len(rows)
+            progress.update(len(rows))
+            if signum := agreed.now(caught.signum):
+                raise Stopped(signum, f"{done:,} of {count:,} images, which are kept")

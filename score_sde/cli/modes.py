@@ -6,7 +6,7 @@ import pathlib
 import re
 import sys
 from collections.abc import Callable
-from contextlib import ExitStack, closing
+from contextlib import closing
 from typing import Any, TextIO
 
 import jax
@@ -29,7 +29,6 @@ from score_sde.progress import Progress
 from score_sde.signals import Stopped, collected
 from score_sde.storage.checkpoint import Checkpoints
 from score_sde.storage.images import GRID
-from score_sde.storage.locks import locked
 from score_sde.storage.workdir import Workdir
 from score_sde.storage.writing import writing
 from score_sde.training.step import TrainState
@@ -88,17 +87,15 @@ def finish(experiment: Experiment, generator: Generator, state: TrainState, work
     Raises NotFinite where samples are not finite, with both written.
     """
     step, wanted = int(state.step), experiment.config.evaluation.final_samples
-    final, first = Final(workdir, step), jax.process_index() == 0
-    if together(lambda: final.complete(bool(wanted)) if first else False):
+    final, sampling = Final(workdir, step), experiment.config.sampling
+    if together(lambda: jax.process_index() == 0 and final.complete(bool(wanted))):
         say(f"{workdir.path} is complete at step {step}: samples in {final.picture}")
-        _check_finite(final.non_finite() if wanted else 0, wanted, final)
+        _require_all_finite(final, together(final.not_finite), sampling)
         return
-    with ExitStack() as stack:
-        together(lambda: stack.enter_context(locked(final.folder)) if first else None)
-        count = max(wanted, min(experiment.config.sampling.num_samples, GRID))
-        generated = generator(experiment.weights(state), count)
+    with writing(final.folder) as first:
+        generated = generator(experiment.weights(state), max(wanted, min(sampling.num_samples, GRID)))
         if first:
-            scale = final.save_picture(generated.x, generated.condition.get("label"))
+            scale = final.save_picture(generated.x, generated.condition.get("label"), generated.finite)
             print(f"samples of {generated.evaluations:.0f} network evaluations each in {final.picture}{scale}")
             if wanted:
                 parts = (some(part, COMPARED) for part in (experiment.data.train, experiment.data.held_out))
@@ -106,15 +103,12 @@ def finish(experiment: Experiment, generator: Generator, state: TrainState, work
                 figures = two_sample(*compared, finite=generated.finite[:wanted])
                 final.save_figures({"evaluations": generated.evaluations, **figures.__dict__})
                 print(figures)
-    _check_finite(int((~generated.finite).sum()), count, final)
+    _require_all_finite(final, int((~generated.finite).sum()), sampling)
 
 
-def _check_finite(missing: int, count: int, final: Final) -> None:
+def _require_all_finite(final: Final, missing: int, sampling: Config) -> None:
     if missing:
-        raise NotFinite(
-            f"{missing} of {count} samples in {final.picture} are not finite numbers: --mode report shows the noise"
-            " level where the network fails; another sampling.solver, or sampling.average=raw, may draw all"
-        )
+        raise NotFinite(f"{missing} of the samples in {final.picture} are not finite numbers; {remedies(sampling)}")
 
 
 def import_(config: Config, workdir: Workdir, checkpoint: str, command: str) -> int:
@@ -193,8 +187,7 @@ def report(config: Config, workdir: Workdir, command: str) -> int:
     from score_sde.reporting.report import report  # with matplotlib, for which nothing else waits
 
     experiment = build(config, workdir.record())
-    with ExitStack() as stack:
-        together(lambda: stack.enter_context(locked(workdir.path / "report")) if jax.process_index() == 0 else None)
+    with writing(workdir.path / "report"):
         with closing(Checkpoints(workdir.checkpoints)) as checkpoints:
             state, meta = experiment.restore(checkpoints)
         params = weights(experiment, state, meta["position"], workdir)

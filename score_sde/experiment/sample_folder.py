@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from score_sde.errors import require
+from score_sde.evaluation.likelihoods import completed
 from score_sde.experiment.generation import Drawn
-from score_sde.experiment.image_likelihood import completed
 from score_sde.storage.files import whole
 from score_sde.storage.images import save_selected, selected
 from score_sde.storage.seals import Seals

@@ -12,7 +12,7 @@ from score_sde.reporting.measure import Drawn, NoiseLevels, Path, Yardstick
 from score_sde.reporting.page import Section, Table
 from score_sde.reporting.records import Likelihoods, Log
 from score_sde.reporting.rows import BUDGETS
-from score_sde.storage.images import as_images, grid, shown
+from score_sde.storage.images import as_images, grid, mark, shown
 
 FIGURES = ("samples", "distance", "trajectory", "noise_levels", "training", "likelihood")
 """Names of the PNGs."""
@@ -42,7 +42,10 @@ def result(drawn: Drawn, yardstick: Yardstick | None) -> Result:
     x = drawn.x[drawn.finite]
     distance, error = map(known, yardstick(x)) if yardstick else (None, None)
     neighbours = yardstick.neighbours(x) if yardstick else {}
-    images = shown(drawn.x[:SHOWN], yardstick.scale if yardstick else None).images
+    images = shown(drawn.x[:SHOWN], yardstick.scale if yardstick else None).images.copy()
+    if len(bad := images[~drawn.finite[:SHOWN]]):
+        mark(bad)
+        images[~drawn.finite[:SHOWN]] = bad
     picture = np.asarray(grid(images, COLUMNS, padding=1))
     count = len(drawn.x)
     return Result(picture, drawn.evaluations, drawn.seconds, distance, error, count, count - len(x), neighbours)
@@ -88,7 +91,7 @@ def samples(results: Results, seed: int) -> Section:
         " another image by image once their steps are small enough, while those that add noise go elsewhere."
     )
     if missing := not_finite(results, None, None):
-        caption += f" NOT FINITE, shown black and left out of all figures: {'; '.join(missing)}."
+        caption += f" Not finite, shown as chequerboards and left out of all figures: {'; '.join(missing)}."
     return Section("Samples", caption, "samples", figures.png(figures.samples(cells, BUDGETS)))
 
 

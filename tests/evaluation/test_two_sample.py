@@ -74,7 +74,7 @@ def test_frechet_distance_is_invariant():
 
 @pytest.mark.parametrize("rows", [(5, 40), (40, 5), (7, 7), (12, 40), (11, 13)])
 def test_frechet_distance_of_few_rows(rows):
-    """From the rows' products, as from the covariances, of which those of fewer rows than the 12 dimensions are singular."""
+    """From the rows' products, as from the covariances, which are singular of fewer rows than the 12 dimensions."""
     random = np.random.default_rng(7)
     a, b = (random.normal(i, 1 + i, (n, 12)) for i, n in enumerate(rows))
     assert frechet_distance(a, b) == pytest.approx(frechet_between(moments(a), moments(b)), rel=1e-6)

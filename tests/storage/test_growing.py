@@ -26,7 +26,7 @@ def test_what_was_written_is_whole(tmp_path):
 
 
 def test_any_damage_costs_what_follows_it_and_no_more(tmp_path):
-    """60 damages: flips, cuts, and bytes more. Mended and written on, the file is the undisturbed one's, to the byte."""
+    """Flips, cuts, and bytes more. Mended and written on, the file is the undisturbed one's, to the byte."""
     file, draw = grown(tmp_path / "a.csv"), np.random.default_rng(0)
     content, seals = file.path.read_bytes(), (tmp_path / "a.csv.seals.json").read_bytes()
     ends = np.cumsum([len(part) for part in PARTS])
