@@ -7,7 +7,7 @@ from score_sde.config.fields import DECODED, FIELDS, SCHEMA, Config
 from score_sde.errors import require
 
 PATHS = {
-    "array": "an .npy or .npz file of arrays [N, ...], such as uint8 images [N, H, W, C]",
+    "array": "an .npy or .npz file of arrays [N, ...], such as uint8 images [N, H, W, C], or CIFAR's python batches",
     "folder": "a directory or a zip file of pictures",
     "tfds": "a builder of tensorflow_datasets, such as cifar10, or a directory that it prepared",
 }

@@ -61,6 +61,22 @@ class Numbers(Given):
         return tfds.features.Tensor(shape=(8, 8, 3), dtype=np.uint8)
 
 
+class Parts(Given):
+    """Four splits, none of them by the common names."""
+
+    def _split_generators(self, manager):
+        sizes = {"training": (0, 20), "dev": (20, 22), "testing": (22, 25), "extra": (25, 29)}
+        return {name: self._generate_examples(*size) for name, size in sizes.items()}
+
+
+class Unlabelled(Given):
+    """As ImageNet's test pictures: the class -1."""
+
+    def _generate_examples(self, first: int, last: int):
+        for i in range(first, last):
+            yield i, {"image": self.value(IMAGES[i]), "label": -1 if i >= 20 else int(LABELS[i])}
+
+
 class Grey(Given):
     """One channel, no labels and one split."""
 

@@ -4,6 +4,7 @@ import io
 import json
 import pathlib
 import pickle
+import re
 import shutil
 import sys
 import threading
@@ -15,6 +16,7 @@ from array_record.python.array_record_module import ArrayRecordReader, ArrayReco
 from PIL import Image
 from tensorflow_datasets.core.features import image_feature
 
+from score_sde.data.account import Account
 from score_sde.data.cache import Cache
 from score_sde.data.pictures import Format, Pictures
 from score_sde.data.preparing import directory, without_tensorflow
@@ -339,6 +341,24 @@ def test_a_failed_preparation_is_one_sentence(tmp_path, monkeypatch):
     with pytest.raises(UsageError, match=message) as error:
         directory("cifar10")
     assert "\n" not in str(error.value)
+
+
+def test_splits_by_their_names(tmp_path, cache):
+    found = prepared(prepare(builders.Parts, tmp_path), FORM, cache)
+    assert (len(found.train), len(found.held_out)) == (20, 3)
+    assert sorted(numbers(images(found.held_out), IMAGES)) == [22, 23, 24]
+    assert found.account == Account("testing", {"in the split dev": 2, "in the split extra": 4})
+
+
+def test_examples_without_a_class(tmp_path, cache, capsys):
+    """Only who asks for labels is stopped."""
+    place = prepare(builders.Unlabelled, tmp_path)
+    found = prepared(place, FORM, cache)
+    assert (len(found.train), found.labels, found.classes) == (20, None, ())
+    message = r"has 10 examples without a class \(their label is below 0\): leave the label out of data\.condition"
+    assert re.search(rf"no labels are taken, .*{message}", capsys.readouterr().err)
+    with pytest.raises(UsageError, match=message):
+        prepared(place, FORM, cache, asked=True)
 
 
 def test_directories_that_cannot_be_used(tmp_path, given, cache):
