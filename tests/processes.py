@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from typing import Any
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -47,10 +48,12 @@ def free_address() -> str:
         return f"127.0.0.1:{free.getsockname()[1]}"
 
 
-def together(workdir: pathlib.Path, env: dict[str, str], *arguments: str, limits=(0, 0)) -> list[subprocess.Popen]:
-    """The same as processes of one run, as many as there are limits."""
+def together(
+    workdir: pathlib.Path, env: dict[str, str], *arguments: str, limits=(0, 0), own: Sequence[Sequence[str]] = ((), ())
+) -> list[subprocess.Popen]:
+    """The same as processes of one run, as many as there are limits; own: the arguments of each behind the common ones."""
     flags = ["--coordinator", free_address(), "--num_processes", str(len(limits))]
-    one = lambda i: start(workdir, env, *flags, "--process_id", str(i), *arguments, limit=limits[i])
+    one = lambda i: start(workdir, env, *flags, "--process_id", str(i), *arguments, *own[i], limit=limits[i])
     return [one(i) for i in range(len(limits))]
 
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from score_sde.config import Config
 from score_sde.data.sources import chosen, some
+from score_sde.devices.agreement import agree
 from score_sde.devices.distributed import together
 from score_sde.errors import require
 from score_sde.evaluation.two_sample import two_sample
@@ -22,6 +23,7 @@ from score_sde.experiment.generation import Generated, Generator
 from score_sde.experiment.image_likelihood import ImageLikelihood, LikelihoodFolder, completed, describe
 from score_sde.experiment.importing import import_checkpoint
 from score_sde.experiment.objects import SPLITS
+from score_sde.experiment.resolving import agree_on_data
 from score_sde.loop.health import NonFiniteLoss
 from score_sde.loop.loop import Stopped
 from score_sde.loop.loop import train as train_loop
@@ -49,9 +51,18 @@ def say(text: object, file: TextIO | None = None) -> None:
         print(text, file=file)
 
 
+def _build(config: Config, workdir: Workdir) -> Experiment:
+    """The run's experiment; where it cannot be made in one of several processes, or is another one, all end."""
+    record, built = together(workdir.record), []
+    together(lambda: built.append(build(config, record)))
+    notes = {f"{name} {field}": v for name, part in built[0].notes().items() for field, v in part.items()}
+    agree(notes, "give all processes the same data and the same runs to take frozen parts from")
+    return built[0]
+
+
 def train(config: Config, workdir: Workdir) -> int:
     """Train or resume, then draw the final grid and figures; returns the exit code."""
-    experiment = build(config, workdir.record())
+    experiment = _build(config, workdir)
     generator = Generator(experiment)
     try:
         state = train_loop(experiment, workdir, generator=generator)
@@ -95,7 +106,7 @@ def import_(config: Config, workdir: Workdir, checkpoint: str, command: str) -> 
 
 def sample(config: Config, workdir: Workdir, overwrite: bool = False) -> int:
     """Draw sampling.num_samples samples with the newest checkpoint's averaged weights; returns the exit code."""
-    experiment = build(config, workdir.record())
+    experiment = _build(config, workdir)
     c = config.sampling
     folder = workdir.samples / samples_name(c)
     with closing(Checkpoints(workdir.checkpoints)) as checkpoints:
@@ -123,7 +134,8 @@ def samples_name(sampling: Config) -> str:
 
 def likelihood(config: Config, workdir: Workdir, overwrite: bool = False) -> int:
     """Bits or nats per dimension of each example of a split, by the newest checkpoint; goes on where it was stopped."""
-    experiment, c = build(config, workdir.record()), config.likelihood
+    experiment, c = _build(config, workdir), config.likelihood
+    agree_on_data(lambda: experiment.data)
     source, given = SPLITS[c.split](experiment.data)
     require(
         len(source) > 0,
@@ -153,7 +165,7 @@ def report(config: Config, workdir: Workdir, command: str) -> int:
     """Make the page about the newest checkpoint's averaged weights; `command` is the run's without a mode."""
     from score_sde.reporting.report import report  # with matplotlib, for which nothing else waits
 
-    experiment = build(config, workdir.record())
+    experiment = _build(config, workdir)
     with closing(Checkpoints(workdir.checkpoints)) as checkpoints:
         state, meta = experiment.restore(checkpoints)
     params = weights(experiment, state, meta["position"], workdir)

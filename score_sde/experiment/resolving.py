@@ -1,6 +1,7 @@
 """What a run's data are: read from its record, from the config, or from the data themselves, once and for all."""
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -8,9 +9,11 @@ import numpy as np
 from score_sde.config import Config
 from score_sde.config.architecture import check_network
 from score_sde.config.data_checks import check_channels, check_kind, check_rank, known_kind, known_shape, picture_shape
-from score_sde.data.sources import Dataset, Source, Subset, gather, hold_out
+from score_sde.data.sources import Dataset, Source, Subset, gather, hold_out, some
 from score_sde.data.spec import Labels, Spec, channels, kind_of, labels_of, statistics
-from score_sde.errors import require
+from score_sde.devices.agreement import agree
+from score_sde.devices.distributed import place
+from score_sde.errors import UsageError, require
 from score_sde.experiment import objects
 from score_sde.experiment.conditions import one_or_none, parsed
 
@@ -136,6 +139,30 @@ def check_same(config: Config, spec: Spec, data: Dataset) -> None:
             f"the data have the classes {data.classes} and the run was begun with {spec.labels.names}: give it those"
             " data again, or train in another --workdir",
         )
+
+
+def agree_on_data(read: Callable[[], Dataset]) -> None:
+    """UsageError in all processes where the data that they read are not the same; missing ones must be so in all."""
+    if place().count == 1:
+        return
+    try:
+        facts = _digest(read())
+    except UsageError as error:
+        facts = {"the data": str(error)}
+    agree(facts, "give all processes the same data")
+
+
+def _digest(data: Dataset) -> dict[str, Any]:
+    """Facts that tell data apart: what they are, and the values of 1,000 fixed examples of each source."""
+    parts = {"training data": data.train, "held-out data": data.held_out}
+    parts |= {f"training {name}s": source for name, source in data.condition.items()}
+    parts |= {f"held-out {name}s": source for name, source in data.held_out_condition.items()}
+    facts: dict[str, Any] = {"classes": data.classes}
+    for name, source in parts.items():
+        values = np.ascontiguousarray(some(source, 1000))
+        facts[f"shape of {name}"] = source.shape
+        facts[f"values of {name}"] = f"{values.dtype} {hashlib.sha256(values.tobytes()).hexdigest()[:12]}"
+    return facts
 
 
 def check_resolved(config: Config, spec: Spec, own_system: bool = False) -> None:

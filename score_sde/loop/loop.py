@@ -18,6 +18,7 @@ from score_sde.errors import CheckpointError, require
 from score_sde.experiment import Experiment
 from score_sde.experiment.generation import Generator
 from score_sde.experiment.objects import SKIPPING
+from score_sde.experiment.resolving import agree_on_data
 from score_sde.loop.health import Health
 from score_sde.loop.heldout import HeldOut
 from score_sde.loop.metrics import MetricsLog
@@ -50,6 +51,7 @@ def train(
     """
     config = experiment.config
     check_batch_size("training.batch_size", config.training.batch_size, config.training.microbatches)
+    agree_on_data(lambda: experiment.data)
     stream = experiment.stream
     held_out = HeldOut(experiment) if config.evaluation.every else None
     workdir.check(config)

@@ -37,6 +37,7 @@ def report(experiment: Experiment, params: Any, step: int, workdir: Workdir, com
     step: of the checkpoint. command: the run's command line without a mode, for what the page advises. All processes of
     a run call this; the first one writes.
     """
+    agree_on_data(lambda: experiment.data)
     compared, own = rows.rows(experiment), rows.own(experiment)
     data = Data.of(experiment)
     total = sum(len(row.cells) for row in compared) + (own is not None) + len(PATHS) + (data.looked_at is not None)
