@@ -142,9 +142,9 @@ def _leave(processes: tuple[str | None, int | None, int | None], code: int, why:
     with suppress(KeyboardInterrupt):
         if address and count and index is not None and code != 130:
             excuse(address, Hello(index, count, why))
-        from score_sde.devices.distributed import end_now, farewell
+    from score_sde.devices.distributed import end_now, farewell
 
-        farewell(why)
+    farewell(why)
     end_now(code)
 
 

@@ -1,4 +1,4 @@
-"""What the processes of a run must have alike, compared before anything compiles: where it differs, all end and say how.
+"""What the processes of a run must have alike, compared before anything compiles: all end, and say what differs.
 
 Different programs, or different numbers in one, would hang, abort or go on with wrong results.
 """
@@ -32,7 +32,7 @@ PATIENCE = 10.0
 def agree(facts: Mapping[str, Any], remedy: str) -> None:
     """UsageError, the same in all processes, that names those of the facts {name: JSON value} that are not alike."""
     tables = exchange({name: _short(value) for name, value in facts.items()})
-    if place().count > 1 and (differing := differences(tables)):
+    if place().processes > 1 and (differing := differences(tables)):
         more = f" and {len(differing) - NAMED} more" if len(differing) > NAMED else ""
         raise UsageError(f"the processes differ in {', '.join(differing[:NAMED])}{more}: {remedy}")
 
@@ -77,22 +77,22 @@ def devices() -> dict[str, Any]:
 
 
 def agree_on_folder(folder: pathlib.Path, name: str) -> None:
-    """UsageError in all processes unless the folder, which need not exist, is the same one for all; nothing stays in it.
+    """UsageError in all processes unless the folder, which need not exist, is one for all; nothing stays in it.
 
     name: what the user calls it.
     """
-    if place().count == 1:
+    if place().processes == 1:
         return
     folder = folder.absolute()
     above = next(p for p in (folder, *folder.parents) if p.is_dir())
     token = above / f".{secrets.token_hex(8)}"
     try:
-        beneath, written = together(lambda: _written(token, folder) if place().index == 0 else None)
+        beneath, written = together(lambda: _written(token, folder) if place().process == 0 else None)
         alike = len(folder.parts) > len(beneath) and folder.parts[len(folder.parts) - len(beneath) :] == tuple(beneath)
         seen = alike and _appears((folder, *folder.parents)[len(beneath)] / written)
         told = exchange([seen, str(folder), platform.node()])
     finally:
-        if place().index == 0:
+        if place().process == 0:
             token.unlink(missing_ok=True)
     _, first, host = told[0]
     for process, (seen, theirs, other) in enumerate(told):

@@ -57,7 +57,7 @@ def start(
     if owns_what_it_sees() and "JAX_LOCAL_DEVICE_IDS" not in os.environ:
         for name in ("jax_cuda_visible_devices", "jax_rocm_visible_devices"):
             jax.config.update(name, "all")
-    if place().count > 1:
+    if place().processes > 1:
         client, own, all_of_them = _client(), *place()
         watch = lambda: lost(*_watch(client, own, all_of_them), own, all_of_them)
         threading.Thread(target=watch, name="watch", daemon=True).start()
@@ -152,10 +152,10 @@ def farewell(reason: str) -> None:
     if client is None:
         return
     try:
-        client.key_value_set(f"{_FAREWELL}/{place().index}", reason, allow_overwrite=True)
+        client.key_value_set(f"{_FAREWELL}/{place().process}", reason, allow_overwrite=True)
     except Exception:  # of jax's kinds: nobody is left to be told
         return
-    if place().index == 0:
+    if place().process == 0:
         _wait_for_others(client, 3 * _INTERVAL)  # the store ends with this process
 
 
@@ -163,7 +163,7 @@ def _wait_for_others(client: Any, seconds: float) -> None:
     """Until the others have said farewell too, as where all fail alike, or have had the time to hear of it."""
     until = time.monotonic() + seconds
     with suppress(Exception):  # of jax's kinds
-        while time.monotonic() < until and len(client.key_value_dir_get(_FAREWELL)) < place().count:
+        while time.monotonic() < until and len(client.key_value_dir_get(_FAREWELL)) < place().processes:
             time.sleep(0.1)
         time.sleep(0.5)
 
@@ -221,13 +221,13 @@ def together(act: Callable[[], Any]) -> Any:
 
     Every process calls it, and waits here for the slowest.
     """
-    if place().count == 1:
+    if place().processes == 1:
         return act()
     outcome: dict[str, Any] = {}
     raised = None
     try:
         value = act()
-        outcome["value"] = value if place().index == 0 else None
+        outcome["value"] = value if place().process == 0 else None
     except (UsageError, CheckpointError) as error:
         outcome[type(error).__name__], raised = str(error), error
     outcomes = exchange(outcome)
@@ -242,19 +242,20 @@ def together(act: Callable[[], Any]) -> Any:
 
 def await_the_watch(error: Exception) -> None:
     """Where the error may come from another process's end, wait until that one counts as lost, which ends this one."""
-    if any(word in str(error).lower() for word in ("gloo", "nccl", "connection", "unavailable", "heartbeat")):
+    words = ("gloo", "nccl", "connection", "unavailable", "heartbeat")
+    if place().processes > 1 and any(word in str(error).lower() for word in words):
         time.sleep(LOST_AFTER + 5)
 
 
 class Place(NamedTuple):
     """Which process this is, and of how many."""
 
-    index: int
-    count: int
+    process: int
+    processes: int
 
 
 def place() -> Place:
-    """This process's place among those of the run, known before there are devices; (0, 1) for a process alone."""
+    """Where this process stands among those of the run, known before there are devices; (0, 1) for one alone."""
     from jax._src.distributed import global_state
 
     return Place(global_state.process_id, global_state.num_processes)

@@ -29,8 +29,8 @@ _tried = threading.Event()
 class Hello(NamedTuple):
     """What a process says of itself. ended: why it will not take part, if so."""
 
-    index: int
-    count: int
+    process: int
+    processes: int
     ended: str = ""
 
 
@@ -55,9 +55,9 @@ def meet(address: str, hello: Hello, timeout: float) -> None:
     (_, port), began, table, said = split(address), time.monotonic(), None, False
     while True:
         reasons = []
-        if hello.index == 0 and table is None:
+        if hello.process == 0 and table is None:
             try:
-                table = _Table(port, hello.count, began, timeout)
+                table = _Table(port, hello.processes, began, timeout)
             except OSError as error:
                 reasons = [f"port {port} of this machine: {_reason(error)}"]
         try:
@@ -93,7 +93,7 @@ def judge(hellos: Sequence[Hello], count: int) -> str:
     for index, other, _ in hellos:
         if other != count:
             return f"--num_processes is {other} in process {index} and {count} in process 0: give all the same number"
-    for index, times in Counter(hello.index for hello in hellos).items():
+    for index, times in Counter(hello.process for hello in hellos).items():
         if times > 1:
             return f"--process_id={index} was given to {times} processes: give each its own, from 0 to {count - 1}"
     return ""
@@ -146,7 +146,7 @@ class _Table:
 
     def _verdict(self) -> str:
         hellos = [hello for _, hello in self._present]
-        absent = sorted(set(range(self._count)) - {hello.index for hello in hellos})
+        absent = sorted(set(range(self._count)) - {hello.process for hello in hellos})
         missing = (
             f"process {', '.join(map(str, absent))} of {self._count} has not come within {self._timeout:.0f} s: see"
             " why it ended, start it with the same --coordinator and --num_processes, or raise --connect_timeout"
@@ -200,13 +200,13 @@ def _still_there(connection: socket.socket) -> bool:
 
 
 def _missed(address: str, hello: Hello, timeout: float, why: str) -> str:
-    if hello.index == 0:
+    if hello.process == 0:
         return (
-            f"process 0 of {hello.count} could not receive the others at --coordinator={address} within {timeout:.0f} s"
-            f" ({why}): name the host of process 0 and a free port of it, the same in all processes"
+            f"process 0 of {hello.processes} could not receive the others at --coordinator={address} within"
+            f" {timeout:.0f} s ({why}): name the host of process 0 and a free port of it, the same in all processes"
         )
     return (
-        f"process {hello.index} of {hello.count} has not met process 0 at --coordinator={address} within"
+        f"process {hello.process} of {hello.processes} has not met process 0 at --coordinator={address} within"
         f" {timeout:.0f} s ({why}): start process 0 there, give all processes the same --coordinator, or raise"
         " --connect_timeout"
     )

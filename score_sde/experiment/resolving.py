@@ -143,7 +143,7 @@ def check_same(config: Config, spec: Spec, data: Dataset) -> None:
 
 def agree_on_data(read: Callable[[], Dataset]) -> None:
     """UsageError in all processes where the data that they read are not the same; missing ones must be so in all."""
-    if place().count == 1:
+    if place().processes == 1:
         return
     try:
         facts = _digest(read())

@@ -12,6 +12,7 @@ from score_sde.config.averages import canonical
 from score_sde.data.sources import Source, chosen, some
 from score_sde.errors import UsageError
 from score_sde.experiment import Experiment
+from score_sde.experiment.resolving import agree_on_data
 from score_sde.progress import Progress
 from score_sde.reporting import measure, rows, sections
 from score_sde.reporting.measure import Yardstick

@@ -95,9 +95,11 @@ def fail():
 
 said = {name: run(*([f"--config.{field}"] if index else [])) for name, field in FIELDS.items()}
 said |= {"alike": run("--config.seed=7"), "free": run(f"--config.data.path={index}", f"--config.data.workers={index}")}
-said |= {"mode": run("--mode", ("sample", "train")[index]), "overwrite": run("--mode", "sample", *["--overwrite"] * index)}
+said |= {"mode": run("--mode", ("sample", "train")[index])}
+said |= {"overwrite": run("--mode", "sample", *["--overwrite"] * index)}
 said |= {"workdir": run(workdir=f"{index}/run"), "name": run(workdir=f"run{index}")}
-said |= {"raised": told(lambda: distributed.together(fail)), "large": distributed.exchange("x" * 10**6 * index)[1] == "x" * 10**6}
+large = "x" * 10**6
+said |= {"raised": told(lambda: distributed.together(fail)), "large": distributed.exchange(large * index)[1] == large}
 said |= {"first": distributed.together(lambda: index), "turns": [distributed.exchange(index + k) for k in range(3)]}
 print(json.dumps(said))
 distributed.leave(0)
