@@ -62,7 +62,14 @@ def child(keys: Keys, data: int | Array) -> Keys:
 
 def normal(keys: Keys, shape: tuple[int, ...], dtype: jnp.dtype | None = None) -> Array:
     """Standard normals [B, *shape], example b drawn from keys[b] alone."""
-    return jax.vmap(lambda k: jax.random.normal(k, shape, dtype))(keys)
+    return jax.vmap(lambda k: one_normal(k, shape, dtype))(keys)
+
+
+def one_normal(key: Array, shape: tuple[int, ...], dtype: jnp.dtype | None = None) -> Array:
+    """Standard normals of one key, drawn in float32 at least: made of bfloat16 they are 128 numbers of mean -0.01."""
+    if dtype is None or jnp.finfo(dtype).bits >= 32:
+        return jax.random.normal(key, shape, dtype)
+    return jax.random.normal(key, shape, jnp.float32).astype(dtype)
 
 
 def uniform(keys: Keys, shape: tuple[int, ...] = ()) -> Array:

@@ -1,5 +1,6 @@
 """Real processes of one run on this machine: started, watched, killed."""
 
+import atexit
 import importlib.metadata
 import json
 import os
@@ -10,6 +11,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from typing import Any
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -37,7 +39,14 @@ def start(workdir: pathlib.Path, env: dict[str, str], *arguments: str, limit: in
     process = subprocess.Popen(line, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     if limit:
         resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (limit, limit))
+    atexit.register(close, process)
     return process
+
+
+def close(process: subprocess.Popen) -> None:
+    """End it if it still runs, wait for that, and close its pipes."""
+    process.kill()
+    process.communicate()
 
 
 def free_address() -> str:
@@ -47,10 +56,12 @@ def free_address() -> str:
         return f"127.0.0.1:{free.getsockname()[1]}"
 
 
-def together(workdir: pathlib.Path, env: dict[str, str], *arguments: str, limits=(0, 0)) -> list[subprocess.Popen]:
-    """The same as processes of one run, as many as there are limits."""
+def together(
+    workdir: pathlib.Path, env: dict[str, str], *arguments: str, limits=(0, 0), own: Sequence[Sequence[str]] = ((), ())
+) -> list[subprocess.Popen]:
+    """The same as processes of one run, as many as there are limits; own: of each, behind the common arguments."""
     flags = ["--coordinator", free_address(), "--num_processes", str(len(limits))]
-    one = lambda i: start(workdir, env, *flags, "--process_id", str(i), *arguments, limit=limits[i])
+    one = lambda i: start(workdir, env, *flags, "--process_id", str(i), *arguments, *own[i], limit=limits[i])
     return [one(i) for i in range(len(limits))]
 
 
@@ -59,7 +70,7 @@ def end(process: subprocess.Popen, timeout: float = 240) -> tuple[int, str]:
     try:
         _, said = process.communicate(timeout=timeout)
     except subprocess.TimeoutExpired:
-        process.kill()
+        close(process)
         raise
     return process.returncode, said
 

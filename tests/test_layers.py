@@ -17,12 +17,11 @@ PICTURE = re.search(r"<!-- picture: layers -->\n```text\n(.*?)```", (ROOT / "CON
 ].splitlines()  # pyright: ignore[reportOptionalSubscript]
 FREE_OF_JAX = {
     "errors", "signals", "progress", "config", "cli.main", "storage.files", "storage.locks", "storage.seals",
-    "storage.manifest", "storage.workdir", "storage.images", "devices.memory", "evaluation", "training.posthoc",
-    "loop.schedule", "loop.prefetch",
-    "data.account", "data.arrays", "data.cache", "data.cifar", "data.examples", "data.folder", "data.headers",
-    "data.identity", "data.imagenet", "data.labels", "data.layouts", "data.npz", "data.pictures", "data.preparing", "data.ranges", "data.recognise",
-    "data.records", "data.resolve", "data.rows", "data.sources", "data.spec", "data.splits", "data.telling",
-    "data.tfrecord", "data.ways",
+    "storage.manifest", "storage.workdir", "storage.images", "devices.memory", "devices.meeting", "evaluation",
+    "training.posthoc", "loop.schedule", "loop.prefetch", "data.account", "data.arrays", "data.cache", "data.cifar",
+    "data.examples", "data.folder", "data.headers", "data.identity", "data.imagenet", "data.labels", "data.layouts",
+    "data.npz", "data.pictures", "data.preparing", "data.ranges", "data.recognise", "data.records", "data.resolve",
+    "data.rows", "data.sources", "data.spec", "data.splits", "data.telling", "data.tfrecord", "data.ways",
     "data.workers", "reporting.figures", "reporting.page", "reporting.records",
 }  # fmt: skip
 """Rooms and modules that run before the config is found valid, or where no device is."""

@@ -7,16 +7,16 @@ from contextlib import closing
 import jax
 import numpy as np
 
-from score_sde.cli.modes import say, weights
+from score_sde.cli.modes import built, say, weights
 from score_sde.config import Config
 from score_sde.data.sources import chosen
 from score_sde.devices.arrays import Agreement
 from score_sde.devices.distributed import together
 from score_sde.errors import NotFinite, require
 from score_sde.evaluation.likelihoods import LikelihoodFolder, describe
-from score_sde.experiment.experiment import build
 from score_sde.experiment.image_likelihood import ImageLikelihood
 from score_sde.experiment.objects import SPLITS
+from score_sde.experiment.resolving import agree_on_data
 from score_sde.progress import Progress
 from score_sde.signals import Stopped, collected
 from score_sde.storage.checkpoint import Checkpoints
@@ -29,7 +29,8 @@ def likelihood(config: Config, workdir: Workdir, overwrite: bool = False) -> int
 
     Returns the exit code. Raises Stopped with the finished batches kept, and NotFinite behind the last.
     """
-    experiment, c = build(config, workdir.record()), config.likelihood
+    experiment, c = built(config, workdir), config.likelihood
+    agree_on_data(lambda: experiment.data)
     source, given = SPLITS[c.split](experiment.data)
     require(
         len(source) > 0,

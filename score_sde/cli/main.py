@@ -7,19 +7,23 @@ import shlex
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from absl import flags
 from ml_collections import config_flags
 
-from score_sde.config import Config, load, nearest, one_line, require_field, wrong_type
+from score_sde.config import Config, flatten, load, nearest, one_line, require_field, wrong_type
 from score_sde.config.guide import help_lines
 from score_sde.config.validation import check_likelihood, validate
+from score_sde.devices.meeting import Hello, excuse, split
 from score_sde.errors import CheckpointError, UsageError, require
 
 MODES = ("train", "sample", "likelihood", "report", "import")
 PROCESS_FLAGS = ("coordinator", "num_processes", "process_id")
-FLAGS = ("config", "workdir", "mode", "overwrite", "checkpoint", *PROCESS_FLAGS, "distributed")
+FLAGS = ("config", "workdir", "mode", "overwrite", "checkpoint", *PROCESS_FLAGS, "distributed", "connect_timeout")
+OWN_FIELDS = ("data.path", "data.cache", "data.cache_limit", "data.workers")
+"""Those in which the processes of a run may differ."""
 
 HELP = """\
 usage: python launch.py --config configs/digits.py [--workdir runs/digits]
@@ -40,6 +44,7 @@ usage: python launch.py --config configs/digits.py [--workdir runs/digits]
 
 several processes, one command on each host; Slurm's srun and Kubernetes jobs need none of these flags:
   --coordinator host:port of process 0, --num_processes how many, --process_id 0, 1, ... which one this is
+  --connect_timeout  seconds that they wait for one another, 300 unless given
   --distributed  ask the cluster, as on TPU VMs, although the environment tells of none (--nodistributed: never ask)
 
 exit codes: 0 done, 2 bad usage or config, 3 training stopped on a loss that is not finite,
@@ -64,6 +69,8 @@ class Arguments(NamedTuple):
     """The command line without the mode and what belongs to it."""
     processes: tuple[str | None, int | None, int | None] | None
     """Coordinator, number of processes and index of this one, None each where the cluster tells; None: alone."""
+    connect_timeout: int = 300
+    """Seconds for all processes to come."""
 
 
 def console() -> None:
@@ -100,7 +107,7 @@ def main(argv: Sequence[str]) -> int:
             raise
         code, why = 1, _tell_of_a_bug(error)
     if arguments is not None and arguments.processes is not None:
-        _leave(code, why)
+        _leave(arguments.processes, code, why)
     return code
 
 
@@ -135,8 +142,12 @@ def _tell_of_a_bug(error: Exception) -> str:
     return one_line(error)
 
 
-def _leave(code: int, why: str) -> None:
+def _leave(processes: tuple[str | None, int | None, int | None], code: int, why: str) -> None:
     """End one process of several after a failure of its own: at once, as an orderly end would wait for the others."""
+    address, count, index = processes
+    with suppress(KeyboardInterrupt):
+        if address and count and index is not None and code != 130:
+            excuse(address, Hello(index, count, why))
     from score_sde.devices.distributed import end_now, farewell
 
     farewell(why)
@@ -151,7 +162,7 @@ def parse(argv: Sequence[str]) -> Arguments:
     flags.DEFINE_string("mode", "train", "mode", flag_values=own)
     flags.DEFINE_bool("overwrite", False, "overwrite", flag_values=own)
     flags.DEFINE_bool("distributed", None, "distributed", flag_values=own)
-    for name in ("num_processes", "process_id"):
+    for name in ("num_processes", "process_id", "connect_timeout"):
         flags.DEFINE_integer(name, None, name, flag_values=own)
     fields = _parse_flags(own, argv, known_only=True)
     given: dict[str, Any] = {name: own[name].value for name in FLAGS}
@@ -168,7 +179,10 @@ def parse(argv: Sequence[str]) -> Arguments:
     config = _override(load(path), fields)
     place = pathlib.Path(workdir or default_workdir(path))
     command = shlex.join(["python", "launch.py", "--config", path, "--workdir", str(place), *fields[1:]])
-    return Arguments(config, place, mode, overwrite, checkpoint or "", command, _processes(given, mode))
+    processes, wait = _processes(given, mode), given["connect_timeout"]
+    require(wait is None or processes is not None, f"--connect_timeout={wait} is for several processes: leave it out")
+    require(wait is None or wait > 0, f"--connect_timeout={wait} must be positive: give it in seconds")
+    return Arguments(config, place, mode, overwrite, checkpoint or "", command, processes, wait or 300)
 
 
 def _processes(given: dict[str, Any], mode: str) -> tuple[str | None, int | None, int | None] | None:
@@ -184,8 +198,7 @@ def _processes(given: dict[str, Any], mode: str) -> tuple[str | None, int | None
         " and --process_id together, or none of them",
     )
     require(mode != "import", f"--coordinator={address} does not go with --mode=import, which one process does")
-    port = address.rpartition(":")[2]
-    require(port.isdigit(), f"--coordinator={address} has no port: name host:port of process 0, such as host0:1234")
+    split(address)
     require(count >= 1, f"--num_processes={count} must be at least 1")
     require(0 <= index < count, f"--process_id={index} must lie between 0 and --num_processes - 1 = {count - 1}")
     return address, count, index
@@ -248,6 +261,21 @@ def _parse_flags(values: flags.FlagValues, argv: Sequence[str], known_only: bool
         raise UsageError(f"{one_line(error)}: see --help") from None
 
 
+def _agree(arguments: Arguments) -> None:
+    """UsageError in all processes where they would not be one run."""
+    import score_sde
+    from score_sde.devices import agreement
+    from score_sde.storage.workdir import versions
+
+    config = {n: v for n, v in flatten(arguments.config).items() if n not in OWN_FIELDS}
+    facts = {"--mode": arguments.mode, "--overwrite": arguments.overwrite, **config, **agreement.settings()}
+    facts |= {f"the version of {name}": version for name, version in versions().items()}
+    facts |= {"score_sde's own files": agreement.sources(pathlib.Path(score_sde.__file__).parent)}
+    agreement.agree(facts, "give all the same flags, config, environment and versions")
+    agreement.agree(agreement.devices(), "give all equally many devices of one kind")
+    agreement.agree_on_folder(arguments.workdir.expanduser(), "--workdir")
+
+
 def _run(arguments: Arguments) -> int:
     """Check the workdir, then import jax and do the work."""
     from score_sde.storage.workdir import Workdir
@@ -260,7 +288,8 @@ def _run(arguments: Arguments) -> int:
     from score_sde.devices import distributed
 
     if arguments.processes is not None:
-        distributed.start(*arguments.processes)
+        distributed.start(*arguments.processes, timeout=arguments.connect_timeout)
+        _agree(arguments)
     if arguments.mode == "train":
         from score_sde.devices.parallel import check_batch_size  # jax and the devices, but not yet the slow rest
 

@@ -14,6 +14,7 @@ import jax
 from score_sde.cli.final import Final
 from score_sde.config import Config
 from score_sde.data.sources import some
+from score_sde.devices.agreement import agree
 from score_sde.devices.arrays import Agreement
 from score_sde.devices.distributed import together
 from score_sde.errors import NotFinite
@@ -68,9 +69,18 @@ def ended(act: Callable[[], int]) -> int:
         return NOT_FINITE
 
 
+def built(config: Config, workdir: Workdir) -> Experiment:
+    """The run's experiment; where it cannot be made in one of several processes, or is another one, all end."""
+    record, found = together(workdir.record), []
+    together(lambda: found.append(build(config, record)))
+    notes = {f"{name} {field}": v for name, part in found[0].notes().items() for field, v in part.items()}
+    agree(notes, "give all processes the same data and the same runs to take frozen parts from")
+    return found[0]
+
+
 def train(config: Config, workdir: Workdir) -> int:
     """Train or resume, then draw the final grid and figures; returns the exit code."""
-    experiment = build(config, workdir.record())
+    experiment = built(config, workdir)
     generator = Generator(experiment)
     try:
         state = train_loop(experiment, workdir, generator=generator)
@@ -125,7 +135,7 @@ def sample(config: Config, workdir: Workdir, overwrite: bool = False) -> int:
 
     Batches are kept as they are drawn, and the same command goes on behind them. Raises Stopped, and NotFinite.
     """
-    experiment = build(config, workdir.record())
+    experiment = built(config, workdir)
     c, path = config.sampling, workdir.samples / samples_name(config.sampling)
     with closing(Checkpoints(workdir.checkpoints)) as checkpoints:
         folder = SampleFolder(path, {"sampling": c.to_dict(), "step": checkpoints.latest_step()})
@@ -186,7 +196,7 @@ def report(config: Config, workdir: Workdir, command: str) -> int:
     """Make the page about the newest checkpoint's averaged weights; `command` is the run's without a mode."""
     from score_sde.reporting.report import report  # with matplotlib, for which nothing else waits
 
-    experiment = build(config, workdir.record())
+    experiment = built(config, workdir)
     with writing(workdir.path / "report"):
         with closing(Checkpoints(workdir.checkpoints)) as checkpoints:
             state, meta = experiment.restore(checkpoints)

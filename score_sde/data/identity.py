@@ -86,6 +86,16 @@ def difference(before: Mapping[str, Any], now: Mapping[str, Any], conditions: Se
     return None
 
 
+def flat(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Facts of a digest by what they are about, in words, but for those of files."""
+    found = {"range": facts["range"]}
+    for split, by_name in (("train", "condition"), ("held_out", "held_out_condition")):
+        parts = {f"{SPLITS[split]} data": facts[split]}
+        parts |= {f"{SPLITS[split]} {name}s": part for name, part in facts[by_name].items()}
+        found |= {f"{name} of {what}": v for what, part in parts.items() for name, v in part.items() if name != "files"}
+    return found
+
+
 def _pairs(before: Mapping[str, Any], now: Mapping[str, Any], conditions: Sequence[str]) -> Iterator[tuple]:
     for split, words in SPLITS.items():
         yield f"{words} examples", before[split], now[split]

@@ -7,13 +7,13 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
-from typing import Any, NoReturn
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import Any, NamedTuple, NoReturn
 
 import jax
-import numpy as np
-from jax.experimental import multihost_utils
 
+from score_sde.devices.meeting import Hello, meet
 from score_sde.errors import CheckpointError, UsageError
 
 LOST_AFTER = 30.0
@@ -24,41 +24,60 @@ EXIT_LOST = 4
 PATIENCE = 6 * 3600
 """Seconds that processes wait for a slower one to write or read; a dead one ends them all."""
 
-SIZE = 8192
-"""Bytes that each of several processes tells the others."""
-
 _PULSE, _FAREWELL, _GONE = "score_sde/pulse", "score_sde/farewell", "score_sde/gone"
 _INTERVAL = 2.0
+_REMEDY = "start one on each host with the same --coordinator host:port and --num_processes, and --process_id 0, 1, ..."
 _leaving = threading.Event()
 
 
-def start(coordinator: str | None = None, count: int | None = None, index: int | None = None) -> None:
-    """Join `count` processes as number `index`, and watch over them from now on; UsageError where they cannot be found.
+def start(
+    coordinator: str | None = None, count: int | None = None, index: int | None = None, timeout: float = 300
+) -> None:
+    """Join `count` processes as number `index`, and watch over them from now on; UsageError where they do not meet.
 
-    coordinator: host:port of process 0. All None where the cluster tells (TPU pods, Slurm, Kubernetes).
+    coordinator: host:port of process 0. All None where the cluster tells (TPU pods, Slurm, Kubernetes). timeout: in
+    seconds, for all to come.
 
     Call it before anything else of jax. A process that shows no sign of life for LOST_AFTER seconds ends this one with
     EXIT_LOST: every collective operation would wait for it in vain. So does one that said `farewell`, within seconds.
     (The loss of process 0, which keeps the processes' books, jax itself mostly answers first, by an abort.)
     """
+    began = time.monotonic()
+    if coordinator is not None and count is not None and index is not None:
+        meet(coordinator, Hello(index, count), timeout)
     # jax would take SIGTERM for itself from here on, and leave it unanswered.
     jax.config.update("jax_enable_preemption_service", False)
+    left = timeout if coordinator is None else max(timeout - (time.monotonic() - began), LOST_AFTER)
     try:
-        jax.distributed.initialize(coordinator, count, index)
+        with _within(left, f"the processes have not met within {timeout:.0f} s: {_REMEDY}, or raise --connect_timeout"):
+            jax.distributed.initialize(coordinator, count, index, initialization_timeout=int(left) + 60)
     except (ValueError, RuntimeError) as error:
         reason = str(error).strip().split("\n")[0]
-        raise UsageError(
-            f"the {count or ''} processes did not find one another ({reason}): start one on each host with"
-            " the same --coordinator host:port and --num_processes, and --process_id 0, 1, ..."
-        ) from None
+        raise UsageError(f"the {count or ''} processes did not find one another ({reason}): {_REMEDY}") from None
     if owns_what_it_sees() and "JAX_LOCAL_DEVICE_IDS" not in os.environ:
         for name in ("jax_cuda_visible_devices", "jax_rocm_visible_devices"):
             jax.config.update(name, "all")
-    client = _client()
-    if jax.process_count() > 1 and client is not None:
-        own, all_of_them = jax.process_index(), jax.process_count()
+    if place().processes > 1:
+        client, own, all_of_them = _client(), *place()
         watch = lambda: lost(*_watch(client, own, all_of_them), own, all_of_them)
         threading.Thread(target=watch, name="watch", daemon=True).start()
+
+
+@contextmanager
+def _within(seconds: float, otherwise: str) -> Iterator[None]:
+    """End this process with 2 and a sentence where the block takes longer: jax would do it by an abort, or never."""
+
+    def give_up() -> None:
+        print(f"score-sde: {otherwise}", file=sys.stderr)
+        end_now(2)
+
+    timer = threading.Timer(seconds, give_up)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def owns_what_it_sees(environment: Mapping[str, str] = os.environ) -> bool:
@@ -133,11 +152,20 @@ def farewell(reason: str) -> None:
     if client is None:
         return
     try:
-        client.key_value_set(f"{_FAREWELL}/{jax.process_index()}", reason, allow_overwrite=True)
+        client.key_value_set(f"{_FAREWELL}/{place().process}", reason, allow_overwrite=True)
     except Exception:  # of jax's kinds: nobody is left to be told
         return
-    if jax.process_index() == 0:
-        time.sleep(3 * _INTERVAL)  # the store ends with this process
+    if place().process == 0:
+        _wait_for_others(client, 3 * _INTERVAL)  # the store ends with this process
+
+
+def _wait_for_others(client: Any, seconds: float) -> None:
+    """Until the others have said farewell too, as where all fail alike, or have had the time to hear of it."""
+    until = time.monotonic() + seconds
+    with suppress(Exception):  # of jax's kinds
+        while time.monotonic() < until and len(client.key_value_dir_get(_FAREWELL)) < place().processes:
+            time.sleep(0.1)
+        time.sleep(0.5)
 
 
 def leave(code: int) -> NoReturn:
@@ -146,7 +174,7 @@ def leave(code: int) -> NoReturn:
     At once, and without jax's own end: there the store, which ends with process 0, may do so under a slower process,
     which jax then aborts.
     """
-    client, index, count = _client(), jax.process_index(), jax.process_count()
+    client, index, count = _client(), *place()
     try:
         client.wait_at_barrier(_GONE, 1000 * PATIENCE)
         _leaving.set()
@@ -168,7 +196,24 @@ def end_now(code: int) -> NoReturn:
     os._exit(code)
 
 
-_meetings = itertools.count()
+_exchanges = itertools.count()
+
+
+def exchange(value: Any) -> list[Any]:
+    """What each process gives, a small JSON value, in their order; all call it equally often, and wait for the slowest.
+
+    It asks nothing of the devices.
+    """
+    client, own, count = _client(), *place()
+    if count == 1:
+        return [value]
+    number = next(_exchanges)
+    key = lambda n, process: f"score_sde/exchange/{n}/{process}"
+    client.key_value_set(key(number, own), json.dumps(value))
+    values = [json.loads(client.blocking_key_value_get(key(number, i), 1000 * PATIENCE)) for i in range(count)]
+    if number:  # all have come here, so all have read what was said before
+        client.key_value_delete(key(number - 1, own))
+    return values
 
 
 def together(act: Callable[[], Any]) -> Any:
@@ -176,18 +221,16 @@ def together(act: Callable[[], Any]) -> Any:
 
     Every process calls it, and waits here for the slowest.
     """
-    if jax.process_count() == 1:
+    if place().processes == 1:
         return act()
     outcome: dict[str, Any] = {}
     raised = None
     try:
-        outcome["value"] = act()
+        value = act()
+        outcome["value"] = value if place().process == 0 else None
     except (UsageError, CheckpointError) as error:
-        outcome[type(error).__name__], raised = str(error)[: SIZE // 8], error
-    # The collective has timeouts of its own, too short for a process that waits while process 0 reads a checkpoint.
-    _client().wait_at_barrier(f"score_sde-{next(_meetings)}", 1000 * PATIENCE)
-    mine = np.frombuffer(json.dumps(outcome).encode().ljust(SIZE), np.uint8)
-    outcomes = [json.loads(row.tobytes()) for row in multihost_utils.process_allgather(mine)]
+        outcome[type(error).__name__], raised = str(error), error
+    outcomes = exchange(outcome)
     if raised is not None:
         raise raised
     for process, other in enumerate(outcomes):
@@ -199,8 +242,23 @@ def together(act: Callable[[], Any]) -> Any:
 
 def await_the_watch(error: Exception) -> None:
     """Where the error may come from another process's end, wait until that one counts as lost, which ends this one."""
-    if any(word in str(error).lower() for word in ("gloo", "nccl", "connection", "unavailable", "heartbeat")):
+    words = ("gloo", "nccl", "connection", "unavailable", "heartbeat")
+    if place().processes > 1 and any(word in str(error).lower() for word in words):
         time.sleep(LOST_AFTER + 5)
+
+
+class Place(NamedTuple):
+    """Which process this is, and of how many."""
+
+    process: int
+    processes: int
+
+
+def place() -> Place:
+    """Where this process stands among those of the run, known before there are devices; (0, 1) for one alone."""
+    from jax._src.distributed import global_state
+
+    return Place(global_state.process_id, global_state.num_processes)
 
 
 def _client() -> Any:

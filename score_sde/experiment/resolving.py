@@ -3,7 +3,7 @@
 import copy
 import dataclasses
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -20,12 +20,14 @@ from score_sde.config.data_checks import (
     stored_ranges,
 )
 from score_sde.config.fields import DECODED
-from score_sde.data.identity import difference, digest, other_files
+from score_sde.data.identity import difference, digest, flat, other_files
 from score_sde.data.layouts import advice
 from score_sde.data.ranges import EXAMPLES, PLAIN, Scaled, as_bytes, written
 from score_sde.data.sources import Dataset, Source, Subset, gather, hold_out
 from score_sde.data.spec import Labels, Spec, channels, kind_of, labels_of, statistics
-from score_sde.errors import require
+from score_sde.devices.agreement import agree
+from score_sde.devices.distributed import place
+from score_sde.errors import UsageError, require
 from score_sde.experiment import objects
 from score_sde.experiment.conditions import one_or_none, parsed
 
@@ -208,6 +210,17 @@ def _check_content(config: Config, before: Mapping[str, Any], now: Mapping[str, 
     if other_files(before, now):
         same = f"and of {EXAMPLES:,} fixed pictures none has changed"
         print(f"data.path={config.data.path}: files have other names or sizes than at first, {same}", file=sys.stderr)
+
+
+def agree_on_data(read: Callable[[], Dataset]) -> None:
+    """UsageError in all processes where the data that they read are not the same; missing ones must be so in all."""
+    if place().processes == 1:
+        return
+    try:
+        facts = flat(digest(read()))
+    except UsageError as error:
+        facts = {"the data": str(error)}
+    agree(facts, "give all processes the same data", partial="crc32")
 
 
 def check_resolved(config: Config, spec: Spec, own_system: bool = False) -> None:

@@ -14,6 +14,7 @@ from score_sde.errors import CheckpointError, require
 from score_sde.experiment import Experiment
 from score_sde.experiment.generation import Generator
 from score_sde.experiment.objects import SKIPPING
+from score_sde.experiment.resolving import agree_on_data
 from score_sde.loop.account import account
 from score_sde.loop.health import Health
 from score_sde.loop.heldout import HeldOut
@@ -42,6 +43,7 @@ def train(
     config = experiment.config
     experiment.check()
     check_batch_size("training.batch_size", config.training.batch_size, config.training.microbatches)
+    agree_on_data(lambda: experiment.data)
     stream = experiment.stream
     for line in check_sufficient(experiment):
         if jax.process_index() == 0:

@@ -111,7 +111,8 @@ def path(experiment: Experiment, params: Any) -> Path | None:
         return None
     sde, config = experiment.sde, experiment.config
 
-    def walk(params: Any, keys: Keys, condition: dict[str, Array]) -> tuple[Array, ...]:
+    def walk(params: Any, position: Array, condition: dict[str, Array]) -> tuple[Array, ...]:
+        keys = example_keys(root_key(config.sampling.seed), position)
         score, grid = experiment.score_of(params, condition), experiment.times(params)
         solver: Any = experiment.solver(params, condition)
         stops = jnp.round(jnp.linspace(0, len(grid) - 1, STOPS)).astype(int)
@@ -120,8 +121,8 @@ def path(experiment: Experiment, params: Any) -> Path | None:
         return t, sde.log_snr(t), sde.alpha(t), sde.sigma(t), x, denoiser(sde, score)(x, t)
 
     position = positions(0, 1)
-    keys, condition = example_keys(root_key(config.sampling.seed), position), experiment.conditions(position)
-    return Path(*collect(jax.jit(walk)(replicate(params), replicate(keys), replicate(condition))))
+    condition = replicate(experiment.conditions(position))
+    return Path(*collect(jax.jit(walk)(replicate(params), replicate(position), condition)))
 
 
 class NoiseLevels(NamedTuple):

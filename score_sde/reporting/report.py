@@ -12,6 +12,7 @@ from score_sde.config.averages import canonical
 from score_sde.data.sources import Source, chosen, some
 from score_sde.errors import NotFinite, UsageError, require
 from score_sde.experiment import Experiment
+from score_sde.experiment.resolving import agree_on_data
 from score_sde.progress import Progress
 from score_sde.reporting import measure, rows, sections
 from score_sde.reporting.measure import Yardstick
@@ -39,6 +40,7 @@ def report(experiment: Experiment, params: Any, step: int, workdir: Workdir, com
     a run call this; the first one writes, and holds the lock of the folder. Raises NotFinite, with the page written,
     where figures of it leave out what is not finite.
     """
+    agree_on_data(lambda: experiment.data)
     compared, own = rows.rows(experiment), rows.own(experiment)
     data = Data.of(experiment)
     total = sum(len(row.cells) for row in compared) + (own is not None) + len(PATHS) + (data.looked_at is not None)

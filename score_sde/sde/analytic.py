@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from score_sde.errors import require
-from score_sde.rng import normal
+from score_sde.rng import normal, one_normal
 from score_sde.sde.base import SDE, denoiser
 from score_sde.typing import Array, Keys, ScoreFn, Time, expand
 
@@ -110,7 +110,7 @@ class Mixture:
         def one(key: Array) -> Array:
             choose, noise = jax.random.split(key)
             k = jax.random.categorical(choose, jnp.log(self.weights))
-            return self.means[k] + self.stds[k] * jax.random.normal(noise, self.means.shape[1:], self.means.dtype)
+            return self.means[k] + self.stds[k] * one_normal(noise, self.means.shape[1:], self.means.dtype)
 
         return jax.vmap(one)(keys)
 

@@ -17,7 +17,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from score_sde.devices.distributed import PATIENCE, together
+from score_sde.devices.distributed import PATIENCE, await_the_watch, together
 from score_sde.errors import CheckpointError, UsageError, require
 from score_sde.storage import manifest
 
@@ -171,6 +171,7 @@ class Checkpoints:
 
     def _failure(self, step: int, error: Exception) -> CheckpointError:
         """The exception to raise; what the failed save left is removed as far as possible."""
+        await_the_watch(error)
         try:
             if jax.process_index() == 0 and not manifest.is_finished(self._path(step)):
                 manifest.remove(self._path(step))

@@ -33,6 +33,8 @@ FLAGS = ["--coordinator", "host0:1234", "--num_processes", "2", "--process_id", 
 def test_flags_name_the_processes(monkeypatch):
     monkeypatch.delenv("SLURM_STEP_NUM_TASKS", raising=False)
     assert parse([*DIGITS, *FLAGS]).processes == ("host0:1234", 2, 1)
+    assert parse([*DIGITS, *FLAGS]).connect_timeout == 300
+    assert parse([*DIGITS, *FLAGS, "--connect_timeout", "9"]).connect_timeout == 9
     assert parse(DIGITS).processes is None
     assert parse([*DIGITS, "--distributed"]).processes == (None, None, None)
 
@@ -43,7 +45,11 @@ def test_flags_name_the_processes(monkeypatch):
         (FLAGS[:2], "--coordinator=host0:1234 .*together, or none"),
         (FLAGS[2:], "together, or none"),
         ([*FLAGS, "--nodistributed"], "together, or none"),
-        (["--coordinator", "host0", *FLAGS[2:]], "--coordinator=host0 has no port"),
+        (["--coordinator", "host0", *FLAGS[2:]], "--coordinator=host0 is not host:port"),
+        (["--coordinator", ":12345", *FLAGS[2:]], "--coordinator=:12345 is not host:port"),
+        (["--coordinator", "host0:65536", *FLAGS[2:]], "--coordinator=host0:65536 is not host:port"),
+        (["--connect_timeout", "9"], "--connect_timeout=9 is for several processes"),
+        ([*FLAGS, "--connect_timeout", "0"], "--connect_timeout=0 must be positive"),
         ([*FLAGS[:5], "2"], "--process_id=2 must lie between 0 and .* 1"),
         ([*FLAGS[:3], "0", *FLAGS[4:]], "--num_processes=0 must be at least 1"),
     ],
@@ -97,6 +103,17 @@ def test_jax_is_told_of_the_gpus_before_it_looks_for_them(tasks, gpus):
     line = [sys.executable, "-c", f"{imports}; start(); print(visible.value)"]
     done = subprocess.run(line, cwd=ROOT, env=env, capture_output=True, text=True)
     assert done.stdout.split() == [gpus], done.stderr
+
+
+def test_a_cluster_whose_processes_do_not_come_is_told_in_a_sentence():
+    """jax, left alone, ends by an abort with a stack."""
+    slurm = {"JOB_ID": "1", "STEP_NODELIST": "localhost", "NTASKS": "2", "PROCID": "0", "LOCALID": "0"}
+    env = os.environ | {f"SLURM_{name}": value for name, value in slurm.items()} | {"JAX_PLATFORMS": "cpu"}
+    line = [sys.executable, "-c", "from score_sde.devices.distributed import start; start(timeout=2)"]
+    done = subprocess.run(line, cwd=ROOT, env=env, capture_output=True, text=True)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith("score-sde: the processes have not met within 2 s: start one on each host")
+    assert done.stderr.count("\n") == 1
 
 
 def test_a_process_whose_counter_stands_still_is_lost():
@@ -193,10 +210,12 @@ def test_two_processes_are_one_run_through_loss_stop_and_resumption(tmp_path, en
     total = 8 + max(int(p.parent.name) for p in workdir.glob("checkpoints/*/manifest.json"))
 
     ended = [end(p) for p in together(workdir, env, f"--config.training.num_steps={total}", *RUN, *SHARDED)]
+    again = together(workdir, env, f"--config.training.num_steps={total}", *RUN, *SHARDED)
     assert [code for code, _ in ended] == [0, 0], ended
     assert "resuming" in ended[0][1]
     assert "resuming" not in ended[1][1]
     assert list((workdir / "samples").glob("final_*.png"))
+    assert [end(p) for p in again] == [(0, ""), (0, "")]
 
     alone = build(tiny_config(training__num_steps=total, ema__averages=AVERAGES, ema__snapshot_every=8, **HELD_OUT))
     train(dataclasses.replace(alone, strategy=Pmap(jax.devices()[:1])), Workdir(tmp_path), show=False)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from score_sde.networks import NCSNpp, NCSNv2, WideResNet, ddpm
-from score_sde.networks.layers import add_channels
+from score_sde.networks.layers import ACTIVATIONS, add_channels
 from tests.networks.jaxprs import equations
 
 X, LABEL, KEYS = jnp.zeros((2, 8, 8, 3)), jnp.ones(2), jax.random.split(jax.random.key(0), 2)
@@ -25,7 +25,7 @@ NETWORKS: dict[str, tuple[Any, tuple[Any, ...]]] = {
 }
 PRODUCTS = ("dot_general", "conv_general_dilated")
 SUMS = ("reduce_sum", "reduce_max", "cumsum", "reduce_window_sum")
-TRANSCENDENTAL = ("exp", "log", "rsqrt", "sqrt", "sin", "cos")
+TRANSCENDENTAL = ("exp", "expm1", "log", "rsqrt", "sqrt", "sin", "cos")
 FLOAT32_PRODUCTS = {"ncsnpp": 5, "ncsnpp loop-safe": 5, "ddpm": 5, "ncsnv2": 0, "ncsn": 0, "wideresnet": 8}
 """Of the embedding of the noise level: forward, by the kernel, and by the input of all but the first layer. The
 classifier also has its last layer."""
@@ -62,6 +62,13 @@ def test_products_are_bfloat16_and_sums_float32(name: str) -> None:
     assert kinds["bfloat16"] > 20
     assert kinds["float32"] == FLOAT32_PRODUCTS[name], kinds
     assert {str(v.aval.dtype) for v in traced.jaxpr.outvars} == {"float32"}
+
+
+def test_elu_of_bfloat16_is_exact_to_its_last_bit() -> None:
+    """Near 0 too, where 1 - e^x of 8 bits has none left."""
+    x = -jnp.logspace(-3, 2, 50).astype(jnp.bfloat16)
+    expected = np.expm1(np.asarray(x, np.float64))
+    np.testing.assert_allclose(np.asarray(ACTIVATIONS["elu"](x), np.float64), expected, rtol=2**-8)
 
 
 def test_the_gradient_of_a_bias_is_summed_in_float32() -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from score_sde.data.kinds import Bytes
 from score_sde.data.sources import digits
+from score_sde.devices import arrays
 from score_sde.evaluation.two_sample import frechet_distance, to_vectors, two_sample
 from score_sde.experiment import build
 from score_sde.reporting import measure
@@ -100,6 +101,16 @@ def test_a_path_ends_in_the_sample(experiment):
     np.testing.assert_allclose(walked.alpha**2 + walked.sigma**2, 1, rtol=1e-5)
     np.testing.assert_allclose(walked.log_snr, sde.log_snr(walked.t), rtol=1e-4)
     assert path(build(tiny_config(sampling__solver="rk45")), {}) is None
+
+
+def test_the_path_of_a_sample_is_that_of_several_processes(experiment, monkeypatch):
+    """There what a program is given is laid over all devices by way of numpy."""
+    expected = path(experiment, {})
+    monkeypatch.setattr(measure, "replicate", lambda x: arrays.put(x, jax.tree.map(lambda _: whole, x)))
+    whole = jax.sharding.NamedSharding(arrays.all_devices(), jax.sharding.PartitionSpec())
+    assert expected is not None
+    for a, b in zip(path(experiment, {}) or (), expected, strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 def test_drawing_is_timed_without_compiling(experiment):

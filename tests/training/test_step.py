@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from score_sde.config import load
+from score_sde.config import choices, load
 from score_sde.data.stream import Batch
 from score_sde.devices.parallel import Pmap, Sharded
 from score_sde.experiment import build
@@ -215,6 +215,24 @@ def test_bfloat16_computes_nearly_the_same_loss_from_float32_parameters(experime
     np.testing.assert_allclose(other.mean, value.mean, rtol=0.02)
     assert float(other.mean) != float(value.mean)
     assert {g.dtype for g in jax.tree.leaves(grads)} == {np.dtype("float32")}
+
+
+@pytest.mark.parametrize("word", choices("training.compute_dtype"))
+def test_gradients_and_adam_are_float32_under_every_compute_dtype(word, monkeypatch):
+    """Of the traced step: what Adam is given, and every number of the state behind it."""
+    experiment = build(tiny_config(training__compute_dtype=word, training__microbatches=2))
+    update, given = Optimizer.update, set()
+
+    def recorded(self, grads, *rest):
+        given.update(leaf.dtype.name for leaf in jax.tree.leaves(grads))
+        return update(self, grads, *rest)
+
+    monkeypatch.setattr(Optimizer, "update", recorded)
+    step = make_train_step(experiment.loss, experiment.optimizers, experiment.averages, microbatches=2)
+    state, _ = jax.eval_shape(step, experiment.abstract_state(), {}, batch_of(experiment, 0, 2))
+    assert given == {"float32"}
+    kept = (state.params, state.averages, state.optimizer)
+    assert {leaf.dtype.name for leaf in jax.tree.leaves(kept) if jnp.issubdtype(leaf.dtype, jnp.inexact)} == {"float32"}
 
 
 def test_an_update_that_is_not_finite_is_skipped_alone():
