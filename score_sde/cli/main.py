@@ -12,13 +12,15 @@ from typing import Any, NamedTuple
 from absl import flags
 from ml_collections import config_flags
 
-from score_sde.config import Config, load, nearest, one_line, require_field, wrong_type
+from score_sde.config import Config, find, load, nearest, one_line, require_field, wrong_type
 from score_sde.config.guide import help_lines
 from score_sde.config.validation import check_likelihood, validate
 from score_sde.errors import CheckpointError, UsageError, require
 
 MODES = ("train", "sample", "likelihood", "report", "import")
 PROCESS_FLAGS = ("coordinator", "num_processes", "process_id")
+PROGRAMS = {"score-sde": ("score-sde",), "__main__.py": ("python", "-m", "score_sde")}
+"""How this program is started, by the name of what runs; by launch.py otherwise."""
 FLAGS = ("config", "workdir", "mode", "overwrite", "checkpoint", *PROCESS_FLAGS, "distributed")
 
 HELP = """\
@@ -26,7 +28,7 @@ usage: python launch.py --config configs/digits.py [--workdir runs/digits]
                         [--mode train|sample|likelihood|report|import]
                         [--overwrite] [--checkpoint path] [--config.<section>.<field>=value ...]
 
-  --config     a Python file with get_config(), such as configs/digits.py
+  --config     a Python file with get_config(), or the name of one below configs/, such as digits
   --workdir    where the run lives; if not given, runs/<path of the config below configs/>, without .py
   --mode       train (default): train, or resume what is in workdir, then draw samples
                sample: draw sampling.num_samples samples from the newest checkpoint
@@ -159,9 +161,11 @@ def parse(argv: Sequence[str]) -> Arguments:
         " --workdir instead",
     )
     _check_checkpoint(mode, checkpoint)
+    path = find(path)
     config = _override(load(path), fields)
     place = pathlib.Path(workdir or default_workdir(path))
-    command = shlex.join(["python", "launch.py", "--config", path, "--workdir", str(place), *fields[1:]])
+    program = PROGRAMS.get(pathlib.PurePath(argv[0]).name, ("python", "launch.py"))
+    command = shlex.join([*program, "--config", given["config"], "--workdir", str(place), *fields[1:]])
     return Arguments(config, place, mode, overwrite, checkpoint or "", command, _processes(given, mode))
 
 
@@ -248,6 +252,7 @@ def _run(arguments: Arguments) -> int:
 
     workdir, c = Workdir(arguments.workdir), arguments.config.training
     if arguments.mode == "import":
+        require(not c.start_from, f"training.start_from={c.start_from} does not go with --mode=import: leave it out")
         workdir.check_new()
     else:
         workdir.check(arguments.config, trained=arguments.mode != "train")

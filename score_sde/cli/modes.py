@@ -49,6 +49,12 @@ def say(text: object, file: TextIO | None = None) -> None:
         print(text, file=file)
 
 
+def warn(text: str | None) -> None:
+    """Say on stderr what is no error, if there is anything."""
+    if text:
+        say(f"warning: {text}", file=sys.stderr)
+
+
 def train(config: Config, workdir: Workdir) -> int:
     """Train or resume, then draw the final grid and figures; returns the exit code."""
     experiment = build(config, workdir.record())
@@ -72,15 +78,18 @@ def finish(experiment: Experiment, generator: Generator, state: TrainState, work
     if together(lambda: picture.exists() and (report.exists() or not wanted)):
         say(f"{workdir.path} is complete at step {step}: samples in {picture}")
         return
+    warn(experiment.early.using(step))
     generated = generator(experiment.weights(state), max(wanted, min(experiment.config.sampling.num_samples, GRID)))
     if jax.process_index() > 0:
         return
     _, scale = save_samples(picture, generated.x, generated.condition.get("label"))
-    print(f"samples of {generated.evaluations:.0f} network evaluations each in {picture}{scale}")
+    early = experiment.early
+    print(f"samples of {generated.evaluations:.0f} network evaluations each in {picture}{scale}{early.words(step)}")
     if wanted:
         parts = (some(part, COMPARED) for part in (experiment.data.train, experiment.data.held_out))
         figures = two_sample(*map(experiment.kind.comparable, (generated.x[:wanted], *parts)))
-        write_json(report, {"step": step, "evaluations": generated.evaluations, **figures.__dict__})
+        own = {"step": step, "evaluations": generated.evaluations, **early.summary(step)}
+        write_json(report, own | figures.__dict__)
         print(figures)
 
 
@@ -107,7 +116,8 @@ def sample(config: Config, workdir: Workdir, overwrite: bool = False) -> int:
     settings["step"] = meta["step"]  # not the newest, where that is damaged
     generated = Generator(experiment)(weights(experiment, state, meta["position"], workdir), c.num_samples)
     if jax.process_index() == 0:
-        scale = _write_samples(folder, generated, settings)
+        early, average = experiment.early, (meta["step"], c.average)
+        scale = _write_samples(folder, generated, settings | early.summary(*average)) + early.words(*average)
         print(f"{c.num_samples} samples of {generated.evaluations:.0f} network evaluations each in {folder}{scale}")
     return 0
 
@@ -145,7 +155,8 @@ def likelihood(config: Config, workdir: Workdir, overwrite: bool = False) -> int
                 folder.table.append(rows)
             progress.update(len(rows))
     if jax.process_index() == 0:
-        print(describe(folder.finish()), f"written to {folder.path}", sep="\n")
+        early = experiment.early.words(meta["step"], c.average)
+        print(describe(folder.finish()), f"written to {folder.path}{early}", sep="\n")
     return 0
 
 
@@ -163,7 +174,9 @@ def report(config: Config, workdir: Workdir, command: str) -> int:
 
 def weights(experiment: Experiment, state: TrainState, images: int, workdir: Workdir, section: str = "sampling") -> Any:
     """The parameters that the section's `average` names, of a state that has seen so many examples."""
-    return experiment.weights_of(state, experiment.config[section].average, images, workdir.averages)
+    average = experiment.config[section].average
+    warn(experiment.early.using(int(state.step), average, section))
+    return experiment.weights_of(state, average, images, workdir.averages)
 
 
 def _is_done(folder: pathlib.Path, settings: dict, overwrite: bool) -> bool:

@@ -72,11 +72,12 @@ class Workdir:
         require(
             not fields,
             f"--workdir {self.path} holds another experiment, which differs in {', '.join(fields)}:"
-            " give these fields the same values or choose another --workdir",
+            " give these fields the same values, choose another --workdir, or start a new run with this one's weights:"
+            f" --workdir <another> --config.training.start_from={self.path}",
         )
 
     def record(self) -> dict[str, Any] | None:
-        """What config.json holds beside versions: config, data, frozen, imported; None where there is none.
+        """What config.json holds beside versions: config, data, frozen, start, imported; None where there is none.
 
         Raises UsageError where it is not this program's.
         """
@@ -159,6 +160,17 @@ class Workdir:
                 file.write(json.dumps(record) + "\n")
             return
         write_json(self.config, record)
+
+    def changed(self, config: Config, field: str) -> str:
+        """ ", with <field>=<value>, which was <another>" where the run's last start had another value, else ""."""
+        lines = self.history.read_bytes().splitlines() if self.history.exists() else []
+        for text in (*reversed(lines), self.config.read_bytes()):
+            try:
+                old, new = flatten(json.loads(text)["config"])[field], flatten(config)[field]
+            except (ValueError, KeyError, TypeError, AttributeError):
+                continue  # a line cut off by a kill, or of another version
+            return f", with {field}={new}, which was {old}" if old != new else ""
+        return ""
 
 
 def _without_places(note: Any) -> Any:

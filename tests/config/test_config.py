@@ -186,6 +186,8 @@ def test_free_on_resume_is_what_the_contract_says():
         "training.nonfinite",
         "training.max_skipped",
         "training.steps_per_call",
+        "training.start_strict",
+        "optimizer.learning_rate",
         "ema.snapshot_every",
         "data.workers",
         "data.cache",
@@ -206,6 +208,12 @@ def test_images_may_be_named_where_there_were_none():
     named = {**SCHEMA, "data.path": "images.npy"}
     assert differing_fields(SCHEMA, named) == []
     assert differing_fields(named, SCHEMA) == ["data.path"]
+
+
+def test_what_a_run_started_from_need_not_be_said_again():
+    started = {**SCHEMA, "training.start_from": "runs/a"}
+    assert differing_fields(started, SCHEMA) == []
+    assert differing_fields(SCHEMA, started) == ["training.start_from"]
 
 
 def test_averages_have_names_and_objects():
