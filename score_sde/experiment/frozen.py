@@ -1,4 +1,4 @@
-"""Weights of other runs, restored and never written; parts of this one (a teacher, a guide) are kept by checksum."""
+"""Weights of other runs, restored and never written; a part (teacher, guide, autoencoder) is kept by its checksum."""
 
 import hashlib
 import re

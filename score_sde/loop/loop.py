@@ -31,7 +31,6 @@ from score_sde.storage.workdir import Workdir
 from score_sde.training.snapshots import discard_after, save_snapshot, snapshot_path
 from score_sde.training.step import TrainState
 
-
 RATE = "optimizer.learning_rate"
 
 

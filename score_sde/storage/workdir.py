@@ -162,7 +162,7 @@ class Workdir:
         write_json(self.config, record)
 
     def changed(self, config: Config, field: str) -> str:
-        """ ", with <field>=<value>, which was <another>" where the run's last start had another value, else ""."""
+        """That the run's last start had another value of the field, in words that follow others; else nothing."""
         lines = self.history.read_bytes().splitlines() if self.history.exists() else []
         for text in (*reversed(lines), self.config.read_bytes()):
             try:
