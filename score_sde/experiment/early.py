@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 
 from score_sde.config.averages import RAW, canonical
-from score_sde.training.ema import Average
+from score_sde.training.ema import Average, WarmedUp
 
 LITTLE = 0.01
 """The share of an average that may be what it began with and not be spoken of."""
@@ -86,7 +86,8 @@ def _fitting(name: str, last: int) -> tuple[str, ...]:
     missing = 1 - LITTLE ** (1 / last)
     unit = 10.0 ** math.floor(math.log10(missing))
     decay = f"set --config.ema.decay={max(0.0, 1 - math.ceil(missing / unit) * unit):.8g}"
-    return (decay,) if name == "warmup" else ("add --config.ema.averages=\"('warmup',)\"", decay)
+    done = name != "warmup" and WarmedUp(1 - 1e-9).kept(0, last, 1) <= LITTLE
+    return ("add --config.ema.averages=\"('warmup',)\"",) * done + (decay,)
 
 
 def _raw(section: str) -> str:

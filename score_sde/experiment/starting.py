@@ -17,19 +17,21 @@ FIELD = "training.start_from"
 class Origin:
     """Where a run's first parameters came from, and how to get them: {name: array}, on the host.
 
-    left_out: of the parameters that did not fit, which and why. Only a run without a checkpoint reads them.
+    Only a run without a checkpoint reads them. left_out: of the parameters that did not fit, which and why. young: in
+    words, how much of its average is not trained.
     """
 
     record: Record
     read: Callable[[], dict[str, Any]]
     left_out: tuple[str, ...] = ()
+    young: str = ""
 
     def __str__(self) -> str:
         run, step, average, _ = self.record
         kind = "the parameters themselves (raw)" if average == "raw" else f"the average {average!r}"
         afresh = f"; made afresh: {'; '.join(self.left_out)}" if self.left_out else ""
         hint = "" if average == "raw" else f"; {FIELD}={run}@{step}:raw takes the parameters themselves"
-        return f"starting from {kind} of {run} at step {step}{hint}{afresh}"
+        return f"starting from {kind} of {run} at step {step}{self.young}{hint}{afresh}"
 
 
 def origin(
@@ -45,7 +47,8 @@ def origin(
     if not text:
         return None
     reference = parse(FIELD, text)
-    record, params = weights(experiment_of(FIELD, reference.run, build), reference)
+    other = experiment_of(FIELD, reference.run, build)
+    record, params = weights(other, reference)
     given, left_out = fitting(params, abstract())
     if strict or not given:
         require(
@@ -56,7 +59,8 @@ def origin(
             * bool(given),
         )
     held = [given]  # until the first state is made of them
-    return Origin(record, lambda: held.pop() if held else _again(record, abstract, build), tuple(left_out))
+    read = lambda: held.pop() if held else _again(record, abstract, build)
+    return Origin(record, read, tuple(left_out), other.early.words(record.step, record.average))
 
 
 def _again(record: Record, abstract: Callable[[], Params], build: Build) -> dict[str, Any]:

@@ -147,6 +147,9 @@ class _Run:
         for line in (*early.before_training(self.step, last), late):
             if line:
                 self._say(f"warning: {line}")
+        for part, frozen in self.experiment.frozen.items():
+            if young := frozen.experiment.early.words(frozen.record.step, frozen.record.average):
+                self._say(f"warning: frozen.{part}={frozen.record.run}{young}")
 
     def _check_images(self, count: int | None) -> None:
         """The order of the images is a function of their number: with another one it would be another run."""

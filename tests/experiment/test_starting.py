@@ -71,6 +71,14 @@ def test_it_starts_with_the_average_to_the_bit_and_a_fresh_optimizer_at_step_0(f
     assert all(not np.any(x) for x in jax.tree.leaves(found.optimizer))
 
 
+def test_an_origin_whose_average_is_not_done_is_told_of(tmp_path):
+    """Of 0.9^2."""
+    run(tmp_path, ema__averages=("constant",))
+    said = str(begun(tmp_path).origin)
+    assert "at step 2; 81 % of the average 'constant' is still the initial network; training.start_from=" in said
+    assert "still" not in str(begun(f"{tmp_path}:raw").origin)
+
+
 def test_raw_a_step_and_shards(first):
     folder, state = first
     assert_same(begun(f"{folder}:raw").initial_state().params, state.params)
