@@ -12,6 +12,7 @@ __version__ = "0.1.0"
 
 _MODULES = {
     "config.fields": "Config default",
+    "config.reading": "load",
     "config.validation": "validate",
     "data.arrays": "array_file",
     "data.augment": "preprocess",
@@ -81,6 +82,7 @@ _MODULES = {
 
 if TYPE_CHECKING:  # the same names, for what reads Python without running it
     from score_sde.config.fields import Config, default
+    from score_sde.config.reading import load
     from score_sde.config.validation import validate
     from score_sde.data.arrays import array_file
     from score_sde.data.augment import preprocess

@@ -53,7 +53,7 @@ def name(file: pathlib.Path) -> str:
     return ".".join(file.relative_to(CODE).with_suffix("").parts).removesuffix(".__init__")
 
 
-MODULES = sorted({name(file) for file in CODE.rglob("*.py")} - {"__init__"})
+MODULES = sorted({name(file) for file in CODE.rglob("*.py")} - {"__init__", "__main__"})
 
 
 @functools.cache

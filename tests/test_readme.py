@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs import digits
+import score_sde
 from score_sde.cli.main import parse
+from score_sde.config import load
 from score_sde.config.validation import validate
 from score_sde.rng import example_keys, normal, positions, root_key
 from score_sde.sde import reverse
@@ -75,10 +76,11 @@ def test_the_examples_are_about_ten_lines():
 
 def test_the_library_block_trains_and_samples(tmp_path, monkeypatch, quick_compilation):
     """As it stands, but for a smaller network and batch than those of the config that it takes."""
-    config = digits.get_config()
+    config = load("digits")
     config.network.update(nf=8, ch_mult=(1,), attn_resolutions=())
     config.sampling.update(batch_size=16)
-    monkeypatch.setattr(digits, "get_config", lambda: config)
+    monkeypatch.setattr("score_sde.config.reading.load", lambda name: config)
+    monkeypatch.delitem(vars(score_sde), "load", raising=False)
     monkeypatch.chdir(tmp_path)
     names: dict = {"__name__": "readme"}
     exec(compile(LIBRARY, "README.md", "exec"), names)

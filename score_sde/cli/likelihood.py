@@ -51,7 +51,8 @@ def likelihood(config: Config, workdir: Workdir, overwrite: bool = False) -> int
         params = weights(experiment, state, meta["position"], workdir, "likelihood")
         _compute(ImageLikelihood(experiment)(params, source, numbers, given, done), folder, len(numbers), done)
         summary = together(lambda: folder.finish() if first else None)
-        say(f"{describe(summary)}\nwritten to {folder.path}")
+        early = experiment.early.words(meta["step"], c.average)
+        say(f"{describe(summary)}\nwritten to {folder.path}{early}")
     left_out = max(summary["not_finite"], summary["bound_not_finite"])
     if left_out:
         raise NotFinite(

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from absl import flags
 from ml_collections import config_flags
 
-from score_sde.config import Config, flatten, load, nearest, one_line, require_field, wrong_type
+from score_sde.config import Config, find, flatten, load, nearest, one_line, require_field, wrong_type
 from score_sde.config.guide import help_lines
 from score_sde.config.validation import check_likelihood, validate
 from score_sde.devices.meeting import Hello, excuse, split
@@ -24,13 +24,15 @@ PROCESS_FLAGS = ("coordinator", "num_processes", "process_id")
 FLAGS = ("config", "workdir", "mode", "overwrite", "checkpoint", *PROCESS_FLAGS, "distributed", "connect_timeout")
 OWN_FIELDS = ("data.path", "data.cache", "data.cache_limit", "data.workers")
 """Those in which the processes of a run may differ."""
+PROGRAMS = {"score-sde": ("score-sde",), "__main__.py": ("python", "-m", "score_sde")}
+"""How this program is started, by the name of what runs; by launch.py otherwise."""
 
 HELP = """\
 usage: python launch.py --config configs/digits.py [--workdir runs/digits]
                         [--mode train|sample|likelihood|report|import]
                         [--overwrite] [--checkpoint path] [--config.<section>.<field>=value ...]
 
-  --config     a Python file with get_config(), such as configs/digits.py
+  --config     a Python file with get_config(), or the name of one below configs/, such as digits
   --workdir    where the run lives; if not given, runs/<path of the config below configs/>, without .py
   --mode       train (default): train, or resume what is in workdir, then draw samples
                sample: draw sampling.num_samples samples from the newest checkpoint
@@ -176,9 +178,11 @@ def parse(argv: Sequence[str]) -> Arguments:
         " --workdir instead",
     )
     _check_checkpoint(mode, checkpoint)
+    path = find(path)
     config = _override(load(path), fields)
     place = pathlib.Path(workdir or default_workdir(path))
-    command = shlex.join(["python", "launch.py", "--config", path, "--workdir", str(place), *fields[1:]])
+    program = PROGRAMS.get(pathlib.PurePath(argv[0]).name, ("python", "launch.py"))
+    command = shlex.join([*program, "--config", given["config"], "--workdir", str(place), *fields[1:]])
     processes, wait = _processes(given, mode), given["connect_timeout"]
     require(wait is None or processes is not None, f"--connect_timeout={wait} is for several processes: leave it out")
     require(wait is None or wait > 0, f"--connect_timeout={wait} must be positive: give it in seconds")
@@ -282,6 +286,7 @@ def _run(arguments: Arguments) -> int:
 
     workdir, c = Workdir(arguments.workdir), arguments.config.training
     if arguments.mode == "import":
+        require(not c.start_from, f"training.start_from={c.start_from} does not go with --mode=import: leave it out")
         workdir.check_new()
     else:
         workdir.check(arguments.config, trained=arguments.mode != "train")

@@ -78,6 +78,12 @@ def built(config: Config, workdir: Workdir) -> Experiment:
     return found[0]
 
 
+def warn(text: str | None) -> None:
+    """Say on stderr what is no error, if there is anything."""
+    if text:
+        say(f"warning: {text}", file=sys.stderr)
+
+
 def train(config: Config, workdir: Workdir) -> int:
     """Train or resume, then draw the final grid and figures; returns the exit code."""
     experiment = built(config, workdir)
@@ -102,16 +108,21 @@ def finish(experiment: Experiment, generator: Generator, state: TrainState, work
         say(f"{workdir.path} is complete at step {step}: samples in {final.picture}")
         _require_all_finite(final, together(final.not_finite), sampling)
         return
+    early = experiment.early
+    warn(early.using(step))
     with writing(final.folder) as first:
         generated = generator(experiment.weights(state), max(wanted, min(sampling.num_samples, GRID)))
         if first:
             scale = final.save_picture(generated.x, generated.condition.get("label"), generated.finite)
-            print(f"samples of {generated.evaluations:.0f} network evaluations each in {final.picture}{scale}")
+            print(
+                f"samples of {generated.evaluations:.0f} network evaluations each in {final.picture}{scale}{early.words(step)}"
+            )
             if wanted:
                 parts = (some(part, COMPARED) for part in (experiment.data.train, experiment.data.held_out))
                 compared = map(experiment.kind.comparable, (generated.x[:wanted], *parts))
                 figures = two_sample(*compared, finite=generated.finite[:wanted])
-                final.save_figures({"evaluations": generated.evaluations, **figures.__dict__})
+                own = {"evaluations": generated.evaluations, **early.summary(step)}
+                final.save_figures(own | figures.__dict__)
                 print(figures)
     _require_all_finite(final, int((~generated.finite).sum()), sampling)
 
@@ -145,12 +156,14 @@ def sample(config: Config, workdir: Workdir, overwrite: bool = False) -> int:
             return 0
         state, meta = experiment.restore(checkpoints)
     folder = SampleFolder(path, {"sampling": c.to_dict(), "step": meta["step"]})  # not the newest, if that is damaged
+    early, average = experiment.early, (meta["step"], c.average)
     with writing(path) as first:
         done = together(lambda: folder.resume(overwrite) if first else None)
         if done < c.num_samples:
             _draw(experiment, weights(experiment, state, meta["position"], workdir), folder, done)
-        found = Summary(*together(lambda: folder.finish() if first else None))
-    say(f"{c.num_samples} samples of {found.evaluations:.0f} network evaluations each in {path}{found.scale}")
+        found = Summary(*together(lambda: folder.finish(early.summary(*average)) if first else None))
+    said = f"{found.scale}{early.words(*average)}"
+    say(f"{c.num_samples} samples of {found.evaluations:.0f} network evaluations each in {path}{said}")
     _require_finite(experiment, path, found.not_finite)
     return 0
 
@@ -207,4 +220,6 @@ def report(config: Config, workdir: Workdir, command: str) -> int:
 
 def weights(experiment: Experiment, state: TrainState, images: int, workdir: Workdir, section: str = "sampling") -> Any:
     """The parameters that the section's `average` names, of a state that has seen so many examples."""
-    return experiment.weights_of(state, experiment.config[section].average, images, workdir.averages)
+    average = experiment.config[section].average
+    warn(experiment.early.using(int(state.step), average, section))
+    return experiment.weights_of(state, average, images, workdir.averages)

@@ -8,6 +8,7 @@ from score_sde.config.fields import default as default
 from score_sde.config.reading import ELEMENTS as ELEMENTS
 from score_sde.config.reading import TYPES as TYPES
 from score_sde.config.reading import differing_fields as differing_fields
+from score_sde.config.reading import find as find
 from score_sde.config.reading import flatten as flatten
 from score_sde.config.reading import load as load
 from score_sde.config.reading import nearest as nearest

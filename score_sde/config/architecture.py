@@ -1,6 +1,6 @@
 """Whether the network that a config names can be built for data of a shape. Free of jax."""
 
-from score_sde.config.fields import U_NETS, Config
+from score_sde.config.fields import SCHEMA, U_NETS, Config
 from score_sde.errors import require
 
 HALVINGS = {"ncsn": 1, "ncsnv2_64": 1, "ncsnv2_128": 2, "ncsnv2_256": 3}
@@ -89,10 +89,12 @@ def _check_resolutions(config: Config, sides: tuple[int, ...]) -> None:
     why = f"as the {levels} entries of network.ch_mult ask"
     _check_halvings(sides, levels - 1, why, " or fewer entries")
     resolutions = [min(sides) >> i for i in range(levels)]
+    unchanged = config.network.attn_resolutions == SCHEMA["network.attn_resolutions"] and min(sides) < 32
+    small = "; default()'s network is for pictures of 32x32, and configs/digits.py has one for small ones" * unchanged
     for resolution in config.network.attn_resolutions:
         require(
             resolution in resolutions,
-            f"network.attn_resolutions contains {resolution}, which never occurs: choose from {resolutions}",
+            f"network.attn_resolutions contains {resolution}, which never occurs: choose from {resolutions}{small}",
         )
     kernel = config.network.fir_kernel
     require(len(kernel) >= 1 and sum(kernel) != 0, f"network.fir_kernel={kernel} needs entries whose sum is not zero")

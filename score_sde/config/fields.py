@@ -203,12 +203,14 @@ FIELDS: dict[str, Section] = {
             "reduce_mean": field(True, "the mean over an example's elements, not half their sum"),
             "nonfinite": field("stop", "at an update that is not finite", one_of("stop", "skip"), free=True),
             "max_skipped": field(10, "updates skipped in a row before stopping", NOT_NEGATIVE, free=True),
+            "start_from": field("", "a run whose weights a new one starts with, as <run>[@step][:average]"),
+            "start_strict": field(True, "whether all of these must fit; else the rest is made afresh", free=True),
         },
     ),
     "optimizer": Section(
         "Adam, for every part",
         {
-            "learning_rate": field(2e-4, "after the warm-up", POSITIVE),
+            "learning_rate": field(2e-4, "after the warm-up", POSITIVE, free=True),
             "beta1": field(0.9, "decay of the first moment", FRACTION),
             "beta2": field(0.999, "decay of the second moment", FRACTION),
             "eps": field(1e-8, "added to the second moment's root", POSITIVE),

@@ -3,7 +3,11 @@
 import difflib
 import pathlib
 import runpy
+import sys
 import traceback
+import types
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -19,6 +23,10 @@ TYPES = {
 }
 ELEMENTS = {int: "integers", float: "finite numbers", str: "strings"}
 """Those of a tuple, which are all of the type of the default's."""
+
+_PACKAGE = pathlib.Path(__file__).resolve().parents[1]
+CONFIGS = _PACKAGE / "configs" if (_PACKAGE / "configs").is_dir() else _PACKAGE.parent / "configs"
+"""The config files that come with the program: in the installed package, or beside it in a clone."""
 
 
 def element(name: str) -> type:
@@ -59,17 +67,38 @@ def wrong_type(name: str, value: Any) -> str:
 
 
 def differing_fields(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """Names of the fields that differ between two flat configs and that resuming may not change."""
-    return sorted(n for n in old.keys() | new.keys() if n not in FREE_ON_RESUME and old.get(n) != new.get(n))
+    """Names of the fields that differ between two flat configs and that resuming may not change.
+
+    What a run started from need not be said again.
+    """
+    names = {n for n in old.keys() | new.keys() if n not in FREE_ON_RESUME and old.get(n) != new.get(n)}
+    return sorted(names - {"training.start_from"} if new.get("training.start_from") == "" else names)
 
 
-def load(path: str) -> Config:
-    """What the get_config of a config file returns; UsageError for anything that goes wrong in there."""
-    require(pathlib.Path(path).is_file(), f"--config={path} is not a file: name one, such as configs/digits.py")
+def find(name: str) -> str:
+    """The config file of a path, or else of a name below configs/, such as digits; UsageError where there is none."""
+    if pathlib.Path(name).is_file():
+        return name
+    wanted = pathlib.PurePosixPath(name).as_posix().removeprefix("configs/").removesuffix(".py")
+    names = {file.relative_to(CONFIGS).with_suffix("").as_posix(): file for file in CONFIGS.rglob("*.py")}
+    if wanted not in names:
+        close = difflib.get_close_matches(wanted, names, n=1)
+        remedy = f"did you mean {close[0]}?" if close else f"choose one of {CONFIGS}, such as configs/digits.py"
+        raise UsageError(f"--config={name} is not a file, nor a config that comes with this program: {remedy}")
+    return str(names[wanted])
+
+
+def load(name: str) -> Config:
+    """What the get_config of a config file returns, by its path or its name below configs/, such as digits.
+
+    Raises UsageError for anything that goes wrong in there.
+    """
+    path = find(name)
     try:
-        get_config = runpy.run_path(path).get("get_config")
-        require(callable(get_config), f"--config={path} has no get_config(): write one, as in configs/digits.py")
-        config = get_config()  # pyright: ignore[reportOptionalCall]
+        with _configs_importable(path):
+            get_config = runpy.run_path(path).get("get_config")
+            require(callable(get_config), f"--config={path} has no get_config(): write one, as in {CONFIGS}/digits.py")
+            config = get_config()  # pyright: ignore[reportOptionalCall]
     except UsageError:
         raise
     except Exception as error:  # a config file is a program: it may raise anything
@@ -79,6 +108,27 @@ def load(path: str) -> Config:
     kind = type(config).__name__
     require(isinstance(config, ConfigDict), f"get_config() of {path} returned a {kind}: return a ConfigDict")
     return config
+
+
+@contextmanager
+def _configs_importable(path: str) -> Iterator[None]:
+    """While a config file runs, `configs` is the directory of that name above it, the working one's, then our own.
+
+    So its `from configs.published import ...` works wherever both lie, and whatever else is called configs.
+    """
+    above = [parent for parent in pathlib.Path(path).resolve().parents if parent.name == "configs"]
+    ours = lambda: {name: module for name, module in sys.modules.items() if name.split(".")[0] == "configs"}
+    before, module = ours(), types.ModuleType("configs")
+    module.__path__ = [str(folder) for folder in (*above[:1], pathlib.Path("configs").resolve(), CONFIGS)]
+    for name in before:
+        del sys.modules[name]
+    sys.modules["configs"] = module
+    try:
+        yield
+    finally:
+        for name in ours():
+            del sys.modules[name]
+        sys.modules.update(before)
 
 
 def one_line(error: BaseException) -> str:

@@ -27,10 +27,10 @@ LABELS = ("label", "labels", "y", "targets")
 def array_file(path: str, conditions: tuple[str, ...] = ()) -> Dataset:
     """The data of an .npy file, or of an .npz file's arrays: by their names (splits.py) to train on and held out.
 
-    Arrays are uint8, float32 or int32 [N, ...], or uint16 or bool pictures; .npy files are memory-mapped. What no name says is for training is in
-    `images`. A condition `c` of an .npz file is its array `c`, one entry for each example, and `test_c` (`val_c`, ...)
-    for the held-out ones; labels are `labels` or `y` too, before or behind the part's name. Raises UsageError for a
-    missing or unreadable file, an empty array, another dtype, and a condition that is missing.
+    Arrays are uint8, float32 or int32 [N, ...], or uint16 or bool pictures; .npy files are memory-mapped. What no name
+    says is for training is in `images`. A condition `c` of an .npz file is its array `c`, one entry for each example,
+    and `test_c` (`val_c`, ...) for the held-out ones; labels are `labels` or `y` too, before or behind the part's name.
+    Raises UsageError for a missing or unreadable file, an empty array, another dtype, and a condition that is missing.
     """
     file = pathlib.Path(path).expanduser()
     require(

@@ -23,8 +23,10 @@ from score_sde.errors import require
 from score_sde.experiment import objects
 from score_sde.experiment.conditions import Conditions
 from score_sde.experiment.drawing import Drawing
+from score_sde.experiment.early import Early
 from score_sde.experiment.frozen import restored
 from score_sde.experiment.resolving import check_same, load_data, resolve
+from score_sde.experiment.starting import Origin, origin, replaced
 from score_sde.networks.remat import compiler_options
 from score_sde.rng import Purpose, child, example_keys, low_discrepancy, root_key, uniform
 from score_sde.sde import SDE
@@ -58,6 +60,7 @@ class Experiment:
 
     spec: what is known of the data. frozen: the parts of other runs, by name; their records stand in config.json.
     built: the config's fields as they were.
+    origin: what its first parameters came from, if not from the seed. imported: the step it was imported at, or 0.
     """
 
     config: Config
@@ -71,6 +74,8 @@ class Experiment:
     factory: Factory
     frozen: Mapping[str, Any]
     built: Mapping[str, Any]
+    origin: Origin | None = None
+    imported: int = 0
 
     def check(self) -> None:
         """UsageError where the config, changed since it was built, is wrong or makes other objects than there are.
@@ -97,6 +102,12 @@ class Experiment:
         """What the data are known by: as the run's record has it, or for the first time, which reads them."""
         known = self.spec.content or {}
         return known if "train" in known else digest(self.data)
+
+    @functools.cached_property
+    def early(self) -> Early:
+        """How much of the averages is not trained yet."""
+        batch = self.config.training.batch_size
+        return Early(self.averages, batch, self.imported, trained=self.origin is not None or self.imported > 0)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -143,15 +154,21 @@ class Experiment:
         return {part: found.params for part, found in self.frozen.items()}
 
     def initial_state(self) -> TrainState:
-        """The training state before the first update, laid out for the strategy."""
-        return _once(lambda: self.strategy.make(self._initial_state, self._init_key(), _hastily()))
+        """The training state before the first update, laid out for the strategy; its averages are its parameters."""
+        given = self.origin.read() if self.origin else {}
+        return _once(lambda: self.strategy.make(self._initial_state, (self._init_key(), given), _hastily()))
 
-    def _initial_state(self, key: Array) -> TrainState:
-        return initial_state(self._init(key), self.optimizers, self.averages)
+    def _initial_state(self, begun: tuple[Array, dict[str, Array]]) -> TrainState:
+        key, given = begun
+        return initial_state(replaced(self._init(key), given), self.optimizers, self.averages)
+
+    def abstract_params(self) -> Params:
+        """Shapes and dtypes of the parameters, at no cost."""
+        return jax.eval_shape(self._init, root_key(0))
 
     def abstract_state(self) -> Any:
         """Shapes and dtypes of the training state, at no cost."""
-        return jax.eval_shape(self._initial_state, root_key(0))
+        return jax.eval_shape(self._initial_state, (root_key(0), {}))
 
     def restore(self, checkpoints: Checkpoints, step: int | None = None) -> tuple[TrainState, dict[str, Any]]:
         """The state and the JSON object of the newest good checkpoint, or of a step, for the strategy.
@@ -262,16 +279,18 @@ class Experiment:
 
     def reconfigured(self, config: Config) -> "Experiment":
         """The same run under a config that differs in how it samples."""
-        return assemble(config, self.spec, self.factory, self.frozen)
+        own = {"origin": self.origin, "imported": self.imported}
+        return dataclasses.replace(assemble(config, self.spec, self.factory, self.frozen), **own)
 
     def notes(self) -> dict[str, Any]:
-        """What stands in config.json beside the config: the data's description, and where frozen parts came from.
+        """What stands in config.json beside the config: what the data are, and where other runs' weights came from.
 
         What the data are known by is part of it, where they were read.
         """
-        frozen = {part: found.record._asdict() for part, found in self.frozen.items()}
         data = dataclasses.replace(self.spec, content=self.content if "data" in self.__dict__ else self.spec.content)
-        return {"data": data.to_json(), **({"frozen": frozen} if frozen else {})}
+        frozen = {part: found.record._asdict() for part, found in self.frozen.items()}
+        start = self.origin.record._asdict() if self.origin else {}
+        return {"data": data.to_json()} | ({"frozen": frozen} if frozen else {}) | ({"start": start} if start else {})
 
 
 def _hastily() -> dict[str, Any] | None:
@@ -308,6 +327,11 @@ def build(config: Config, record: Mapping[str, Any] | None = None, system: Facto
         f"data.condition={config.data.condition}: of samples labels alone are drawn, so grids while training have no"
         " condition: set logging.samples_every=0, and pass the condition to the system's own draw",
     )
+    other = functools.partial(build, system=system)
+    c, abstract = config.training, experiment.abstract_params
+    begun = origin(c.start_from, c.start_strict, (record or {}).get("start"), abstract, other)
+    imported = (record or {}).get("imported", {}).get("step", 0)
+    experiment = dataclasses.replace(experiment, origin=begun, imported=imported)
     if data is not None:
         experiment.__dict__["data"] = data  # read already
     return experiment

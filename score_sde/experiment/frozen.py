@@ -1,4 +1,4 @@
-"""Trained parts of other runs (a teacher, a guide, an autoencoder): restored, checked by checksum, never written."""
+"""Weights of other runs, restored and never written; a part (teacher, guide, autoencoder) is kept by its checksum."""
 
 import hashlib
 import re
@@ -27,7 +27,7 @@ class Reference(NamedTuple):
 
 
 class Record(NamedTuple):
-    """Where a frozen part came from, and the SHA-256 of its arrays."""
+    """Where weights came from, and the SHA-256 of their arrays."""
 
     run: str
     step: int
@@ -43,11 +43,11 @@ class Frozen(NamedTuple):
     params: Params
 
 
-def parse(part: str, text: str) -> Reference:
-    """The reference that frozen.<part> names; UsageError for a text that is none."""
+def parse(field: str, text: str) -> Reference:
+    """The reference that the field names; UsageError for a text that is none."""
     found = re.fullmatch(r"(?P<run>.+?)(@(?P<step>\d+))?(:(?P<average>[\w.]+))?", text)
     if found is None:
-        raise UsageError(f"frozen.{part}={text!r} is not understood: write <run>[@step][:average], such as runs/digits")
+        raise UsageError(f"{field}={text!r} is not understood: write <run>[@step][:average], such as runs/digits")
     return Reference(found["run"], int(found["step"]) if found["step"] else None, found["average"] or "")
 
 
@@ -62,42 +62,53 @@ def restored(
 
     Raises UsageError where its run is missing, has data of another shape or kind, or is not what it was.
     """
-    reference = parse(part, text)
-    experiment, place = _experiment(part, reference.run, build), Workdir(reference.run)
+    field = f"frozen.{part}"
+    reference = parse(field, text)
+    experiment = experiment_of(field, reference.run, build)
     other = experiment.spec
     require(
         (other.shape, other.kind) == (spec.shape, spec.kind),
-        f"frozen.{part}={text}: its data are {other.kind} of shape {other.shape}, and this run's {spec.kind} of shape"
+        f"{field}={text}: its data are {other.kind} of shape {other.shape}, and this run's {spec.kind} of shape"
         f" {spec.shape}: name a run on the same data",
     )
     require(
         (other.mean, other.std, experiment.config.data.centered) == (spec.mean, spec.std, centered),
-        f"frozen.{part}={text}: its data are brought to another range (data.centered, data.mean or data.std): name a"
+        f"{field}={text}: its data are brought to another range (data.centered, data.mean or data.std): name a"
         " run with the same",
     )
-    step = reference.step
-    if step is None and recorded is not None:
-        step = recorded["step"]
-    with closing(Checkpoints(place.checkpoints)) as checkpoints:
-        state, meta = experiment.restore(checkpoints, step)
-    params = collect(experiment.weights_of(state, reference.average, meta["position"], place.averages))
-    average = reference.average or next(iter(experiment.averages))
-    record = Record(reference.run, meta["step"], average, checksum(params))
-    require(
-        recorded is None or record.checksum == recorded["checksum"],
-        f"frozen.{part}={text} has changed since this run began, with step {(recorded or {}).get('step')} of"
-        f" {(recorded or {}).get('run')}: put back what it was, or train in another --workdir",
-    )
+    if reference.step is None and recorded is not None:
+        reference = reference._replace(step=recorded["step"])
+    record, params = weights(experiment, reference)
+    check_unchanged(f"{field}={text}", record, recorded)
     return Frozen(record, experiment, params)
 
 
-def _experiment(part: str, run: str, build: Build) -> Any:
-    """The experiment of another run, whose state lies whole on every device."""
+def check_unchanged(what: str, record: Record, recorded: Mapping[str, Any] | None) -> None:
+    """UsageError where weights are not those that a run began with."""
+    require(
+        recorded is None or record.checksum == recorded["checksum"],
+        f"{what} has changed since this run began, with step {(recorded or {}).get('step')} of"
+        f" {(recorded or {}).get('run')}: put back what it was, or train in another --workdir",
+    )
+
+
+def weights(experiment: Any, reference: Reference) -> tuple[Record, Params]:
+    """What a reference names of that run's experiment, on the host; UsageError where it is not there."""
+    place = Workdir(reference.run)
+    with closing(Checkpoints(place.checkpoints)) as checkpoints:
+        state, meta = experiment.restore(checkpoints, reference.step)
+    params = collect(experiment.weights_of(state, reference.average, meta["position"], place.averages))
+    average = reference.average or next(iter(experiment.averages))
+    return Record(reference.run, meta["step"], average, checksum(params)), params
+
+
+def experiment_of(field: str, run: str, build: Build) -> Any:
+    """The experiment of the run that a field names, whose state lies whole on every device."""
     place = Workdir(run)
     record = place.record()
     require(
         record is not None and place.checkpoints.exists(),
-        f"frozen.{part}={run} holds no trained run: train it first, or name the right directory",
+        f"{field}={run} holds no trained run: train it first, or name the right directory",
     )
     assert record is not None
     config = config_of(record)
@@ -105,7 +116,7 @@ def _experiment(part: str, run: str, build: Build) -> Any:
     try:
         return build(config, record)
     except UsageError as error:
-        raise UsageError(f"frozen.{part}={run} cannot be used: {error}") from None
+        raise UsageError(f"{field}={run} cannot be used: {error}") from None
 
 
 def config_of(record: Mapping[str, Any]) -> Config:

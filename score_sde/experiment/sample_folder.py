@@ -86,8 +86,11 @@ class SampleFolder:
             self._parts.forget(SETTINGS)  # killed on the way, what is left counts for nothing
             shutil.rmtree(self.path / PARTS)
 
-    def finish(self) -> Summary:
-        """Put the batches together, where they are not yet, and write what stands beside samples.npz."""
+    def finish(self, more: dict[str, Any] | None = None) -> Summary:
+        """Put the batches together, where they are not yet, and write what stands beside samples.npz.
+
+        more: what settings.json is to say besides.
+        """
         if not self._holds_ours():
             self._seals.forget(SAMPLES, GRID, SETTINGS)
             self._put_together()
@@ -102,6 +105,7 @@ class SampleFolder:
         _, scale = save_selected(self.path / GRID, rows, _rows(file, numbers), finite[numbers])
         summary = Summary(evaluations, int(np.sum(~finite)), scale)
         found = {**self.settings, "evaluations": summary.evaluations, "not_finite": summary.not_finite}
+        found |= more or {}
         write_json(self.path / SETTINGS, found)
         self._seals.seal(GRID, SETTINGS)
         self.discard()

@@ -12,6 +12,7 @@ from score_sde.devices.arrays import Agreement, collect
 from score_sde.devices.parallel import check_batch_size, process_rows
 from score_sde.errors import CheckpointError, require
 from score_sde.experiment import Experiment
+from score_sde.experiment.early import short_of_warm_up
 from score_sde.experiment.generation import Generator
 from score_sde.experiment.objects import SKIPPING
 from score_sde.experiment.resolving import agree_on_data
@@ -29,6 +30,8 @@ from score_sde.storage.images import GRID, save_samples
 from score_sde.storage.workdir import Workdir
 from score_sde.training.snapshots import discard_after, save_snapshot, snapshot_path
 from score_sde.training.step import TrainState
+
+RATE = "optimizer.learning_rate"
 
 
 def train(
@@ -55,13 +58,17 @@ def train(
         return state
     first = jax.process_index() == 0
     with workdir.lock() if first else nullcontext():
+        begun = workdir.config.exists()
         if first:
             workdir.check(config)  # again: another process may have written it until now
+        if first and not begun:
             workdir.claim(config, **experiment.notes())
             account(config, experiment.data, workdir)
         with collected() as caught:
             run = _Run(experiment, workdir, stream, generator or Generator(experiment), held_out, show, caught)
             with run:
+                if first and begun:
+                    workdir.claim(config, step=run.step, **experiment.notes())
                 return run.to_the_end()
 
 
@@ -96,6 +103,8 @@ class _Run:
         self.checkpoints = Checkpoints(workdir.checkpoints, c.keep, c.keep_every)
         self.step, self.position, self.grid_left_out, pending, in_a_row = 0, 0, False, [], 0
         if self.checkpoints.latest_step() is None:
+            if experiment.origin:
+                self._say(experiment.origin)
             state = experiment.initial_state()
         else:
             state, meta = experiment.restore(self.checkpoints)
@@ -103,7 +112,8 @@ class _Run:
             in_a_row = meta.get("skipped_in_a_row", 0)  # an imported run has never skipped
             self.grid_left_out = meta.get("grid_left_out", False)
             self._check_images(meta.get("images"))
-            self._say(f"resuming {workdir.path} after step {self.step}")
+            self._say(f"resuming {workdir.path} after step {self.step}{workdir.changed(self.config, RATE)}")
+        self._warn()
         self.state = experiment.strategy.place_state(state)
         if self.first:
             discard_after(workdir.averages, self.step)
@@ -126,9 +136,20 @@ class _Run:
         if kind is None and error is not None:
             raise error
 
-    def _say(self, text: str) -> None:
+    def _say(self, text: object) -> None:
         if self.first:
             print(text, file=sys.stderr)
+
+    def _warn(self) -> None:
+        """Of what can be told of the run's end before it is trained."""
+        last, early = self.config.training.num_steps, self.experiment.early
+        late = short_of_warm_up(self.config.optimizer.warmup, last) if self.step == 0 else None
+        for line in (*early.before_training(self.step, last), late):
+            if line:
+                self._say(f"warning: {line}")
+        for part, frozen in self.experiment.frozen.items():
+            if young := frozen.experiment.early.words(frozen.record.step, frozen.record.average):
+                self._say(f"warning: frozen.{part}={frozen.record.run}{young}")
 
     def _check_images(self, count: int | None) -> None:
         """The order of the images is a function of their number: with another one it would be another run."""
@@ -234,6 +255,8 @@ class _Run:
         return {f"held_out_loss_{name}": loss for name, loss in losses.items()}
 
     def _draw_grid(self) -> None:
+        if line := self.experiment.early.using(self.step):
+            self._say(f"warning: {line}")
         with self.log.clock_stopped():
             average = self.experiment.strategy.fetch_state(self.experiment.weights(self.state))
             drawn = self.generator(average, min(self.config.sampling.num_samples, GRID), show=False)

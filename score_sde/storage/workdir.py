@@ -64,11 +64,12 @@ class Workdir:
         require(
             not fields,
             f"--workdir {self.path} holds another experiment, which differs in {', '.join(fields)}:"
-            " give these fields the same values or choose another --workdir",
+            " give these fields the same values, choose another --workdir, or start a new run with this one's weights:"
+            f" --workdir <another> --config.training.start_from={self.path}",
         )
 
     def record(self) -> dict[str, Any] | None:
-        """What config.json holds beside versions: config, data, frozen, imported; None where there is none.
+        """What config.json holds beside versions: config, data, frozen, start, imported; None where there is none.
 
         Where nothing stands there of the data's content, the data of the first resumption that knew it. resumed: that
         there were resumptions. Raises UsageError where config.json is not this program's.
@@ -146,6 +147,17 @@ class Workdir:
         lines = self.history.read_bytes().splitlines() if self.history.exists() else []
         with whole(self.history) as unfinished:
             unfinished.write_bytes(b"".join(line + b"\n" for line in (*lines, json.dumps(record).encode())))
+
+    def changed(self, config: Config, field: str) -> str:
+        """That the run's last start had another value of the field, in words that follow others; else nothing."""
+        lines = self.history.read_bytes().splitlines() if self.history.exists() else []
+        for text in (*reversed(lines), self.config.read_bytes()):
+            try:
+                old, new = flatten(json.loads(text)["config"])[field], flatten(config)[field]
+            except (ValueError, KeyError, TypeError, AttributeError):
+                continue  # a line cut off by a kill, or of another version
+            return f", with {field}={new}, which was {old}" if old != new else ""
+        return ""
 
 
 def _without_places(note: Any) -> Any:

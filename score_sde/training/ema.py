@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from score_sde.training.posthoc import std_to_gamma
 from score_sde.typing import Array
@@ -48,6 +49,15 @@ class Average(abc.ABC):
     def weight(self, seen: Seen) -> Array:
         """w in [0, 1] of e <- e + w (p - e) at this update, shape and dtype of seen.images."""
 
+    def kept(self, first: int, last: int, batch: float) -> float:
+        """What is left after `last` updates of the average's value after `first`: the product of 1 - w between them.
+
+        All updates are of `batch` images. From first = 0 it is the share of the initial parameters.
+        """
+        k = np.arange(first, last)
+        w = np.asarray(self.weight(Seen(k, jnp.asarray((k + 1) * batch, jnp.float32), batch)), np.float64)
+        return float(np.prod(1 - w))
+
 
 @dataclasses.dataclass(frozen=True)
 class Constant(Average):
@@ -57,6 +67,9 @@ class Constant(Average):
 
     def weight(self, seen: Seen) -> Array:
         return jnp.full_like(seen.images, 1 - self.decay)
+
+    def kept(self, first: int, last: int, batch: float) -> float:
+        return self.decay ** (last - first)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,6 +84,15 @@ class WarmedUp(Average):
     def weight(self, seen: Seen) -> Array:
         k = jnp.asarray(seen.updates, seen.images.dtype) + 1
         return jnp.maximum(1 - self.decay, 9 / (10 + k))
+
+    def kept(self, first: int, last: int, batch: float) -> float:
+        """Gamma functions up to the last k of (1 + k) / (10 + k) < decay, a power of the decay behind it."""
+        ramp = (10 * self.decay - 1) / (1 - self.decay)
+        turn = min(max(first, math.floor(ramp)), last)
+        log = sum(
+            sign * math.lgamma(k) for sign, k in ((1, turn + 2), (-1, first + 2), (1, first + 11), (-1, turn + 11))
+        )
+        return math.exp(log) * self.decay ** (last - turn)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,6 +111,13 @@ class HalfLife(Average):
             life = jnp.minimum(life, self.rampup * (seen.images - seen.batch))
         return -jnp.expm1(-math.log(2) * seen.batch / jnp.maximum(life, 1e-8))
 
+    def kept(self, first: int, last: int, batch: float) -> float:
+        """Nothing of the very start where there is a ramp, which begins at an age of 0."""
+        if self.rampup <= 0:
+            return 0.5 ** ((last - first) * batch / self.images)
+        lives = np.minimum(self.images / batch, self.rampup * np.arange(max(first, 1), last))  # in updates
+        return 0.5 ** float(np.sum(1 / lives)) if first else float(last == 0)
+
 
 @dataclasses.dataclass(frozen=True)
 class Power(Average):
@@ -102,6 +131,9 @@ class Power(Average):
 
     def weight(self, seen: Seen) -> Array:
         return -jnp.expm1((std_to_gamma(self.std) + 1) * jnp.log1p(-seen.batch / seen.images))
+
+    def kept(self, first: int, last: int, batch: float) -> float:
+        return (first / last) ** (std_to_gamma(self.std) + 1) if last else 1.0
 
 
 def update(averages: dict[str, Average], trees: dict[str, Any], params: Any, seen: Seen) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from score_sde.cli.main import default_workdir, main, parse
-from score_sde.config import default, flatten
+from score_sde.config import default, flatten, load
 
 ROOT = pathlib.Path(__file__).parents[2]
 DIGITS = str(ROOT / "configs" / "digits.py")
@@ -109,7 +109,7 @@ CONFIG_FILES = {  # text of the config file
     "import": ("import nowhere_to_be_found\n", ["ModuleNotFoundError", "nowhere_to_be_found"], "mend line 1 of "),
     "multi-line error": ("raise KeyError('a' + chr(10) + 'b')\n", ["KeyError"], "mend line 1 of "),
     "in another file": ("import json\njson.loads('{')\n", ["JSONDecodeError"], "mend line 2 of "),
-    "no get_config": ("x = 1\n", ["has no get_config()"], "write one, as in configs/digits.py"),
+    "no get_config": ("x = 1\n", ["has no get_config()"], "write one, as in "),
     "not callable": ("get_config = 1\n", ["has no get_config()"], "write one"),
     "dict": ("def get_config():\n    return {}\n", ["returned a dict"], "return a ConfigDict"),
     "None": ("def get_config():\n    pass\n", ["returned a NoneType"], "return a ConfigDict"),
@@ -324,6 +324,52 @@ def test_flags_and_their_defaults():
 )
 def test_the_default_workdir_follows_the_configs_place(config, workdir):
     assert default_workdir(config) == workdir
+
+
+@pytest.mark.parametrize("name", ["edm/cifar10_ddpmpp", "edm/cifar10_ddpmpp.py", "configs/edm/cifar10_ddpmpp.py"])
+def test_our_own_configs_are_found_by_name_from_anywhere(name, tmp_path, monkeypatch):
+    """Though another package is called configs there; their files import one another all the same."""
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "__init__.py").write_text("raise ImportError")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    arguments = parse(["/bin/score-sde", f"--config={name}"])
+    assert arguments.config.sde.name == "edm" and arguments.workdir == pathlib.Path("runs/edm/cifar10_ddpmpp")
+    assert arguments.command.startswith(f"score-sde --config {name} --workdir")
+    assert load(str(ROOT / "configs" / "edm" / "cifar10_ddpmpp.py")).sde.name == "edm"
+
+
+def test_a_config_of_ones_own_goes_before_ours_and_may_import_ours(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "mine.py").write_text("from configs.digits import get_config")
+    (tmp_path / "digits.py").write_text(
+        "from configs.mine import get_config as g\ndef get_config(c=g()):\n    c.seed = 3\n    return c"
+    )
+    modules = dict(sys.modules)
+    assert [load(name).seed for name in ("digits.py", "digits")] == [3, 42]
+    assert {name: module for name, module in sys.modules.items() if name.startswith("configs")} == {
+        name: module for name, module in modules.items() if name.startswith("configs")
+    }
+
+
+def test_a_misspelt_config_is_told_its_name(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    refused(["--config=configs/digitz.py"], ["nor a config that comes with"], "did you mean digits?", tmp_path, capsys)
+
+
+def test_the_defaults_alone_are_told_of_a_config_for_small_pictures(tmp_path, capsys):
+    (tmp_path / "c.py").write_text("from score_sde import default\nget_config = default")
+    values = ["attn_resolutions contains 16", "default()'s network is for pictures of 32x32"]
+    refused([f"--config={tmp_path / 'c.py'}", f"--workdir={tmp_path}"], values, "configs/digits.py", tmp_path, capsys)
+
+
+def test_python_m_is_the_command_line(tmp_path):
+    command = [sys.executable, "-m", "score_sde", "--config", "nothing"]
+    found = subprocess.run(
+        command, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True
+    )
+    assert (found.returncode, found.stdout) == (2, "") and "--config=nothing is not a file" in found.stderr
 
 
 def test_a_config_file_is_read_anew(tmp_path):

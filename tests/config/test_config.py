@@ -186,6 +186,8 @@ def test_free_on_resume_is_what_the_contract_says():
         "training.nonfinite",
         "training.max_skipped",
         "training.steps_per_call",
+        "training.start_strict",
+        "optimizer.learning_rate",
         "ema.snapshot_every",
         "data.path",
         "data.max_pixels",
@@ -200,7 +202,14 @@ def test_a_changed_field_is_noticed_unless_it_is_free(field):
     other = {**SCHEMA, field: "changed"}
     expected = [] if field.startswith(FREE_ON_RESUME) else [field]
     assert differing_fields(SCHEMA, other) == expected
-    assert differing_fields({n: v for n, v in SCHEMA.items() if n != field}, SCHEMA) == expected
+    missing = [] if field == "training.start_from" else expected  # of it nothing may be said later
+    assert differing_fields({n: v for n, v in SCHEMA.items() if n != field}, SCHEMA) == missing
+
+
+def test_what_a_run_started_from_need_not_be_said_again():
+    started = {**SCHEMA, "training.start_from": "runs/a"}
+    assert differing_fields(started, SCHEMA) == []
+    assert differing_fields(SCHEMA, started) == ["training.start_from"]
 
 
 def test_averages_have_names_and_objects():

@@ -65,8 +65,8 @@ def test_the_same_experiment_is_accepted(claimed, fields):
         ({"network__ch_mult": (1, 2)}, ["network.ch_mult ((1, 2, 2, 2) there, (1, 2) here)"]),
         ({"seed": 1, "training__num_steps": 5}, ["seed (42 there, 1 here)"]),
         (
-            {"sde__name": "ve", "optimizer__learning_rate": 1e-3},
-            ["sde.name (vp there, ve here)", "optimizer.learning_rate (0.0002 there, 0.001 here)"],
+            {"sde__name": "ve", "optimizer__learning_rate": 1e-3, "optimizer__eps": 1e-3},
+            ["sde.name (vp there, ve here)", "optimizer.eps (1e-08 there, 0.001 here)"],
         ),
     ],
 )
@@ -76,6 +76,7 @@ def test_another_experiment_is_refused_by_its_fields(claimed, fields, named):
         claimed.check(config(**fields))
     assert all(name in str(error.value) for name in named)
     assert str(error.value).count(" there, ") == len(named)
+    assert f"--workdir <another> --config.training.start_from={claimed.path}" in str(error.value)
     assert claimed.config.read_bytes() == before
 
 

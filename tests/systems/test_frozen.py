@@ -98,8 +98,8 @@ def test_a_student_starts_at_its_teacher_and_halves_the_distance_in_every_update
 def test_step_and_average_may_be_named(teacher):
     means = {name: kernel(student(f"{teacher}{name}")) for name in ("", "@2", ":raw", "@2:warmup")}
     assert means[""] == means["@2"] == means["@2:warmup"] != means[":raw"]
-    assert parse("teacher", "runs/a@7:power_0.05") == ("runs/a", 7, "power_0.05")
-    assert parse("teacher", "runs/a") == ("runs/a", None, "")
+    assert parse("frozen.teacher", "runs/a@7:power_0.05") == ("runs/a", 7, "power_0.05")
+    assert parse("frozen.teacher", "runs/a") == ("runs/a", None, "")
 
 
 def test_what_is_resumed_has_the_same_teacher_though_that_has_learnt_more(own, tmp_path):

@@ -76,6 +76,33 @@ def test_power_average_is_the_sum_with_the_profiles_weights(float64, params, std
     np.testing.assert_allclose(run(Power(std), params)[-1], np.diff(edges) @ params[1:], rtol=1e-11)
 
 
+KINDS = {
+    "constant": Constant(0.9),
+    "warmup": WarmedUp(0.9),
+    "warmup, slow": WarmedUp(0.999),
+    "warmup, decay below its ramp": WarmedUp(0.1),
+    "half_life": HalfLife(100, 0.1),
+    "half_life, no ramp": HalfLife(100, 0),
+    "power": Power(0.1),
+}
+
+
+@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("first", [0, 7])
+def test_what_is_kept_is_what_is_left_of_a_one_after_updates_to_zero(float64, name, first):
+    """Of the value before `first` updates (an import's, where that is not 0), after each of 60."""
+    trees, left = {"a": jnp.float64(1)}, [1.0]
+    for k in range(first, 60):
+        trees = update({"a": KINDS[name]}, trees, jnp.float64(0), seen(k, jnp.float64))
+        left.append(float(trees["a"]))
+    kept = [KINDS[name].kept(first, last, BATCH) for last in range(first, 61)]
+    np.testing.assert_allclose(kept, left, rtol=1e-10, atol=1e-15)
+    for last in (first, 30, 60):  # one of your own has but a weight
+        np.testing.assert_allclose(
+            Average.kept(KINDS[name], first, last, BATCH), left[last - first], rtol=1e-5, atol=1e-12
+        )
+
+
 def test_golden_weights_of_power_averages(float64):
     golden = load("edm2_ema_loss", "solvers")
     weights = [[Power(std).weight(Seen(jnp.int32(0), jnp.asarray(t), 1.0)) for t in golden["t_next"]]

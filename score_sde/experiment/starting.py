@@ -1,0 +1,93 @@
+"""A new run that starts with the weights of another one: which, and what of them fits."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+
+from score_sde.errors import require
+from score_sde.experiment.frozen import Build, Record, Reference, check_unchanged, experiment_of, parse, weights
+from score_sde.systems.base import Params
+
+FIELD = "training.start_from"
+
+
+@dataclasses.dataclass(frozen=True)
+class Origin:
+    """Where a run's first parameters came from, and how to get them: {name: array}, on the host.
+
+    Only a run without a checkpoint reads them. left_out: of the parameters that did not fit, which and why. young: in
+    words, how much of its average is not trained.
+    """
+
+    record: Record
+    read: Callable[[], dict[str, Any]]
+    left_out: tuple[str, ...] = ()
+    young: str = ""
+
+    def __str__(self) -> str:
+        run, step, average, _ = self.record
+        kind = "the parameters themselves (raw)" if average == "raw" else f"the average {average!r}"
+        afresh = f"; made afresh: {'; '.join(self.left_out)}" if self.left_out else ""
+        hint = "" if average == "raw" else f"; {FIELD}={run}@{step}:raw takes the parameters themselves"
+        return f"starting from {kind} of {run} at step {step}{self.young}{hint}{afresh}"
+
+
+def origin(
+    text: str, strict: bool, recorded: Mapping[str, Any] | None, abstract: Callable[[], Params], build: Build
+) -> Origin | None:
+    """The origin that the field's text names, or that the run's record has, which is not looked at before it is read.
+
+    abstract: shapes and dtypes of this run's parameters. Raises UsageError where there is no such run, step or average,
+    and for parameters that do not fit: for any of them if strict, else where none fits.
+    """
+    if recorded is not None:
+        return Origin(Record(**recorded), lambda: _again(Record(**recorded), abstract, build))
+    if not text:
+        return None
+    reference = parse(FIELD, text)
+    other = experiment_of(FIELD, reference.run, build)
+    record, params = weights(other, reference)
+    given, left_out = fitting(params, abstract())
+    if strict or not given:
+        require(
+            not left_out,
+            f"{FIELD}={text} does not fit this run's network: {'; '.join(left_out[:3])} ({len(left_out)} arrays in all)"
+            ": give network.*, data.num_channels and data.condition its values"
+            + f", or take what fits by --config.training.start_strict=False ({len(given)} arrays)"
+            * bool(given),
+        )
+    held = [given]  # until the first state is made of them
+    read = lambda: held.pop() if held else _again(record, abstract, build)
+    return Origin(record, read, tuple(left_out), other.early.words(record.step, record.average))
+
+
+def _again(record: Record, abstract: Callable[[], Params], build: Build) -> dict[str, Any]:
+    """The parameters of a record, read once more; UsageError where they are others now."""
+    reference = Reference(record.run, record.step, record.average)
+    found, params = weights(experiment_of(FIELD, record.run, build), reference)
+    check_unchanged(f"{FIELD}={record.run}", found, record._asdict())
+    return fitting(params, abstract())[0]
+
+
+def fitting(params: Params, abstract: Params) -> tuple[dict[str, Any], list[str]]:
+    """Those of the parameters that a run can start with, by name, and of all others which and why not."""
+    there, here = named(params), named(abstract)
+    fits = lambda n: n in there and (there[n].shape, there[n].dtype) == (here[n].shape, here[n].dtype)
+    shape = lambda tree, name: f"{list(tree[name].shape)}" if name in tree else "not"
+    given = {name: there[name] for name in here if fits(name)}
+    others = sorted((there.keys() | here.keys()) - given.keys())
+    return given, [f"{name} is {shape(there, name)} there and {shape(here, name)} here" for name in others]
+
+
+def named(tree: Params) -> dict[str, Any]:
+    """{"part/module/parameter": leaf}."""
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
+
+
+def replaced(params: Params, given: Mapping[str, Any]) -> Params:
+    """The parameters, with those given in their places."""
+    leaves, structure = jax.tree.flatten(params)
+    return jax.tree.unflatten(structure, [given.get(name, leaf) for name, leaf in zip(named(params), leaves)])
