@@ -81,7 +81,7 @@ class Drawing:
         """The solver of the config's `sampling` section; parameters and condition are for a learned variance."""
         c, model = self.sampling.sampling, system.model(params, condition)
         variance = objects.VARIANCES[c.variance](lambda x, t: model(x, t)[1])  # pyright: ignore[reportArgumentType]
-        predictor, corrector = objects.SOLVERS[c.solver](c, variance), objects.CORRECTORS[c.corrector](c)
+        predictor, corrector = objects.solver(c, variance), objects.CORRECTORS[c.corrector](c)
         if corrector is None:
             return predictor
         assert isinstance(predictor, Solver)  # validation refuses a corrector behind an adaptive solver
