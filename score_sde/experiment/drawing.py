@@ -3,12 +3,14 @@
 import copy
 import dataclasses
 import functools
+from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from score_sde.config import Config
-from score_sde.config.automatic import choose
+from score_sde.config.automatic import Choice, choose
 from score_sde.config.fields import ADAPTIVE_ODES
 from score_sde.experiment import objects
 from score_sde.experiment.conditions import Conditions
@@ -26,15 +28,23 @@ class Drawing:
 
     config: Config
     conditions: Conditions
+    measured: Mapping[str, Any] | None = None
+    """Which solvers the run's report has found best, for "auto"; see config.automatic."""
+
+    @functools.cached_property
+    def choice(self) -> Choice | None:
+        """What "auto" stands for; None for any other solver."""
+        c = self.config.sampling
+        auto = c.solver == "auto"
+        return choose(self.config.sde.name, c.num_steps, c.denoise, self.measured) if auto else None
 
     @functools.cached_property
     def sampling(self) -> Config:
         """The config with its `sampling` section as it is carried out: what "auto" stands for is in its place."""
-        c = self.config.sampling
-        if c.solver != "auto":
+        if self.choice is None:
             return self.config
         config = copy.deepcopy(self.config)
-        config.sampling.update(choose(config.sde.name, c.num_steps, c.denoise))
+        config.sampling.update(self.choice.fields)
         return config
 
     def __call__(
