@@ -35,7 +35,18 @@ CANDIDATES: dict[str, dict[str, Any]] = {
     "dpm_solver_pp_2m_sde, karras": {"solver": "dpm_solver_pp_2m_sde", "times": "karras", "rho": 7.0},
     "sde_adams_2, log_snr, lower": {"solver": "sde_adams_2", "times": "log_snr", "lower_final": "always"},
     "sde_adams_2, quadratic, lower": {"solver": "sde_adams_2", "times": "quadratic", "lower_final": "always"},
-    "sde_adams_3, log_snr, lower": {"solver": "sde_adams_3", "times": "log_snr", "lower_final": "always"},
+    "sde_adams_2, quadratic, lower, churn 0.5": {
+        "solver": "sde_adams_2", "times": "quadratic", "lower_final": "always", "churn": 0.5,
+    },
+    "sde_adams_2, log_snr, lower, churn 0.5": {
+        "solver": "sde_adams_2", "times": "log_snr", "lower_final": "always", "churn": 0.5,
+    },
+    "sde_adams_2, karras 20, lower, churn 0.5": {
+        "solver": "sde_adams_2", "times": "karras", "rho": 20.0, "lower_final": "always", "churn": 0.5,
+    },
+    "sde_adams_3, quadratic, lower, churn 0.5": {
+        "solver": "sde_adams_3", "times": "quadratic", "lower_final": "always", "churn": 0.5,
+    },
     "ddim, eta 1, quadratic": {"solver": "ddim", "eta": 1.0, "times": "quadratic"},
     "adams_3, quadratic": {"solver": "adams_3", "times": "quadratic"},
     "adams_3, karras 20": {"solver": "adams_3", "times": "karras", "rho": 20.0},
@@ -43,7 +54,7 @@ CANDIDATES: dict[str, dict[str, Any]] = {
     "unipc_2, karras 20": {"solver": "unipc_2", "times": "karras", "rho": 20.0},
     "dpm_solver_pp_2m, log_snr": {"solver": "dpm_solver_pp_2m", "times": "log_snr"},
     "auto": {"solver": "auto"},
-}
+}  # fmt: skip
 """Fields of the `sampling` section; steps are one fewer than evaluations, for the final denoising."""
 SEEDS = {"auto": (0, 1), "ancestral, log_snr": (0, 1)}
 
