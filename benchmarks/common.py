@@ -200,7 +200,7 @@ def report(
         "benchmark": title,
         "command": shlex.join(["python", f"benchmarks/{pathlib.Path(script).name}", *map(_without_path, argv)]),
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "machine": _machine(),
+        "machine": machine(),
         "versions": versions(),
         "config": config.to_dict(),
         "rows": rows,
@@ -222,7 +222,7 @@ def _without_path(argument: str) -> str:
     return flag + equals + (str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else path.name)
 
 
-def _machine() -> Row:
+def machine() -> Row:
     import jax
 
     info = pathlib.Path("/proc/cpuinfo")

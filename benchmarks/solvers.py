@@ -127,7 +127,7 @@ def automatic(problem_name: str, budget: int) -> float:
 
     p, config = PROBLEMS[problem_name], default()
     config.sampling.t_min = p.t_min
-    config.sampling.update(choose(problem_name, budget, p.denoise))
+    config.sampling.update(choose(problem_name, budget, p.denoise).fields)
     return rms_error(problem_name, solver(config.sampling.solver), objects.GRIDS[config.sampling.times](config, p.sde))
 
 

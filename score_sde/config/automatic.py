@@ -3,7 +3,8 @@
 The measurements: docs/solvers.md, made by benchmarks/solvers.py.
 """
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 ENOUGH = 18
 """Evaluations from which the third order pays on learned scores: below, its steps are too long for their noise."""
@@ -22,7 +23,24 @@ CHOICES: dict[str, tuple[tuple[int, dict[str, Any]], ...]] = {
 """By SDE: from so many evaluations on, the fields of the config's `sampling` section that differ."""
 
 
-def choose(sde: str, evaluations: int, denoise: bool) -> dict[str, Any]:
-    """The fields of the `sampling` section that spend at most so many evaluations, the final denoising among them."""
-    fields = [fields for least, fields in CHOICES[sde] if evaluations >= least][-1]
-    return {**fields, "corrector": "none", "num_steps": max(1, evaluations - denoise)}
+class Choice(NamedTuple):
+    """Fields of the `sampling` section, steps included; measured: the step of the run that they were measured at."""
+
+    fields: dict[str, Any]
+    measured: int | None
+
+    def __str__(self) -> str:
+        by = "by the table of docs/solvers.md" if self.measured is None else f"measured on this run at {self.measured}"
+        return f"auto: {', '.join(f'{n}={v}' for n, v in self.fields.items())} ({by})"
+
+
+def choose(sde: str, evaluations: int, denoise: bool, measured: Mapping[str, Any] | None = None) -> Choice:
+    """What spends at most so many evaluations, the final denoising among them: the run's own best, else the table's.
+
+    measured: what a report has found, {"step": ..., "best": {evaluations: fields of the section}}; the most evaluations
+    that are at most those asked for count.
+    """
+    own = {int(n): fields for n, fields in (measured or {}).get("best", {}).items() if int(n) <= evaluations}
+    fields = own[max(own)] if own else [fields for least, fields in CHOICES[sde] if evaluations >= least][-1]
+    steps = {"corrector": "none", "num_steps": max(1, evaluations - denoise)}
+    return Choice({**fields, **steps}, measured["step"] if own and measured else None)

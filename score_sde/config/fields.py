@@ -42,6 +42,11 @@ ODES = (
     "unipc_3", "unipc_2_bh1", "unipc_3_bh1", "adams_2", "adams_3", "adams_4",
 )  # fmt: skip
 """Solvers of the probability-flow ODE on a grid."""
+MULTISTEP = (
+    "deis_2", "deis_3", "dpm_solver_2m", "dpm_solver_3m", "dpm_solver_pp_2m", "dpm_solver_pp_3m", "unipc_2", "unipc_3",
+    "unipc_2_bh1", "unipc_3_bh1", "adams_2", "adams_3", "adams_4", "sde_adams_2", "sde_adams_3", "dpm_solver_pp_2m_sde",
+)  # fmt: skip
+"""Solvers whose last steps may be of lower order."""
 PUBLISHED_SETS = ("cifar10", "svhn", "celeba", "lsun", "ffhq", "celebahq")
 DECODED = ("folder", "tfds", *PUBLISHED_SETS)
 """Values of data.name whose pictures are decoded and brought to one size."""
@@ -254,6 +259,10 @@ FIELDS: dict[str, Section] = {
             "snr": field(0.16, "of the corrector: signal-to-noise ratio", POSITIVE, free=True),
             "churn": field(1.0, "noise of the reverse SDE: 1 for Anderson's, 0 for the ODE", NOT_NEGATIVE, free=True),
             "eta": field(0.0, "of ddim: noise, 0 to 1", NOT_NEGATIVE, free=True),
+            "lower_final": field(
+                "published", "of multistep solvers: the last steps of order 2, then 1; published: where its own code"
+                " does so", one_of("published", "always", "never"), free=True,
+            ),
             "s_churn": field(40.0, "of edm: noise over the whole grid", NOT_NEGATIVE, free=True),
             "s_min": field(0.05, "of edm: the least noise level with noise added", NOT_NEGATIVE, free=True),
             "s_max": field(50.0, "of edm: the largest noise level with noise added", NOT_NEGATIVE, free=True),

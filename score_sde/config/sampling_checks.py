@@ -1,6 +1,6 @@
 """The checks of a config's `sampling` section: what goes with what, and what the official sampler can do."""
 
-from score_sde.config.fields import ADAPTIVE_ODES, CHURNING, ODES, SCHEMA, Config
+from score_sde.config.fields import ADAPTIVE_ODES, CHURNING, MULTISTEP, ODES, SCHEMA, Config
 from score_sde.errors import require
 
 ADAPTIVE = (*ADAPTIVE_ODES, "adaptive_sde")
@@ -30,6 +30,11 @@ def check_sampling(config: Config) -> None:
         f"sampling.eta={c.eta} has no effect on sampling.solver={c.solver!r}: set it to 0.0 or choose ddim",
     )
     require(c.eta <= 1, f"sampling.eta={c.eta} is above 1, where DDIM adds more noise than there is: lower it")
+    require(
+        c.lower_final == "published" or c.solver in MULTISTEP,
+        f"sampling.lower_final={c.lower_final!r} has no effect on sampling.solver={c.solver!r}: set it to 'published',"
+        f" or choose one of {', '.join(MULTISTEP)}",
+    )
     require(
         c.times != "optimised" or (c.solver in ODES and not c.eta and c.corrector == "none"),
         f"sampling.times='optimised' is not made for sampling.solver={c.solver!r} with sampling.corrector="

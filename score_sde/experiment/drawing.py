@@ -2,12 +2,14 @@
 
 import copy
 import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from score_sde.config import Config
-from score_sde.config.automatic import choose
+from score_sde.config.automatic import Choice, choose
 from score_sde.config.fields import ADAPTIVE_ODES
 from score_sde.experiment import objects
 from score_sde.experiment.conditions import Conditions
@@ -25,15 +27,24 @@ class Drawing:
 
     config: Config
     conditions: Conditions
+    measured: Mapping[str, Any] | None = None
+    """Which solvers the run's report has found best, for "auto"; see config.automatic."""
+
+    @property
+    def choice(self) -> Choice | None:
+        """What "auto" stands for; None for any other solver."""
+        c = self.config.sampling
+        auto = c.solver == "auto"
+        return choose(self.config.sde.name, c.num_steps, c.denoise, self.measured) if auto else None
 
     @property
     def sampling(self) -> Config:
         """The config with its `sampling` section as it is carried out: what "auto" stands for is in its place."""
-        c = self.config.sampling
-        if c.solver != "auto":
+        choice = self.choice
+        if choice is None:
             return self.config
         config = copy.deepcopy(self.config)
-        config.sampling.update(choose(config.sde.name, c.num_steps, c.denoise))
+        config.sampling.update(choice.fields)
         return config
 
     def __call__(
@@ -80,7 +91,7 @@ class Drawing:
         """The solver of the config's `sampling` section; parameters and condition are for a learned variance."""
         c, model = self.sampling.sampling, system.model(params, condition)
         variance = objects.VARIANCES[c.variance](lambda x, t: model(x, t)[1])  # pyright: ignore[reportArgumentType]
-        predictor, corrector = objects.SOLVERS[c.solver](c, variance), objects.CORRECTORS[c.corrector](c)
+        predictor, corrector = objects.solver(c, variance), objects.CORRECTORS[c.corrector](c)
         if corrector is None:
             return predictor
         assert isinstance(predictor, Solver)  # validation refuses a corrector behind an adaptive solver

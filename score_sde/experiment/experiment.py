@@ -280,7 +280,7 @@ class Experiment:
     def reconfigured(self, config: Config) -> "Experiment":
         """The same run under a config that differs in how it samples."""
         own = {"origin": self.origin, "imported": self.imported}
-        return dataclasses.replace(assemble(config, self.spec, self.factory, self.frozen), **own)
+        return dataclasses.replace(assemble(config, self.spec, self.factory, self.frozen, self.drawing.measured), **own)
 
     def notes(self) -> dict[str, Any]:
         """What stands in config.json beside the config: what the data are, and where other runs' weights came from.
@@ -316,7 +316,8 @@ def build(config: Config, record: Mapping[str, Any] | None = None, system: Facto
     before = (record or {}).get("frozen", {})
     take = lambda part, run: restored(part, run, spec, config.data.centered, before.get(part), build)
     frozen = {part: take(part, run) for part, run in config.frozen.items() if run}
-    experiment = assemble(config, spec, system or objects.SYSTEMS[config.system.name], frozen)
+    measured = (record or {}).get("automatic")
+    experiment = assemble(config, spec, system or objects.SYSTEMS[config.system.name], frozen, measured)
     for part in experiment.system.frozen:
         require(part in frozen, f"frozen.{part} is empty, and the system asks for it: name a run, as <run>[@step]")
     for part in frozen:
@@ -337,9 +338,18 @@ def build(config: Config, record: Mapping[str, Any] | None = None, system: Facto
     return experiment
 
 
-def assemble(config: Config, spec: Spec, factory: Factory, frozen: Mapping[str, Any]) -> Experiment:
-    """The experiment of a valid config for data that are described; nothing is read."""
-    drawing = Drawing(config, Conditions(spec))
+def assemble(
+    config: Config,
+    spec: Spec,
+    factory: Factory,
+    frozen: Mapping[str, Any],
+    measured: Mapping[str, Any] | None = None,
+) -> Experiment:
+    """The experiment of a valid config for data that are described; nothing is read.
+
+    measured: what `auto` goes by, where a report has measured it.
+    """
+    drawing = Drawing(config, Conditions(spec), measured)
     system = factory(config, spec, drawing, frozen)
     return Experiment(
         config=config,

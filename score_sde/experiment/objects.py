@@ -1,5 +1,6 @@
 """What every string of a config stands for: the only place where one becomes an object."""
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -196,18 +197,18 @@ SOLVERS: dict[str, Callable[[Config, posterior.Variance], solvers.Solver | solve
     "heun": lambda c, v: solvers.Heun(),
     "edm": lambda c, v: solvers.Churned(solvers.Heun(), c.s_churn, c.s_min, c.s_max, c.s_noise),
     "ddim": lambda c, v: solvers.DDIM(c.eta),
-    "deis_2": lambda c, v: solvers.ExponentialAdams(2),
-    "deis_3": lambda c, v: solvers.ExponentialAdams(3),
+    "deis_2": lambda c, v: solvers.ExponentialAdams(2, lower_final=15),
+    "deis_3": lambda c, v: solvers.ExponentialAdams(3, lower_final=15),
     "lms": lambda c, v: solvers.LinearMultistep(),
     "dpm_solver_2s": lambda c, v: solvers.DPMSolverSinglestep(2, solvers.Noise()),
     "dpm_solver_3s": lambda c, v: solvers.DPMSolverSinglestep(3, solvers.Noise()),
-    "dpm_solver_2m": lambda c, v: solvers.DPMSolverMultistep(2, solvers.Noise()),
-    "dpm_solver_3m": lambda c, v: solvers.DPMSolverMultistep(3, solvers.Noise()),
+    "dpm_solver_2m": lambda c, v: solvers.DPMSolverMultistep(2, solvers.Noise(), lower_final=10),
+    "dpm_solver_3m": lambda c, v: solvers.DPMSolverMultistep(3, solvers.Noise(), lower_final=10),
     "dpm_solver_pp_2s": lambda c, v: solvers.DPMSolverSinglestep(2),
     "dpm_solver_pp_3s": lambda c, v: solvers.DPMSolverSinglestep(3),
     "dpm_solver_pp_2s_ancestral": lambda c, v: solvers.AncestralNoise(solvers.DPMSolverSinglestep(2), c.churn),
-    "dpm_solver_pp_2m": lambda c, v: solvers.DPMSolverMultistep(2),
-    "dpm_solver_pp_3m": lambda c, v: solvers.DPMSolverMultistep(3),
+    "dpm_solver_pp_2m": lambda c, v: solvers.DPMSolverMultistep(2, lower_final=10),
+    "dpm_solver_pp_3m": lambda c, v: solvers.DPMSolverMultistep(3, lower_final=10),
     "dpm_solver_pp_2m_sde": lambda c, v: solvers.DPMSolverMultistep(2, solvers.Data(c.churn)),
     "unipc_2": lambda c, v: solvers.UniPC(2),
     "unipc_3": lambda c, v: solvers.UniPC(3),
@@ -224,6 +225,8 @@ SOLVERS: dict[str, Callable[[Config, posterior.Variance], solvers.Solver | solve
     "adaptive_sde": lambda c, v: solvers.AdaptiveSDE(c.sde_rtol, c.sde_atol, c.churn),
     "none": lambda c, v: solvers.NoPredictor(),
 }
+LOWER_FINAL: dict[str, bool | None] = {"published": None, "always": True, "never": False}
+"""By sampling.lower_final; None leaves a solver as it is."""
 CORRECTORS: dict[str, Callable[[Config], solvers.Corrector | None]] = {
     "none": lambda c: None,
     "langevin": lambda c: solvers.Langevin(c.snr, c.corrector_steps),
@@ -281,3 +284,9 @@ KINDS: dict[str, Callable[[Config, Spec], kinds.Kind]] = {
     "tokens": lambda c, s: kinds.Tokens(),
 }
 SYSTEMS: dict[str, Callable[..., System]] = {"score": score_system}
+
+
+def solver(sampling: Config, variance: posterior.Variance) -> solvers.Solver | solvers.AdaptiveSolver:
+    """The solver of a valid `sampling` section, which may ask for other last steps than the word's own."""
+    found, lowered = SOLVERS[sampling.solver](sampling, variance), LOWER_FINAL[sampling.lower_final]
+    return found if lowered is None else dataclasses.replace(found, lower_final=lowered)  # pyright: ignore

@@ -11,7 +11,7 @@ from score_sde.sde import SDE
 from score_sde.solvers.base import Deterministic
 from score_sde.solvers.exponential import Data, Node, Prediction, moments, node
 from score_sde.solvers.exponential_adams import places, steps
-from score_sde.solvers.multistep import Multistep, Table, chosen, orders
+from score_sde.solvers.multistep import LowerFinal, Multistep, Table, chosen, orders
 from score_sde.typing import Array, ScoreFn, expand
 
 
@@ -22,12 +22,13 @@ class DPMSolverMultistep(Multistep):
     2M weights the first difference by E_1 / 2, with taylor by E_2, which is the exact integral. 3M weights the second
     one by E_3 where the integral has 2 E_3, and so is of order 2 alone; ExponentialAdams(3) has the full weight.
     Data(churn) makes 2M the stochastic SDE-DPM-Solver++(2M), of the midpoint kind and, with taylor, of Heun's kind.
+    lower_final: the last steps are of lower order; 10, as in the published code: on grids of fewer steps than that.
     """
 
     order: int = 2
     prediction: Prediction = dataclasses.field(default_factory=Data)
     taylor: bool = False
-    lower_final: bool = False
+    lower_final: LowerFinal = False
 
     def table(self, nodes: Node) -> Table:
         frame, order = steps(self.prediction, nodes), orders(len(nodes.t) - 1, self.order, self.lower_final)

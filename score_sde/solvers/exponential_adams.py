@@ -5,7 +5,7 @@ import dataclasses
 import jax.numpy as jnp
 
 from score_sde.solvers.exponential import Frame, Node, Noise, Prediction, moments
-from score_sde.solvers.multistep import Multistep, Table, chosen, earlier, interpolation, orders
+from score_sde.solvers.multistep import LowerFinal, Multistep, Table, chosen, earlier, interpolation, orders
 from score_sde.typing import Array
 
 
@@ -17,13 +17,13 @@ class ExponentialAdams(Multistep):
     what DPM-Solver++'s multistep forms approximate; with churn the predictor of SA-Solver (Xue et al. 2023), of order 1
     the exponential Euler-Maruyama method. `corrected` mends x by the implicit method with the output at s once that is
     known, for one order more (UniPC, Zhao et al. 2023, in its exact form; SA-Solver's corrector). lower_final: the last
-    steps are of lower order.
+    steps are of lower order; a number: on grids of fewer steps than that.
     """
 
     order: int = 3
     prediction: Prediction = dataclasses.field(default_factory=Noise)
     corrected: bool = False
-    lower_final: bool = False
+    lower_final: LowerFinal = False
 
     def table(self, nodes: Node) -> Table:
         frame, order = steps(self.prediction, nodes), orders(len(nodes.t) - 1, self.order, self.lower_final)

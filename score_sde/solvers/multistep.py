@@ -79,11 +79,16 @@ def _combine(coefficients: Array, outputs: tuple[Array, ...]) -> Array:
     return sum((c * m for c, m in zip(coefficients, outputs)), start=jnp.zeros_like(outputs[0]))
 
 
-def orders(count: int, highest: int, lower_final: bool = False) -> Array:
+LowerFinal = bool | int
+"""Whether the last steps are of order 2, then 1; a number: on grids of fewer steps than that."""
+
+
+def orders(count: int, highest: int, lower_final: LowerFinal = False) -> Array:
     """The order of each of N steps [N]: as many outputs as there are; with lower_final, down to 1 in the last step."""
     i = jnp.arange(count)
     found = jnp.minimum(highest, i + 1)
-    return jnp.minimum(found, count - i) if lower_final else found
+    lowered = lower_final if isinstance(lower_final, bool) else count < lower_final
+    return jnp.minimum(found, count - i) if lowered else found
 
 
 def earlier(values: Array, back: int) -> Array:

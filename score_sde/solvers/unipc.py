@@ -6,7 +6,7 @@ import jax.numpy as jnp
 
 from score_sde.solvers.exponential import Data, Frame, Node, Prediction, moments
 from score_sde.solvers.exponential_adams import adams_bashforth, adams_moulton, correction, places, steps
-from score_sde.solvers.multistep import Multistep, Table, chosen, orders
+from score_sde.solvers.multistep import LowerFinal, Multistep, Table, chosen, orders
 from score_sde.typing import Array
 
 
@@ -24,7 +24,7 @@ class UniPC(Multistep):
     exponential: bool = True
     """bh2; False is bh1."""
 
-    lower_final: bool = True
+    lower_final: LowerFinal = True
 
     def table(self, nodes: Node) -> Table:
         frame, order = steps(self.prediction, nodes), orders(len(nodes.t) - 1, self.order, self.lower_final)

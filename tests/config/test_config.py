@@ -74,6 +74,7 @@ TABLES = {
     "parallel.strategy": objects.STRATEGIES,
     "sampling.solver": [*objects.SOLVERS, "auto"],
     "sampling.variance": objects.VARIANCES,
+    "sampling.lower_final": objects.LOWER_FINAL,
     "sampling.corrector": objects.CORRECTORS,
     "sampling.times": [*objects.GRIDS, "optimised"],
     "likelihood.split": objects.SPLITS,
@@ -333,6 +334,7 @@ REFUSED = [  # changes, what the sentence must hold: the offending value and the
     ({"sampling.solver": "adaptive_sde", "sampling.corrector": "langevin"}, ["'langevin'", "'adaptive_sde'"]),
     ({"sampling.churn": 0.5, "sampling.solver": "euler"}, ["churn=0.5", "'euler'", "set it to 1.0"]),
     ({"sampling.eta": 0.5}, ["eta=0.5", "'euler_maruyama'", "choose ddim"]),
+    ({"sampling.lower_final": "always"}, ["'always'", "'euler_maruyama'", "'published'", "deis_2"]),
     ({"sampling.eta": 1.5, "sampling.solver": "ddim"}, ["eta=1.5", "lower it"]),
     ({"sampling.times": "optimised"}, ["'optimised'", "'euler_maruyama'", "such as adams_3"]),
     (

@@ -16,7 +16,7 @@ def chosen(problem, budget):
     """Solver and grid of "auto"."""
     p, config = PROBLEMS[problem], default()
     config.sampling.t_min = p.t_min
-    config.sampling.update(automatic.choose(problem, budget, p.denoise))
+    config.sampling.update(automatic.choose(problem, budget, p.denoise).fields)
     solver = objects.SOLVERS[config.sampling.solver](config.sampling, Small())
     return solver, objects.GRIDS[config.sampling.times](config, p.sde)
 
@@ -62,6 +62,6 @@ def test_the_measure_gives_what_was_recorded():
 
 def test_budgets_are_never_overspent():
     for denoise in (False, True):
-        fields = automatic.choose("vp", 7, denoise)
+        fields = automatic.choose("vp", 7, denoise).fields
         assert fields["num_steps"] + denoise == 7
     assert jnp.isfinite(rms_error("vp", ExponentialAdams(3), grids.quadratic(PROBLEMS["vp"].sde, 1e-3, 3)))
