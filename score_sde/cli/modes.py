@@ -114,9 +114,8 @@ def finish(experiment: Experiment, generator: Generator, state: TrainState, work
         generated = generator(experiment.weights(state), max(wanted, min(sampling.num_samples, GRID)))
         if first:
             scale = final.save_picture(generated.x, generated.condition.get("label"), generated.finite)
-            print(
-                f"samples of {generated.evaluations:.0f} network evaluations each in {final.picture}{scale}{early.words(step)}"
-            )
+            said = f"{scale}{early.words(step)}"
+            print(f"samples of {generated.evaluations:.0f} network evaluations each in {final.picture}{said}")
             if wanted:
                 parts = (some(part, COMPARED) for part in (experiment.data.train, experiment.data.held_out))
                 compared = map(experiment.kind.comparable, (generated.x[:wanted], *parts))
