@@ -5,7 +5,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager, nullcontext
 from typing import Any
 
@@ -107,7 +108,7 @@ class _Run:
         if self.checkpoints.latest_step() is None:
             if experiment.origin:
                 self._say(experiment.origin)
-            state = experiment.initial_state()
+            make = experiment.beginning()
         else:
             state, meta = experiment.restore(self.checkpoints)
             self.step, self.position, pending = meta["step"], meta["position"], meta["pending"]
@@ -115,8 +116,9 @@ class _Run:
             self.grid_left_out = meta.get("grid_left_out", False)
             self._check_images(meta.get("images"))
             self._say(f"resuming {workdir.path} after step {self.step}{workdir.changed(self.config, RATE)}")
+            make = lambda: state
         self._warn()
-        self.state = experiment.strategy.place_state(state)
+        self._state = self._beside(lambda: experiment.strategy.place_state(make()))
         if self.first:
             discard_after(workdir.averages, self.step)
         c = self.config.training
@@ -135,6 +137,23 @@ class _Run:
             if error is None:
                 raise
             print(f"score-sde: {another}", file=sys.stderr)
+
+    @property
+    def state(self) -> Any:
+        """The placed state; the first one may have to be waited for."""
+        if isinstance(self._state, Future):
+            self._state = self._state.result()
+        return self._state
+
+    @staticmethod
+    def _beside(make: Callable[[], Any]) -> Any:
+        """What is made, or the promise of it where it may be made while the step is traced."""
+        if jax.process_count() > 1:
+            return make()
+        pool = ThreadPoolExecutor(1, "state")
+        promise = pool.submit(make)
+        pool.shutdown(wait=False)
+        return promise
 
     def _say(self, text: object) -> None:
         if self.first:
@@ -208,7 +227,8 @@ class _Run:
         return every > 0 and self.step % every == 0
 
     def _advance(self, call: Any, plan: Call, batch: Any) -> None:
-        self.state, metrics = call(self.state, batch)
+        call.prepare(batch)
+        self._state, metrics = call(self.state, batch)
         self.step += plan.steps
         self.position += plan.steps * plan.size
         self.log.add(metrics, plan.steps * plan.size)
