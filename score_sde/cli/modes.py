@@ -1,5 +1,6 @@
 """What the command line's modes do, each in terms of the library's own calls."""
 
+import gc
 import hashlib
 import os
 import pathlib
@@ -45,7 +46,11 @@ COMPARED = 10_000
 
 
 def start_jax() -> None:
-    """Turn on the persistent compilation cache, unless the environment says otherwise."""
+    """Turn on the persistent compilation cache, unless the environment says otherwise.
+
+    What has been imported stays: from now on the garbage collector, which tracing keeps busy, passes it over.
+    """
+    gc.freeze()
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         home = pathlib.Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser()
         jax.config.update("jax_compilation_cache_dir", str(home / "score_sde" / "jax"))

@@ -44,30 +44,18 @@ class Strategy(abc.ABC):
         state: the (abstract) state that it will be called with, which it consumes.
         """
 
-    def compile(self, step: Callable, state: Any, frozen: Any, options: dict[str, str] | None = None) -> Callable:
+    def compile(self, step: Callable, state: Any, frozen: Any, options: dict[str, str] | None = None) -> "Compiled":
         """(placed state, placed batches) -> (placed state, metrics [K]), compiled once for each number K of updates.
 
-        The state given is consumed. frozen: what the step only reads, fetched; it is placed as parameters are, once.
-        options: the compiler's. What compiling leaves of memory is handed back before the program runs.
+        state: as it is fetched, or its shapes. The state given to a call is consumed. frozen: what the step only reads,
+        fetched; it is placed as parameters are, once. options: the compiler's. What compiling leaves of memory is
+        handed back before the program runs.
         """
-        mapped, programs, placed = self.map(step, state), {}, self.place_state(frozen)
-
-        def call(state: Any, batches: Any) -> tuple[Any, Any]:
-            shape = jax.tree.leaves(batches)[0].shape
-            if shape not in programs:
-                programs[shape] = mapped.lower(state, placed, batches).compile(options) if self.ahead else mapped
-                memory.release()
-            state, metrics = programs[shape](state, placed, batches)
-            return state, self.first(metrics)
-
-        return call
+        return Compiled(self, self.map(step, state), self.placed(state), self.place_state(frozen), options)
 
     @abc.abstractmethod
-    def make(self, state: Callable[[Any], Any], key: Any, options: dict[str, Any] | None = None) -> Any:
-        """The state that the pure function makes of a key, to be placed; no device ever holds more than its part of it.
-
-        options: the compiler's.
-        """
+    def lower(self, state: Callable[[Any], Any], key: Any) -> jax.stages.Lowered:
+        """The pure function that makes of a key a state to be placed; no device ever holds more than its part of it."""
 
     @abc.abstractmethod
     def first(self, metrics: Any) -> Any:
@@ -82,12 +70,43 @@ class Strategy(abc.ABC):
         """A fetched, restored or new state as the compiled step wants it."""
 
     @abc.abstractmethod
+    def placed(self, state: Any) -> Any:
+        """Shapes, dtypes and shardings of a fetched state once it is placed."""
+
+    @abc.abstractmethod
     def place_batches(self, batches: Any) -> Any:
         """The rows of batches that are this process's, leaves [K, rows, ...], on its devices."""
 
     @abc.abstractmethod
     def fetch_state(self, state: Any) -> Any:
         """The inverse of place_state: global arrays without an axis of devices."""
+
+
+class Compiled:
+    """A step over devices: what `Strategy.compile` returns."""
+
+    def __init__(
+        self, strategy: Strategy, mapped: Any, state: Any, frozen: Any, options: dict[str, str] | None
+    ) -> None:
+        self._strategy, self._mapped, self._state, self._frozen = strategy, mapped, state, frozen
+        self._options, self._programs = options, {}
+
+    def prepare(self, batches: Any) -> Callable:
+        """The program for batches of this shape, compiled, for which no state need be there yet."""
+        shape = jax.tree.leaves(batches)[0].shape
+        if shape not in self._programs:
+            mapped = self._mapped
+            if self._strategy.ahead:
+                with memory.uncollected():
+                    lowered = mapped.lower(self._state, self._frozen, batches)
+                mapped = lowered.compile(self._options)
+            self._programs[shape] = mapped
+            memory.release()
+        return self._programs[shape]
+
+    def __call__(self, state: Any, batches: Any) -> tuple[Any, Any]:
+        state, metrics = self.prepare(batches)(state, self._frozen, batches)
+        return state, self._strategy.first(metrics)
 
 
 class Pmap(Strategy):
@@ -107,8 +126,8 @@ class Pmap(Strategy):
         devices = self.devices if jax.process_count() == 1 else None
         return jax.pmap(step, axis_name=AXIS, donate_argnums=(0,), devices=devices)
 
-    def make(self, state: Callable[[Any], Any], key: Any, options: dict[str, Any] | None = None) -> Any:
-        return jax.jit(state, compiler_options=options)(key)
+    def lower(self, state: Callable[[Any], Any], key: Any) -> jax.stages.Lowered:
+        return jax.jit(state).lower(key)
 
     def first(self, metrics: Any) -> Any:
         return _first_copies(metrics)
@@ -116,6 +135,10 @@ class Pmap(Strategy):
     def abstract(self, state: Any) -> Any:
         sharding = NamedSharding(all_devices(), PartitionSpec())
         return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding), state)
+
+    def placed(self, state: Any) -> Any:
+        n = len(self.devices)
+        return jax.tree.map(lambda a: jax.ShapeDtypeStruct((n, *a.shape), a.dtype, sharding=self._sharding), state)
 
     def place_state(self, state: Any) -> Any:
         def copies(x: Any) -> jax.Array:
@@ -203,9 +226,8 @@ class Sharded(Strategy):
     def map(self, step: Callable, state: Any) -> Any:
         return jax.jit(step, donate_argnums=(0,), out_shardings=(self.shardings(state), self._sharding()))
 
-    def make(self, state: Callable[[Any], Any], key: Any, options: dict[str, Any] | None = None) -> Any:
-        shardings = self.shardings(jax.eval_shape(state, key))
-        return jax.jit(state, out_shardings=shardings, compiler_options=options)(key)
+    def lower(self, state: Callable[[Any], Any], key: Any) -> jax.stages.Lowered:
+        return jax.jit(state, out_shardings=self.shardings(jax.eval_shape(state, key))).lower(key)
 
     def first(self, metrics: Any) -> Any:
         return metrics
@@ -213,6 +235,9 @@ class Sharded(Strategy):
     def abstract(self, state: Any) -> Any:
         make = lambda a, sharding: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding)
         return jax.tree.map(make, state, self.shardings(state))
+
+    def placed(self, state: Any) -> Any:
+        return self.abstract(state)
 
     def place_state(self, state: Any) -> Any:
         return put(state, self.shardings(state))

@@ -18,7 +18,7 @@ from score_sde.data.sources import Dataset
 from score_sde.data.spec import Spec
 from score_sde.data.stream import Batch, Stream
 from score_sde.devices import memory
-from score_sde.devices.parallel import Strategy
+from score_sde.devices.parallel import Compiled, Strategy
 from score_sde.errors import require
 from score_sde.experiment import objects
 from score_sde.experiment.conditions import Conditions
@@ -155,8 +155,19 @@ class Experiment:
 
     def initial_state(self) -> TrainState:
         """The training state before the first update, laid out for the strategy; its averages are its parameters."""
-        given = self.origin.read() if self.origin else {}
-        return _once(lambda: self.strategy.make(self._initial_state, (self._init_key(), given), _hastily()))
+        return self.beginning()()
+
+    def beginning(self) -> Callable[[], TrainState]:
+        """What makes the initial state: traced here, compiled and run where it is called, which may be a thread."""
+        begun = self._init_key(), self.origin.read() if self.origin else {}
+        with memory.uncollected():
+            lowered = self.strategy.lower(self._begin, begun)
+        return lambda: _once(lambda: lowered.compile(_hastily())(begun))
+
+    @functools.cached_property
+    def _begin(self) -> Callable[[Any], TrainState]:
+        """One object, so that jax keeps what it has traced of it."""
+        return self._initial_state
 
     def _initial_state(self, begun: tuple[Array, dict[str, Array]]) -> TrainState:
         key, given = begun
@@ -238,20 +249,14 @@ class Experiment:
 
     def train_step(self) -> TrainStep:
         """The pure training step, for the strategy to compile."""
-        c = self.config.training
-        return make_train_step(
-            self.strategy.wrap(self.loss),
-            self.optimizers,
-            self.averages,
-            self.strategy.axis_name,
-            microbatches=c.microbatches,
-            skip_nonfinite=objects.SKIPPING[c.nonfinite],
-        )
+        c, loss, axis = self.config.training, self.strategy.wrap(self.loss), self.strategy.axis_name
+        options = {"microbatches": c.microbatches, "skip_nonfinite": objects.SKIPPING[c.nonfinite]}
+        return make_train_step(loss, self.optimizers, self.averages, axis, **options)
 
-    def compiled_step(self) -> Callable:
+    def compiled_step(self) -> Compiled:
         """The training step over the strategy's devices: (placed state, placed batches) -> (placed state, metrics)."""
-        options = compiler_options()
-        return self.strategy.compile(self.train_step(), self.abstract_state(), self.frozen_params, options)
+        state, options = jax.eval_shape(self._begin, (root_key(0), {})), compiler_options()
+        return self.strategy.compile(self.train_step(), state, self.frozen_params, options)
 
     def conditions(self, position: Any) -> dict[str, Any]:
         """What samples at these positions are conditioned on, by `sampling.label` and `sampling.seed`."""
@@ -301,7 +306,7 @@ def _hastily() -> dict[str, Any] | None:
 def _once(program: Callable[[], Any]) -> Any:
     """What the program returns, and its compiler's memory back."""
     found = jax.block_until_ready(program())
-    memory.release()
+    memory.trim()
     return found
 
 

@@ -1,6 +1,8 @@
 """The training loop: calls of the compiled step between boundaries, with logs, grids, checkpoints and resumption."""
 
 import sys
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, nullcontext
 from typing import Any
 
@@ -105,7 +107,7 @@ class _Run:
         if self.checkpoints.latest_step() is None:
             if experiment.origin:
                 self._say(experiment.origin)
-            state = experiment.initial_state()
+            make = experiment.beginning()
         else:
             state, meta = experiment.restore(self.checkpoints)
             self.step, self.position, pending = meta["step"], meta["position"], meta["pending"]
@@ -113,8 +115,9 @@ class _Run:
             self.grid_left_out = meta.get("grid_left_out", False)
             self._check_images(meta.get("images"))
             self._say(f"resuming {workdir.path} after step {self.step}{workdir.changed(self.config, RATE)}")
+            make = lambda: state
         self._warn()
-        self.state = experiment.strategy.place_state(state)
+        self._state = self._beside(lambda: experiment.strategy.place_state(make()))
         if self.first:
             discard_after(workdir.averages, self.step)
         c = self.config.training
@@ -135,6 +138,23 @@ class _Run:
                 error = error or another
         if kind is None and error is not None:
             raise error
+
+    @property
+    def state(self) -> Any:
+        """The placed state; the first one may have to be waited for."""
+        if isinstance(self._state, Future):
+            self._state = self._state.result()
+        return self._state
+
+    @staticmethod
+    def _beside(make: Callable[[], Any]) -> Any:
+        """What is made, or the promise of it where it may be made while the step is traced."""
+        if jax.process_count() > 1:
+            return make()
+        pool = ThreadPoolExecutor(1, "state")
+        promise = pool.submit(make)
+        pool.shutdown(wait=False)
+        return promise
 
     def _say(self, text: object) -> None:
         if self.first:
@@ -208,7 +228,8 @@ class _Run:
         return every > 0 and self.step % every == 0
 
     def _advance(self, call: Any, plan: Call, batch: Any) -> None:
-        self.state, metrics = call(self.state, batch)
+        call.prepare(batch)
+        self._state, metrics = call(self.state, batch)
         self.step += plan.steps
         self.position += plan.steps * plan.size
         self.log.add(metrics, plan.steps * plan.size)
