@@ -63,6 +63,8 @@ def filling(full_at: int, under: pathlib.Path) -> Iterator[Disk]:
         if not (set(mode) & set("wax+") and disk.has(file)):
             return opened(file, mode, buffering, encoding, *args, **options)
         disk.write(file)
+        if options.get("opener"):  # as of temporary files
+            return opened(file, mode, buffering, encoding, *args, **options)
         raw = raw_file(file, mode.replace("b", "").replace("t", ""))
         buffered = (io.BufferedRandom if "+" in mode else io.BufferedWriter)(raw)
         return buffered if "b" in mode else io.TextIOWrapper(buffered, encoding)

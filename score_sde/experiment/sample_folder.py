@@ -142,6 +142,11 @@ class SampleFolder:
         folder = self.path / PARTS
         if self._parts.whole(SETTINGS):
             if completed(_json(folder / SETTINGS), wanted) == wanted:
+                require(
+                    overwrite or not (folder / _name(-(-self.count // self.size))).exists(),
+                    f"{folder} holds more samples than sampling.num_samples={self.count}, which would be lost: ask for as"
+                    " many as were begun, or add --overwrite",
+                )
                 return self._kept()
             require(
                 overwrite, f"{folder} holds unfinished samples of other settings or of another checkpoint: {OTHERS}"

@@ -179,6 +179,10 @@ def test_unfinished_samples_are_kept_from_other_settings(run, expected, monkeypa
     stopped_after(run, monkeypatch, 3, num_samples=20)
     with pytest.raises(UsageError, match="holds unfinished samples of other settings or of another checkpoint"):
         modes.sample(config(t_min=0.1), run)
+    with pytest.raises(
+        UsageError, match="holds more samples than sampling.num_samples=9, which would be lost: ask for"
+    ):
+        modes.sample(config(num_samples=9), run)
     firsts = []
     keep = SampleFolder.keep
     monkeypatch.setattr(SampleFolder, "keep", lambda self, drawn: (firsts.append(drawn.first), keep(self, drawn)))

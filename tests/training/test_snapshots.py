@@ -126,16 +126,14 @@ def test_snapshots_of_the_same_step_and_later_ones_are_ignored(tracked, tmp_path
 
 @pytest.mark.parametrize("kind", ["missing", "damaged"])
 def test_a_snapshot_that_was_removed_or_damaged_is_named(tracked, tmp_path, kind):
-    folder, trees = tracked
+    _, trees = tracked
     for step in (64, 128):
         save_snapshot(snapshot_path(tmp_path, step), at(trees, step), step * BATCH)
     whole = reconstruct(tmp_path, 192, at(trees, 192), 192 * BATCH, 0.07)
     path = snapshot_path(tmp_path, 64)
     content = path.read_bytes()
     path.unlink() if kind == "missing" else path.write_bytes(content[:900] + b"?" + content[901:])
-    with pytest.raises(
-        UsageError, match=rf"00000064\.npz is {kind}, of which the average of width 0\.07 is put .*power_0"
-    ):
+    with pytest.raises(UsageError, match=rf"00000064\.npz is {kind}, of which the average of width 0\.07 .*power_0"):
         reconstruct(tmp_path, 192, at(trees, 192), 192 * BATCH, 0.07)
     path.write_bytes(content)
     again = reconstruct(tmp_path, 192, at(trees, 192), 192 * BATCH, 0.07)

@@ -1,0 +1,168 @@
+"""Results that are damaged, disks that fill, programs that are killed: python -m tests.damage [damages fills kills]
+
+Of every kind of result, a row of KINDS: a file of it is cut, flipped in a bit, emptied, overwritten or removed, and the
+same command is given again; the disk is full from some write on, and then has room again; the program is killed at a
+random moment, and started again. In the end the results are, to the byte, those of an undisturbed run, or the command
+refuses with exit code 2 and names the file. docs/reliability.md has the figures.
+"""
+
+import contextlib
+import io
+import os
+import pathlib
+import random
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from score_sde.cli.main import main as launch
+from tests.disk import DAMAGES, damage, filling
+from tests.processes import end, environment, kill, start, wait_for
+
+RUN = ("--config.training.num_steps=4", "--config.logging.samples_every=2", "--config.ema.snapshot_every=2",
+       "--config.ema.averages=('warmup','power')", "--config.sampling.num_samples=36")  # fmt: skip
+
+
+class Kind(NamedTuple):
+    """A kind of result: the mode that makes it, and the files that count, as patterns below the run's directory."""
+
+    name: str
+    mode: tuple[str, ...]
+    files: tuple[str, ...]
+    read_again: bool = True
+    """Whether the same command looks at them again: else they are not damaged here."""
+
+
+KINDS = [
+    Kind("samples", ("--mode=sample",), ("samples/ancestral-4-seed0/*",)),
+    Kind("grids and snapshots", (), ("samples/step_*.png", "averages/*"), read_again=False),
+]
+
+
+class Trial:
+    """A run's directory to be spoilt: a copy of a trained one, or of nothing for what training itself makes."""
+
+    def __init__(self, kind: Kind, folder: pathlib.Path, env: dict[str, str]) -> None:
+        self.kind, self.folder, self.env = kind, folder, env
+        self.begun, self.made = folder / f"{kind.name}-begun", folder / f"{kind.name}-made"
+        if kind.mode:
+            self._must(self.begun)
+        else:
+            self.begun.mkdir()
+        shutil.copytree(self.begun, self.made)
+        self._must(self.made, *kind.mode)
+        self.expected = self.contents(self.made)
+        assert self.expected, f"{kind.name} leaves no file"
+
+    def fresh(self, of: pathlib.Path) -> pathlib.Path:
+        """A copy to work in."""
+        path = self.folder / "trial"
+        shutil.rmtree(path, ignore_errors=True)
+        return pathlib.Path(shutil.copytree(of, path))
+
+    def contents(self, run: pathlib.Path) -> dict[str, bytes]:
+        """The files that count, but for locks."""
+        found = [path for pattern in self.kind.files for path in run.glob(pattern)]
+        return {str(p.relative_to(run)): p.read_bytes() for p in found if p.is_file() and not p.name.startswith("lock")}
+
+    def command(self, run: pathlib.Path, *mode: str) -> tuple[int, str]:
+        """The exit code, and what was said on stderr, of the command in this process."""
+        said = io.StringIO()
+        line = ["launch.py", "--config", self.env["SCORE_SDE_TEST_CONFIG"], "--workdir", str(run), *RUN, *mode]
+        with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
+            code = launch(line)  # an exception is what a user would see as a traceback: it ends everything
+        return code, said.getvalue()
+
+    def _must(self, run: pathlib.Path, *mode: str) -> None:
+        code, said = self.command(run, *mode)
+        assert code == 0, said
+
+    def ends_well(self, run: pathlib.Path) -> None:
+        """The same command brings the undisturbed results."""
+        self._must(run, *self.kind.mode)
+        assert self.contents(run) == self.expected, f"{self.kind.name} differ in {run}"
+
+
+def damages(trial: Trial, count: int, draw: random.Random) -> Counter[str]:
+    """How often they were made again, and how often refused by name."""
+    found: Counter[str] = Counter()
+    for _ in range(count):
+        run = trial.fresh(trial.made)
+        name, how = draw.choice(sorted(trial.expected)), draw.choice(DAMAGES)
+        damage(run / name, how, draw.random())
+        code, said = trial.command(run, *trial.kind.mode)
+        if code == 2:
+            assert pathlib.Path(name).name in said, (name, how, said)
+            found["refused"] += 1
+            continue
+        assert code == 0 and trial.contents(run) == trial.expected, (name, how, code, said)
+        found["made again"] += 1
+    return found
+
+
+def fills(trial: Trial, count: int, draw: random.Random) -> Counter[str]:
+    """How often the disk was said to be full."""
+    with filling(sys.maxsize, trial.folder) as disk:
+        trial.command(trial.fresh(trial.begun), *trial.kind.mode)
+    found: Counter[str] = Counter()
+    for full_at in draw.sample(range(1, disk.writes + 1), min(count, disk.writes)):
+        run = trial.fresh(trial.begun)
+        with filling(full_at, trial.folder):
+            code, said = trial.command(run, *trial.kind.mode)
+        assert code == 5 or (code == 0 and trial.contents(run) == trial.expected), (full_at, code, said)
+        found["exit code 5" if code else "not needed"] += 1
+        trial.ends_well(run)
+    return found
+
+
+def kills(trial: Trial, count: int, draw: random.Random) -> Counter[str]:
+    """How often the program was killed; processes of their own, compared with one that was not."""
+    found: Counter[str] = Counter()
+    run, began = trial.fresh(trial.begun), time.monotonic()
+    assert end(start(run, trial.env, *RUN, *trial.kind.mode))[0] == 0
+    expected, before = trial.contents(run), set(trial.contents(trial.begun))
+    lasted = time.monotonic() - began
+    run, left = trial.fresh(trial.begun), count
+    while left:
+        process = start(run, trial.env, *RUN, *trial.kind.mode)
+        with contextlib.suppress(AssertionError):  # it had ended before
+            wait_for(lambda: set(trial.contents(run)) > before or process.poll() is not None, [], timeout=60)
+        time.sleep(draw.uniform(0, 0.3 * lasted))
+        kill([process], signal.SIGKILL)
+        code, said = end(process)
+        assert code in (0, -signal.SIGKILL), said
+        found["killed" if code else "came too late"] += 1
+        left -= 1
+        if code == 0:
+            assert trial.contents(run) == expected
+            run = trial.fresh(trial.begun)
+    assert end(start(run, trial.env, *RUN, *trial.kind.mode))[0] == 0
+    assert trial.contents(run) == expected
+    return found
+
+
+def main(numbers: Sequence[int] = (500, 50, 100), kinds: Sequence[Kind] = KINDS, seed: int = 0) -> None:
+    """So many damages, fills and kills in all, shared among the kinds."""
+    draw = random.Random(seed)
+    with tempfile.TemporaryDirectory() as folder:
+        env = environment(pathlib.Path(folder, "cache"), config="tests/light.py")
+        os.environ.update(env)
+        again = [kind for kind in kinds if kind.read_again]
+        for kind in kinds:
+            place = pathlib.Path(folder, kind.name)
+            place.mkdir()
+            trial = Trial(kind, place, env)
+            shares = (numbers[0] // len(again) * kind.read_again, *(-(-n // len(kinds)) for n in numbers[1:]))
+            for act, share in zip((damages, fills, kills), shares):
+                if share:
+                    found = ", ".join(f"{n} {what}" for what, n in act(trial, share, draw).items())
+                    print(f"{kind.name}: {share} {act.__name__}: {found}", flush=True)
+
+
+if __name__ == "__main__":
+    main([int(number) for number in sys.argv[1:]] or (500, 50, 100))
