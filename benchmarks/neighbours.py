@@ -21,7 +21,13 @@ from score_sde.data.sources import digits, some
 from score_sde.evaluation.two_sample import number, two_sample
 
 COLUMNS = (
-    "frechet_distance nearest_neighbour_accuracy accuracy_on_samples accuracy_on_data precision recall copying_ratio"
+    "frechet_distance",
+    "nearest_neighbour_accuracy",
+    "accuracy_on_samples",
+    "accuracy_on_data",
+    "precision",
+    "recall",
+    "copying_ratio",
 )
 
 

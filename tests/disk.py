@@ -4,10 +4,13 @@ import errno
 import io
 import os
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
+
+from score_sde.cli import modes
+from score_sde.cli.main import unwritable
 
 DAMAGES = ("cut", "flipped", "gone", "empty", "other bytes")
 
@@ -87,3 +90,33 @@ def filling(full_at: int, under: pathlib.Path) -> Iterator[Disk]:
         ):  # fmt: skip
             patch.setattr(f"{place}.{name}", function)
         yield disk
+
+
+class Halted(Exception):
+    """A kill, at a chosen operation on files."""
+
+
+def halting(monkeypatch, at: int):
+    """Every replacement of a file, removal, directory and fsync counts; the one of that number does not happen."""
+    done = []
+
+    def counted(function):
+        def act(*args, **kwargs):
+            done.append(function)
+            if len(done) == at:
+                raise Halted
+            return function(*args, **kwargs)
+
+        return act
+
+    for name in ("replace", "fsync", "unlink", "rmdir", "mkdir"):
+        monkeypatch.setattr(os, name, counted(getattr(os, name)))
+    return done
+
+
+def exit_code(act: Callable[[], int]) -> int:
+    """As the command line ends."""
+    try:
+        return modes.ended(act)
+    except OSError as error:
+        return unwritable(error)

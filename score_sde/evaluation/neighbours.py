@@ -12,6 +12,11 @@ SAME = 1e-12
 """Squared distances below this part of the squared lengths are rounding: the examples are the same."""
 
 
+def flat(x: np.ndarray) -> Vectors:
+    """Examples [N, ...] -> [N, D], the numbers as they are: distances of bytes are exact."""
+    return x.reshape(len(x), math.prod(x.shape[1:])).astype(np.float64)
+
+
 def squared_distances(a: Vectors, b: Vectors) -> np.ndarray:
     """Squared Euclidean distances [len(a), len(b)], 0 between examples that are the same."""
     lengths = (a**2).sum(1)[:, None] + (b**2).sum(1)[None]

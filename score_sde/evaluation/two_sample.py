@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 
-from score_sde.evaluation.neighbours import Vectors, copying_ratio, known, neighbour_figures, reading, shared
+from score_sde.evaluation.neighbours import Vectors, copying_ratio, flat, known, neighbour_figures, reading, shared
 
 Moments = tuple[np.ndarray, np.ndarray]
 """Mean [D] and covariance [D, D]."""
@@ -13,12 +13,7 @@ Moments = tuple[np.ndarray, np.ndarray]
 
 def to_vectors(x: np.ndarray) -> Vectors:
     """Examples [N, ...] -> [N, D]: bytes on the [-1, 1] scale, real numbers as they are."""
-    flat = _flat(x)
-    return flat / 127.5 - 1 if x.dtype == np.uint8 else flat
-
-
-def _flat(x: np.ndarray) -> Vectors:
-    return x.reshape(len(x), math.prod(x.shape[1:])).astype(np.float64)
+    return flat(x) / 127.5 - 1 if x.dtype == np.uint8 else flat(x)
 
 
 def frechet_distance(a: Vectors, b: Vectors) -> float:
@@ -116,8 +111,8 @@ def two_sample(
 
     Samples that are not finite are left out and counted; finite: which were [N], before they became bytes.
     """
-    kept = samples[np.isfinite(_flat(samples)).all(1) & (True if finite is None else finite)]
-    x, y, z = _flat(kept), _flat(train), _flat(held_out)  # bytes as they are: their distances are exact
+    kept = samples[np.isfinite(flat(samples)).all(1) & (True if finite is None else finite)]
+    x, y, z = flat(kept), flat(train), flat(held_out)  # bytes as they are: their distances are exact
     distance, ratio = frechet_distance(to_vectors(kept), to_vectors(train)), copying_ratio(x, y, z)
     figures = {"frechet_distance": known(distance), **neighbour_figures(x, y)}
     counts = {"copies": shared(x, y), "copies_held_out": shared(z, y), "non_finite": len(samples) - len(x)}

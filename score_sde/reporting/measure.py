@@ -11,7 +11,7 @@ import numpy as np
 from score_sde.data.kinds import Kind
 from score_sde.data.sources import gather
 from score_sde.devices.arrays import collect, replicate, spread
-from score_sde.evaluation.neighbours import neighbour_figures, reading
+from score_sde.evaluation.neighbours import flat, neighbour_figures, reading
 from score_sde.evaluation.two_sample import frechet_between, moments
 from score_sde.experiment import Experiment, objects
 from score_sde.experiment.generation import Generator
@@ -80,8 +80,7 @@ class Yardstick:
 
     def neighbours(self, samples: np.ndarray) -> dict[str, Any]:
         """What nearest neighbours say of samples [N, ...], by name, and how it reads."""
-        vectors = (x.reshape(len(x), -1).astype(np.float64) for x in (self._kind.comparable(samples), self._data))
-        found = neighbour_figures(*vectors)
+        found = neighbour_figures(flat(self._kind.comparable(samples)), flat(self._data))
         return found | {"reading": reading(found["accuracy_on_samples"], found["accuracy_on_data"], len(samples))}
 
     def _vectors(self, x: np.ndarray) -> np.ndarray:

@@ -18,7 +18,6 @@ import pytest
 from PIL import Image
 
 from score_sde.cli import modes
-from score_sde.cli.main import unwritable
 from score_sde.errors import NotFinite, UsageError
 from score_sde.experiment import Experiment, build, sample_folder
 from score_sde.experiment.generation import Generator
@@ -29,7 +28,7 @@ from score_sde.solvers.sampling import Samples
 from score_sde.storage.checkpoint import Checkpoints
 from score_sde.storage.locks import locked
 from score_sde.storage.workdir import Workdir
-from tests.disk import DAMAGES, damage, filling
+from tests.disk import DAMAGES, Halted, damage, exit_code, filling, halting
 from tests.tiny import tiny_config
 
 pytestmark = pytest.mark.usefixtures("quick_compilation", "light_network")
@@ -124,33 +123,7 @@ def test_a_disk_that_is_full_from_any_write_on(run, expected, capfd):
 
 
 def sampled(config, workdir) -> int:
-    """As the command line ends."""
-    try:
-        return modes.sample(config, workdir)
-    except OSError as error:
-        return unwritable(error)
-
-
-class Halted(Exception):
-    """A kill, at a chosen operation on files."""
-
-
-def halting(monkeypatch, at: int):
-    """Every replacement of a file, removal, directory and fsync counts; the one of that number does not happen."""
-    done = []
-
-    def counted(function):
-        def act(*args, **kwargs):
-            done.append(function)
-            if len(done) == at:
-                raise Halted
-            return function(*args, **kwargs)
-
-        return act
-
-    for name in ("replace", "fsync", "unlink", "rmdir", "mkdir"):
-        monkeypatch.setattr(os, name, counted(getattr(os, name)))
-    return done
+    return exit_code(lambda: modes.sample(config, workdir))
 
 
 def test_killed_at_any_operation_the_end_is_bitwise_the_same(run, expected, monkeypatch):

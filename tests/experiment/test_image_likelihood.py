@@ -70,11 +70,12 @@ def test_a_set_of_images(tmp_path: pathlib.Path) -> None:
     assert abs(rows[:, 3] - expected).mean() < 3 * rows[:, 4].mean() and rows[:, 4].max() < 0.2
     again = np.concatenate(list(program({}, images, numbers[8:])))
     np.testing.assert_allclose(again, rows[8:], rtol=1e-3, atol=1e-3)
+    np.testing.assert_array_equal(np.concatenate(list(program({}, images, numbers, done=8))), rows[8:])
     _resume(tmp_path, batches)
 
 
 def _resume(tmp_path: pathlib.Path, batches: list[np.ndarray]) -> None:
-    """A folder that a killed run left in the middle of its second batch goes on behind the last whole line."""
+    """A folder that a killed run left in the middle of its second batch goes on behind the first."""
     settings = {"likelihood": tiny_config().likelihood.to_dict(), "step": 3}
     folder = LikelihoodFolder(tmp_path / "likelihood", settings)
     assert folder.resume(overwrite=False) == 0
@@ -82,8 +83,9 @@ def _resume(tmp_path: pathlib.Path, batches: list[np.ndarray]) -> None:
         folder.table.append(rows)
     whole = folder.table.path.read_bytes()
     folder.table.path.write_bytes(whole[:-30])
-    assert LikelihoodFolder(folder.path, settings).resume(overwrite=False) == 10
-    folder.table.append(batches[1][2:])
+    assert LikelihoodFolder(folder.path, settings).resume(overwrite=False) == 8
+    folder.table.mend()
+    folder.table.append(batches[1])
     assert folder.table.path.read_bytes() == whole
     found = folder.finish()
     assert json.loads((folder.path / "summary.json").read_text()) == found
