@@ -93,6 +93,7 @@ def test_a_run_goes_on_on_other_devices_and_by_another_strategy(tmp_path):
 
 
 def test_a_complete_run_says_so_and_writes_nothing(uninterrupted, env):
+    assert json.loads((uninterrupted / "data.json").read_text())["training"] == 1500
     files = lambda: {p: p.stat().st_mtime_ns for p in uninterrupted.rglob("*") if p.is_file()}
     before = files()
     done = start(uninterrupted, env, *chaos.RUN)
