@@ -18,7 +18,8 @@ PICTURE = re.search(r"<!-- picture: layers -->\n```text\n(.*?)```", (ROOT / "CON
 FREE_OF_JAX = {
     "errors", "progress", "config", "cli.main", "storage.files", "storage.seals", "storage.manifest", "storage.workdir",
     "storage.images", "devices.memory", "evaluation", "training.posthoc", "loop.schedule", "loop.prefetch",
-    "data.sources", "data.ranges", "data.identity", "data.arrays", "data.spec", "data.tfrecord", "data.examples", "data.pictures", "data.folder",
+    "data.ranges", "data.identity",
+    "data.sources", "data.arrays", "data.spec", "data.tfrecord", "data.examples", "data.pictures", "data.folder",
     "data.cache", "data.records", "data.preparing", "data.resolve",
     "data.workers", "reporting.figures", "reporting.page", "reporting.records",
 }  # fmt: skip
