@@ -28,7 +28,7 @@ def check_sufficient(experiment: Experiment) -> list[str]:
             " with none of other numbers"
         )
     if alike := _alike(some(experiment.data.train, LOOKED_AT)):
-        lines.append(f"of {min(count, LOOKED_AT)} training examples looked at, {alike}")
+        lines.append(f"training examples: {alike} ({min(count, LOOKED_AT)} looked at)")
     return lines
 
 

@@ -32,9 +32,9 @@ SAID = {
     "fewer than dimensions": (SOME[:64], 80, ["64 training examples are no more than the 64 dimensions of one"]),
     "fewer samples": (SOME, 8, ["8 samples are no more than the 64 dimensions of one"]),
     "one": (SOME[:1], 0, []),
-    "constant": (np.full_like(SOME, 3), 0, ["of 80 training examples looked at, every value is 3"]),
-    "all the same": (SOME[:1].repeat(80, 0), 0, ["of 80 training examples looked at, all pictures are the same"]),
-    "a constant channel": (COLOURS, 0, ["of 80 training examples looked at, channel 2 is constant"]),
+    "constant": (np.full_like(SOME, 3), 0, ["training examples: every value is 3 (80 looked at)"]),
+    "all the same": (SOME[:1].repeat(80, 0), 0, ["training examples: all pictures are the same (80"]),
+    "a constant channel": (COLOURS, 0, ["training examples: channel 2 is constant (80"]),
 }
 
 
