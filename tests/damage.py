@@ -25,7 +25,10 @@ from tests.disk import DAMAGES, damage, filling
 from tests.processes import end, environment, kill, start, wait_for
 
 RUN = ("--config.training.num_steps=4", "--config.logging.samples_every=2", "--config.ema.snapshot_every=2",
-       "--config.ema.averages=('warmup','power')", "--config.sampling.num_samples=36")  # fmt: skip
+       "--config.ema.averages=('warmup','power')", "--config.sampling.num_samples=36",
+       "--config.evaluation.final_samples=36", "--config.likelihood.num_images=24", "--config.likelihood.batch_size=8",
+       "--config.likelihood.rtol=0.1", "--config.likelihood.atol=0.1",
+       "--config.likelihood.bound_samples=2")  # fmt: skip
 
 
 class Kind(NamedTuple):
@@ -40,6 +43,8 @@ class Kind(NamedTuple):
 
 KINDS = [
     Kind("samples", ("--mode=sample",), ("samples/ancestral-4-seed0/*",)),
+    Kind("likelihoods", ("--mode=likelihood",), ("likelihood/*",)),
+    Kind("final figures", ("--mode=train",), ("samples/final_*.png", "evaluation/*")),
     Kind("grids and snapshots", (), ("samples/step_*.png", "averages/*"), read_again=False),
 ]
 
@@ -52,6 +57,9 @@ class Trial:
         self.begun, self.made = folder / f"{kind.name}-begun", folder / f"{kind.name}-made"
         if kind.mode:
             self._must(self.begun)
+            for path in self.begun.rglob("*"):
+                if any(path.match(pattern) for pattern in kind.files) and path.is_file():
+                    path.unlink()  # what training itself ends with
         else:
             self.begun.mkdir()
         shutil.copytree(self.begun, self.made)

@@ -9,7 +9,7 @@ import numpy as np
 from score_sde.config import SCHEMA
 from score_sde.errors import require
 from score_sde.evaluation.estimates import Mean, degrees_of_freedom, over_images
-from score_sde.evaluation.per_image import NO_SEALS, PerImage
+from score_sde.evaluation.per_image import OLD, PerImage
 from score_sde.storage.seals import Seals
 from score_sde.storage.workdir import as_json, write_json
 
@@ -36,35 +36,36 @@ class LikelihoodFolder:
 
     def resume(self, overwrite: bool) -> int:
         """How many images are done; UsageError where the figures are of other settings and may not be overwritten."""
-        if not self._is_of_these_settings():
-            require(overwrite or not self.table.path.exists(), self._refusal())
+        fault = self._seals.fault(SETTINGS)
+        if not self._is_of_these_settings(fault):
+            require(overwrite or not self.table.path.exists(), self._refusal(fault))
             self._start()
             return 0
+        done = self._mended()
+        if fault:  # behind the rows, which are known to be of an earlier version while nothing is sealed
+            self.notes.append(f"{self.path / SETTINGS} {fault}: it is written again")
+            self._write(SETTINGS, self.settings)
+        return done
+
+    def _mended(self) -> int:
+        """How many rows are whole; what is damaged is noted."""
         if self._seals.known(SUMMARY) and (fault := self._seals.fault(SUMMARY)):
             self.notes.append(f"{self.path / SUMMARY} {fault}: it is written again")
         fault = self.table.fault()
         self.table.mend()
         done = len(self.table.rows())
-        if fault == NO_SEALS:
-            self.notes.append(f"{self.table.path} has no seals, as of earlier versions: its {done} rows are kept")
-        elif fault:
-            self.notes.append(f"{self.table.path} {fault}: {done} whole rows are kept, the others computed again")
+        if fault:
+            rest = "" if fault == OLD else ", the others computed again"
+            self.notes.append(f"{self.table.path} {fault}: {done} whole rows are kept{rest}")
         return done
 
-    def _is_of_these_settings(self) -> bool:
-        """Whether settings.json, or where that is damaged its seal, is of them; it is written again then."""
-        file, fault = self.path / SETTINGS, self._seals.fault(SETTINGS)
+    def _is_of_these_settings(self, fault: str | None) -> bool:
+        """Whether settings.json, with that fault, or its seal where it is damaged, is of them."""
         if fault in (None, "is not sealed"):
-            same = completed(_read(file), self.settings) == self.settings
-        else:
-            same = self._seals.is_of(SETTINGS, as_json(self.settings))
-        if same and fault:
-            self.notes.append(f"{file} {fault}: it is written again")
-            self._write(SETTINGS, self.settings)
-        return same
+            return completed(_read(self.path / SETTINGS), self.settings) == self.settings
+        return self._seals.is_of(SETTINGS, as_json(self.settings))
 
-    def _refusal(self) -> str:
-        fault = self._seals.fault(SETTINGS)
+    def _refusal(self, fault: str | None) -> str:
         damage = f" ({SETTINGS} {fault})" if fault in ("is damaged", "is missing") else ""
         of = f"{self.path} holds figures of other settings or of another checkpoint"
         return f"{of}{damage}: add --overwrite, or move it away"

@@ -8,14 +8,15 @@ from collections.abc import Sequence
 import numpy as np
 
 from score_sde.storage.growing import Growing
+from score_sde.storage.seals import Seals
 
-NO_SEALS = "has no seals"
+OLD = "is of an earlier version, which sealed nothing"
 
 
 class PerImage:
     """The file of given columns, numbers all, the first of which is the image's. An empty cell stands for NaN.
 
-    What is sealed counts (`storage.growing`); of a file of earlier versions, which has no seals, all whole lines.
+    What is sealed counts (`storage.growing`); in a folder of earlier versions, which has no seals, all whole lines.
     """
 
     def __init__(self, path: pathlib.Path, columns: Sequence[str]) -> None:
@@ -28,8 +29,9 @@ class PerImage:
         return np.asarray(rows, np.float64).reshape(len(rows), len(self.columns))
 
     def fault(self) -> str | None:
-        """What is wrong with the file, as `storage.growing` says it, None for nothing. Raises OSError."""
-        return self._file.fault()
+        """What is wrong with the file, OLD or as `storage.growing` says it; None for nothing. Raises OSError."""
+        fault = self._file.fault()
+        return OLD if fault == "has no seals" and not Seals(self.path.parent).any() else fault
 
     def start(self) -> None:
         """An empty file, of the header alone."""
@@ -40,7 +42,7 @@ class PerImage:
         _, content = self._parsed()
         if not content:
             self.start()
-        elif self._file.fault() == NO_SEALS:
+        elif self.fault() == OLD:
             self._file.start(content)
         else:
             self._file.mend()
@@ -60,7 +62,7 @@ class PerImage:
     def _parsed(self) -> tuple[list[list[float]], bytes]:
         """The rows that are whole, and their text with the header's, empty without a whole header."""
         content, more = self._file.read()
-        lines = ((content + more) if self._file.fault() == NO_SEALS else content).splitlines(keepends=True)
+        lines = ((content + more) if self.fault() == OLD else content).splitlines(keepends=True)
         if lines[:1] != [self._header]:
             return [], b""
         rows = []

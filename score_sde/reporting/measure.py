@@ -57,7 +57,7 @@ def draw(experiment: Experiment, params: Any, count: int) -> Drawn:
 
 
 class Yardstick:
-    """How far samples are from data [N, ...] in pixel space; the Fréchet distance of large ones from means of blocks."""
+    """How far samples are from data [N, ...] in pixel space, of large ones the Fréchet distance by means of blocks."""
 
     def __init__(self, kind: Kind, data: np.ndarray) -> None:
         height, width, channels = as_images(data).shape[1:]

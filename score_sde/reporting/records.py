@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from score_sde.evaluation.likelihoods import TABLE, columns
-from score_sde.evaluation.per_image import NO_SEALS, PerImage
+from score_sde.evaluation.per_image import OLD, PerImage
 
 Curve = tuple[np.ndarray, np.ndarray]
 """Steps and values."""
@@ -78,6 +78,6 @@ def likelihoods(folder: pathlib.Path) -> Likelihoods | None:
                 bound[np.isfinite(bound)] if bounded else None,
                 unit,
                 int(left_out.sum()),
-                "" if fault == NO_SEALS else fault,
+                "" if fault == OLD else fault,
             )
     return None

@@ -125,7 +125,7 @@ def test_a_run_of_earlier_versions_is_complete(end, tmp_path, capsys):
 
 def test_what_is_not_finite_is_counted_marked_and_in_no_figure(end, expected, tmp_path, capsys):
     for _ in range(2):  # the second start only reads
-        with pytest.raises(NotFinite, match="3 of the samples in .* are not finite numbers; try"):
+        with pytest.raises(NotFinite, match=r"3 of the samples in .* are not finite numbers; try"):
             end(spoilt=3)
     assert modes.ended(lambda: end(spoilt=3)) == 6
     found = json.loads((tmp_path / "run" / FIGURES).read_text(), parse_constant=pytest.fail)

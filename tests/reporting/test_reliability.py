@@ -183,7 +183,7 @@ def test_a_report_of_what_is_not_finite_is_written_and_then_said(make, tmp_path,
     monkeypatch.setattr(measure, "draw", lambda *_: drawn(2))
     monkeypatch.setattr(measure, "noise_levels", lambda *_: levels(8))
     with pytest.raises(
-        NotFinite, match="index.html is written, without what is not finite: 2 of 16 samples of as conf"
+        NotFinite, match=r"index.html is written, without what is not finite: 2 of 16 samples of as conf"
     ):
         make()
     assert exit_code(make) == 6
