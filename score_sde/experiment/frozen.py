@@ -16,6 +16,7 @@ from score_sde.errors import UsageError, require
 from score_sde.storage.checkpoint import Checkpoints
 from score_sde.storage.workdir import Workdir
 from score_sde.systems.base import Params
+from score_sde.training.layout import with_earlier_names
 
 
 class Reference(NamedTuple):
@@ -84,7 +85,7 @@ def restored(
     average = reference.average or next(iter(experiment.averages))
     record = Record(reference.run, meta["step"], average, checksum(params))
     require(
-        recorded is None or record.checksum == recorded["checksum"],
+        recorded is None or recorded["checksum"] in (record.checksum, checksum(with_earlier_names(params))),
         f"frozen.{part}={text} has changed since this run began, with step {(recorded or {}).get('step')} of"
         f" {(recorded or {}).get('run')}: put back what it was, or train in another --workdir",
     )
