@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from score_sde.adapters import diffusers, jax_msgpack, orbax_tree, score_sde_torch, torch_pickle, weights
+from score_sde.adapters import diffusers, edm, jax_msgpack, orbax_tree, score_sde_torch, torch_pickle, weights
 from score_sde.adapters.foreign import Foreign, printable
 from score_sde.adapters.layout import Layout
 from score_sde.errors import UsageError, require
@@ -117,6 +117,8 @@ def _read_weights(path: pathlib.Path, network: Any, layout: Layout) -> Foreign:
     saved = weights.load(path)
     if score_sde_torch.is_model(saved):
         return score_sde_torch.read(path, saved, layout)
+    if edm.is_model(saved):
+        return edm.read(path, saved, network, layout)
     require(
         path.with_name(diffusers.CONFIG).is_file(),
         f"{path} is neither a checkpoint of the official PyTorch code, which has 'model' or parameters named"
@@ -136,8 +138,10 @@ def _about_pickle(path: pathlib.Path, start: bytes) -> str:
     """Why a pickle is not run, and the way that works."""
     if PERSISTENT in start:
         return (
-            f"{path} is a pickle of EDM's or another program with torch_utils.persistence: it carries program code,"
-            " which is not run here"
+            f"{path} is a pickle of EDM or a program like it (torch_utils.persistence): it carries program code, which is"
+            f" not run here. In EDM's own folder run: python -c \"import pickle, torch; f = open('{path.name}', 'rb');"
+            f" torch.save(pickle.load(f)['ema'].state_dict(), '{path.stem}.pth')\" and give that {path.stem}.pth to"
+            " --checkpoint; configs/edm has the networks"
         )
     return (
         f"{path} is a pickle and not one of torch.save: loading it could run any program, so it is refused; load it in"

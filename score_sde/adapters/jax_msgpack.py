@@ -35,8 +35,8 @@ def read_params(path: pathlib.Path) -> Tree:
 
 
 def write(path: pathlib.Path, state: Tree) -> None:
-    """Write a training state as Flax's checkpoints are."""
-    path.write_bytes(serialization.msgpack_serialize(state))
+    """Write a training state as Flax's checkpoints are; its dicts may be changed by that."""
+    path.write_bytes(serialization.msgpack_serialize(state, in_place=True))
 
 
 def _load(path: pathlib.Path) -> Tree:

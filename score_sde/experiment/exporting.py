@@ -39,8 +39,8 @@ class Exported(NamedTuple):
     note: str = ""
 
     def __str__(self) -> str:
-        what = "raw parameters" if self.average == RAW else f"parameters of the average {self.average}"
-        return f"{self.path}: {self.kind} of {self.parameters:,} {what} at step {self.step}{self.note}"
+        what = "raw" if self.average == RAW else f"the average {self.average!r}"
+        return f"{self.path}: {self.kind} at step {self.step}, {self.parameters:,} parameters, {what}{self.note}"
 
 
 class _Job(NamedTuple):

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from score_sde.adapters import diffusers, scheduler
+from score_sde.adapters import diffusers, edm, scheduler
 from score_sde.adapters.files import newest, reader
 from score_sde.adapters.foreign import Foreign, Tree, flat, is_real, printable
 from score_sde.adapters.layout import replay
@@ -118,6 +118,8 @@ def _read(experiment: Experiment, file: pathlib.Path) -> tuple[Foreign, tuple[st
     trees = {name: tree for name, tree in foreign._asdict().items() if isinstance(tree, dict)}
     for name, tree in trees.items():
         _check(file, name, tree, abstract)
+    if foreign.source == edm.KIND:
+        edm.check(file, experiment.config)
     if foreign.source == diffusers.KIND and (found := diffusers.scheduler_of(file)) is not None:
         scheduler.check(found, experiment.config)
     dtypes = {str(leaf.dtype) for tree in trees.values() for leaf in flat(tree).values()} - {"float32"}

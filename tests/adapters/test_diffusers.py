@@ -161,7 +161,7 @@ def test_settings_left_out_are_diffusers_defaults(model: pathlib.Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"data__centered": True}, "data.centered=True does not go with center_input_sample=True .* set it to False"),
+        ({"data__centered": True}, "data.centered=True does not compute .* set it to False"),
         ({"scale_by_sigma": False}, "network.scale_by_sigma=False .* set it to True"),
         ({"skip_rescale": False}, "network.skip_rescale=False .* set it to True"),
         ({"fir": False}, "network.fir=False .* set it to True"),
