@@ -46,7 +46,7 @@ def reader(path: pathlib.Path) -> Reader:
     except OSError as error:
         raise _unreadable(path, error) from None
     require(start, f"{path} is empty: copy or download it again")
-    if weights.is_safetensors(start) or path.name.endswith(weights.INDEX) or start.startswith(_TORCH):
+    if weights.is_safetensors(start) or path.name.endswith(weights.INDEX) or start.startswith(torch_pickle.STARTS):
         return _read_weights
     require(start[:2] not in PICKLES, _about_pickle(path, start))
     # A map of msgpack: up to 15 entries, or a 16- or 32-bit number of them.
@@ -57,9 +57,6 @@ def reader(path: pathlib.Path) -> Reader:
         " model",
     )
     return lambda path, network, layout: jax_msgpack.read(path)
-
-
-_TORCH = (torch_pickle.ZIP, torch_pickle.LEGACY[:4])
 
 
 def _unreadable(path: str | pathlib.Path, error: Exception) -> UsageError:
@@ -92,7 +89,7 @@ def _refuse_own(path: pathlib.Path) -> None:
         own = (run / "config.json").is_file() and (run / "checkpoints").is_dir()
         require(
             not own or inside not in (run, *_checkpoints_of(run)),
-            f"{path} is of a run of this program already: name {run} as --workdir of --mode sample or train, or start a"
+            f"{path} belongs to a run of this program: name {run} as --workdir of --mode sample or train, or start a"
             f" new run from its weights, with --config.training.start_from={run}",
         )
 

@@ -99,4 +99,4 @@ def _rank(place: str) -> int:
 
 def is_counter(value: Any) -> bool:
     """Whether something in a state dict is a single number, such as how often an average was updated."""
-    return isinstance(value, int | float | bool) or (isinstance(value, np.ndarray) and value.ndim == 0)
+    return isinstance(value, int | float | bool | np.generic) or (isinstance(value, np.ndarray) and value.ndim == 0)

@@ -57,7 +57,9 @@ def read(path: pathlib.Path, saved: dict[str, Any], layout: Layout) -> Foreign:
         average, more = _averaged(path, found, model, layout)
         foreign = _described(saved, average, None if model is None else from_state_dict(model, layout))
         taken = found.taken + tuple((name, STEP) for name in ("step", "global_step") if name in saved)
-        if model is not None and isinstance(moments := saved.get("optimizer"), Mapping) and "param_groups" in moments:
+        moments, known = saved.get("optimizer"), names(layout).keys()
+        readable = isinstance(moments, Mapping) and "param_groups" in moments
+        if readable and model is not None and model.keys() <= known:  # else the tree's check names what is not known
             foreign = foreign._replace(**_moments(path, moments, model, layout))
             taken += (("optimizer", MOMENTS),) if foreign.mu is not None else ()
         used = {place for place, _ in taken}
@@ -130,9 +132,8 @@ def _by_order(
 ) -> dict[str, np.ndarray]:
     """The averaged parameters by name; those that are not trained are the model's own."""
     known = names(layout)
-    unknown = [name for name in model if name not in known]
-    if unknown:
-        return model  # for the tree's check, which names it
+    if not model.keys() <= known.keys():
+        return model  # for the tree's check, which names what is not known
     trained = [name for name in model if not known[name].startswith(FIXED)]
     require(
         len(shadow) == len(trained),

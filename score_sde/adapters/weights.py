@@ -37,10 +37,7 @@ def load(path: pathlib.Path) -> dict[Any, Any]:
     if found := SHARD.fullmatch(path.name):
         index = path.with_name(f"{found[1]}{found[2]}{INDEX}")
         raise UsageError(f"{path} is one of several shards: name {index} instead, or the directory with both in it")
-    if not is_safetensors(path.open("rb").read(16)):
-        return torch_pickle.load(path)
-    with reading(path, KIND), safetensors.safe_open(path, framework="numpy") as file:
-        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+    return torch_pickle.load(path) if _is_torch(path) else _load_safetensors(path)
 
 
 def load_folder(folder: pathlib.Path, *stems: str) -> tuple[dict[Any, Any], pathlib.Path]:
@@ -59,6 +56,18 @@ def load_folder(folder: pathlib.Path, *stems: str) -> tuple[dict[Any, Any], path
 def save(path: pathlib.Path, state: Mapping[str, np.ndarray]) -> None:
     """Write a safetensors file, of arrays that are contiguous."""
     safetensors.numpy.save_file(dict(state), path, metadata={"format": "pt"})
+
+
+def _is_torch(path: pathlib.Path) -> bool:
+    """By its first bytes; what begins as neither kind goes by its name."""
+    with path.open("rb") as file:
+        start = file.read(16)
+    return start.startswith(torch_pickle.STARTS) or (not is_safetensors(start) and path.suffix != ENDINGS[0])
+
+
+def _load_safetensors(path: pathlib.Path) -> dict[str, np.ndarray]:
+    with reading(path, KIND), safetensors.safe_open(path, framework="numpy") as file:
+        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
 
 
 def _joined(index: pathlib.Path) -> dict[str, Any]:
@@ -88,10 +97,7 @@ def _places(index: pathlib.Path) -> dict[str, str]:
 def _shard(index: pathlib.Path, file: str) -> dict[str, Any]:
     path = index.with_name(file)
     require(path.is_file(), f"{index.parent} lacks {printable(file)}, which {index.name} names: download it too")
-    with reading(path, KIND):
-        if path.suffix == ".safetensors":
-            return safetensors.numpy.load_file(path)
-        return torch_pickle.load(path)
+    return torch_pickle.load(path) if _is_torch(path) else _load_safetensors(path)
 
 
 def _compare(state: dict[str, Any], whole: pathlib.Path, index: pathlib.Path) -> None:

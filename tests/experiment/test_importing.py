@@ -214,10 +214,10 @@ def refused(launch: Any, capsys: pytest.CaptureFixture, *arguments: Any) -> str:
         ("network.nf=8", r"AttnBlockpp_0/GroupNorm_0/bias has shape \(4,\) there and \(8,\) here"),
         (
             "network.num_res_blocks=2",
-            r"AttnBlockpp_[01]/\S+ (has shape \(8,\) there and \(4,\) here|is missing there and has shape)",
+            r"(ResnetBlockBigGANpp_\d+/\S+|all_modules.\d+.\S+), of shape \(.*\) there, is unknown here",
         ),
         ("data.num_channels=1", r"Conv_0/kernel has shape \(3, 3, 3, 4\) there and \(3, 3, 1, 4\) here"),
-        ("network.progressive=output_skip", r"(Conv_1/kernel|AttnBlockpp_2/GroupNorm_0/bias) (has shape|is missing)"),
+        ("network.progressive=output_skip", r"(Conv_1/kernel (has shape|is missing)|all_modules.\d+.\S+, of shape .* unknown)"),
     ],
 )
 def test_another_architecture(file: pathlib.Path, field: str, said: str, launch: Any, capsys: Any) -> None:
@@ -260,7 +260,7 @@ def test_one_wrong_array(part: str, value: np.ndarray, said: str, launch: Any, t
         (b"PK\x03\x04", "cannot be read as a PyTorch file"),
         (b"\x80\x02\x8a\x0a", "cannot be read as a PyTorch file"),
         (b"\x80", "AttnBlockpp_0/GroupNorm_0/bias is missing there"),
-        (b"\x10\x00\x00\x00\x00\x00\x00\x00{}", "has no config.json"),
+        (b"\x10\x00\x00\x00\x00\x00\x00\x00{}", "cannot be read as a file of weights"),
     ],
 )
 def test_files_of_no_use(content: bytes, said: str, launch: Any, tmp_path: pathlib.Path, capsys: Any) -> None:
@@ -292,7 +292,10 @@ def test_nothing_is_overwritten(launch: Any, tmp_path: pathlib.Path, capsys: Any
     line = refused(launch, capsys, f"--checkpoint={JAX_FILE}", "--workdir=run")
     assert "--workdir run holds a run already" in line
     line = refused(launch, capsys, "--checkpoint=run", "--workdir=new")
-    assert "is a run of this program already: name it as --workdir" in line
+    assert "run belongs to a run of this program: name run as --workdir" in line
+    assert "--config.training.start_from=run" in line
+    for part in ("checkpoints", "checkpoints/5"):
+        assert "belongs to a run" in refused(launch, capsys, f"--checkpoint=run/{part}", "--workdir=new")
     (run / "config.json").unlink()
     line = refused(launch, capsys, f"--checkpoint={JAX_FILE}", "--workdir=run")
     assert "holds checkpoints but no config.json" in line
