@@ -21,6 +21,7 @@ _MODULES = {
     "errors": "CheckpointError UsageError",
     "evaluation.two_sample": "TwoSample copying_ratio frechet_distance nearest_neighbour_accuracy two_sample",
     "experiment.experiment": "Experiment build",
+    "experiment.exporting": "Exported export_checkpoint",
     "experiment.generation": "Generated Generator",
     "experiment.image_likelihood": "ImageLikelihood",
     "experiment.importing": "Imported import_checkpoint",
@@ -94,6 +95,7 @@ if TYPE_CHECKING:  # the same names, for what reads Python without running it
         two_sample,
     )
     from score_sde.experiment.experiment import Experiment, build
+    from score_sde.experiment.exporting import Exported, export_checkpoint
     from score_sde.experiment.generation import Generated, Generator
     from score_sde.experiment.image_likelihood import ImageLikelihood
     from score_sde.experiment.importing import Imported, import_checkpoint

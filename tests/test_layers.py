@@ -16,7 +16,7 @@ PICTURE = re.search(r"<!-- picture: layers -->\n```text\n(.*?)```", (ROOT / "CON
     1
 ].splitlines()  # pyright: ignore[reportOptionalSubscript]
 FREE_OF_JAX = {
-    "errors", "progress", "config", "cli.main", "storage.files", "storage.seals", "storage.manifest", "storage.workdir",
+    "errors", "progress", "config", "cli.main", "cli.exporting", "storage.files", "storage.seals", "storage.manifest", "storage.workdir",
     "storage.images", "devices.memory", "evaluation", "training.posthoc", "loop.schedule", "loop.prefetch",
     "data.sources", "data.arrays", "data.spec", "data.tfrecord", "data.examples", "data.pictures", "data.folder",
     "data.cache", "data.records", "data.preparing", "data.resolve",
@@ -112,7 +112,8 @@ def test_packages_stay_in_their_rooms(package):
 
 
 def test_optax_orbax_and_pictures_have_one_file_or_two():
-    only = {"optax": {"training.optimizer"}, "orbax": {"storage.checkpoint"}, "tensorboardX": {"loop.metrics"}}
+    only = {"optax": {"training.optimizer"}, "tensorboardX": {"loop.metrics"}}
+    only["orbax"] = {"storage.checkpoint", "adapters.orbax_tree"}
     for package, expected in only.items():
         assert {m for m in MODULES if any(t.split(".")[0] == package for t in imports(m))} == expected
 

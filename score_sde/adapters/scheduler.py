@@ -98,7 +98,10 @@ def _chain(file: pathlib.Path, there: dict[str, Any], cannot: str) -> Fields:
              "parametrization.prediction": PREDICTIONS[prediction], "parametrization.label": "level",
              "training.times": "levels"}  # fmt: skip
     if schedule == "linear":
-        found |= {"sde.beta_min": _round(there["beta_start"] * levels), "sde.beta_max": _round(there["beta_end"] * levels)}
+        found |= {
+            "sde.beta_min": _round(there["beta_start"] * levels),
+            "sde.beta_max": _round(there["beta_end"] * levels),
+        }
     return found
 
 

@@ -12,8 +12,18 @@ from typing import Any
 
 import numpy as np
 
-from score_sde.adapters.foreign import NO_AVERAGE, Foreign, Tree, array, count, flat, flax_to_torch, nested, reading
-from score_sde.adapters.foreign import torch_to_flax
+from score_sde.adapters.foreign import (
+    NO_AVERAGE,
+    Foreign,
+    Tree,
+    array,
+    count,
+    flat,
+    flax_to_torch,
+    nested,
+    reading,
+    torch_to_flax,
+)
 from score_sde.adapters.layout import Layout
 from score_sde.adapters.parts import AVERAGES, MOMENTS, STEP, Chosen, choose, is_counter, unwrapped
 from score_sde.errors import require
@@ -74,7 +84,9 @@ def _described(saved: dict[str, Any], average: Tree | None, params: Tree | None)
     if average is not None:
         return Foreign(KIND, average, params, step=step)
     assert params is not None
-    return Foreign(f"{KIND} {NO_AVERAGE}" if official else "the parameters of an official PyTorch model", params, step=step)
+    return Foreign(
+        f"{KIND} {NO_AVERAGE}" if official else "the parameters of an official PyTorch model", params, step=step
+    )
 
 
 def from_state_dict(state: Mapping[str, Any], layout: Layout) -> Tree:

@@ -15,9 +15,7 @@ def check(mode: str, given: dict[str, Any]) -> None:
     """UsageError for flags of an export that do not go with the mode, or a format that is none."""
     if mode != "export":
         for name in FLAGS:
-            require(
-                given[name] is None, f"--{name}={given[name]} does not go with --mode={mode}: add --mode=export"
-            )
+            require(given[name] is None, f"--{name}={given[name]} does not go with --mode={mode}: add --mode=export")
         return
     require(given["format"], f"--format is missing: choose from {', '.join(FORMATS)}")
     require(given["format"] in FORMATS, f"--format={given['format']} is unknown: {nearest(given['format'], FORMATS)}")

@@ -205,9 +205,7 @@ def test_damaged_files(model: pathlib.Path) -> None:
     content = weights.read_bytes()
     for length in (0, 4, 8, 100, len(content) // 2, len(content) - 1):
         weights.write_bytes(content[:length])
-        with pytest.raises(
-            UsageError, match=r"safetensors cannot be read as a file of weights .* download it again"
-        ):
+        with pytest.raises(UsageError, match=r"safetensors cannot be read as a file of weights .* download it again"):
             imported(ours, model)
     weights.write_bytes(content)
     state = load_file(weights)

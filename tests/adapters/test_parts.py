@@ -144,7 +144,11 @@ def test_orbax(managed: bool, tmp_path: pathlib.Path) -> None:
     """A directory of today's Flax, and the steps of a CheckpointManager; whatever dtypes it has are kept."""
     import orbax.checkpoint as ocp
 
-    saved = {"params": jax.tree.map(lambda a: jax.numpy.asarray(a, "bfloat16"), PARAMS), "ema_params": HALVES, "step": 5}
+    saved = {
+        "params": jax.tree.map(lambda a: jax.numpy.asarray(a, "bfloat16"), PARAMS),
+        "ema_params": HALVES,
+        "step": 5,
+    }
     if managed:
         with ocp.CheckpointManager(tmp_path) as manager:
             for step, content in ((3, {"params": PARAMS}), (20, saved)):
