@@ -16,7 +16,8 @@ PICTURE = re.search(r"<!-- picture: layers -->\n```text\n(.*?)```", (ROOT / "CON
     1
 ].splitlines()  # pyright: ignore[reportOptionalSubscript]
 FREE_OF_JAX = {
-    "errors", "progress", "config", "cli.main", "cli.exporting", "storage.files", "storage.seals", "storage.manifest", "storage.workdir",
+    "errors", "progress", "config", "cli.main", "cli.exporting",
+    "storage.files", "storage.seals", "storage.manifest", "storage.workdir",
     "storage.images", "devices.memory", "evaluation", "training.posthoc", "loop.schedule", "loop.prefetch",
     "data.sources", "data.arrays", "data.spec", "data.tfrecord", "data.examples", "data.pictures", "data.folder",
     "data.cache", "data.records", "data.preparing", "data.resolve",

@@ -168,10 +168,7 @@ def reasons(network: Any, shape: tuple[int, ...]) -> Iterator[str]:
         yield f"network.nf={network.nf} (there it is even)"
 
 
-FIELDS = {
-    "augment_dim": "data.augmentation, labels of the augmentation",
-    "label_rows": "data.condition, rows of labels",
-}
+FIELDS = {"augment_dim": "data.augmentation, as labels", "label_rows": "data.condition, as rows of labels"}
 """What the network's own fields come from, where that is no field of `network`."""
 
 

@@ -6,6 +6,8 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from score_sde.adapters import diffusers, edm, jax_msgpack, orbax_tree, score_sde_torch, torch_pickle, weights
 from score_sde.adapters.foreign import Foreign, printable
 from score_sde.adapters.layout import Layout
@@ -126,19 +128,23 @@ def _read_weights(path: pathlib.Path, network: Any, layout: Layout) -> Foreign:
 
 
 def _some_names(saved: Any) -> str:
-    """What is in a file whose names are not known."""
-    found = [printable(str(name), 60) for name in saved][:3] if isinstance(saved, dict) else []
-    return f" (it holds {', '.join(found)}{', ...' * (len(saved) > 3)})" if found else ""
+    """The first name of an array in a file whose names are not known."""
+    place = []
+    while isinstance(saved, dict) and saved:
+        name = next((n for n, value in saved.items() if isinstance(value, dict | np.ndarray)), next(iter(saved)))
+        place, saved = [*place, str(name)], saved[name]
+    return f" (the first parameter here is {printable('.'.join(place))})" if place else ""
 
 
 def _about_pickle(path: pathlib.Path, start: bytes) -> str:
     """Why a pickle is not run, and the way that works."""
     if PERSISTENT in start:
+        place, saved = path.absolute(), path.absolute().with_suffix(".pth")
         return (
-            f"{path} is a pickle of EDM or a program like it (torch_utils.persistence): it carries program code, which is"
-            f" not run here. In EDM's own folder run: python -c \"import pickle, torch; f = open('{path.name}', 'rb');"
-            f" torch.save(pickle.load(f)['ema'].state_dict(), '{path.stem}.pth')\" and give that {path.stem}.pth to"
-            " --checkpoint; configs/edm has the networks"
+            f"{path} is a pickle of EDM or a program like it (torch_utils.persistence): it carries program code, which"
+            " is not run here. In EDM's own folder run: python -c \"import pickle, torch;"
+            f" torch.save(pickle.load(open('{place}', 'rb'))['ema'].state_dict(), '{saved}')\" and give"
+            f" {saved} to --checkpoint; configs/edm has the networks"
         )
     return (
         f"{path} is a pickle and not one of torch.save: loading it could run any program, so it is refused; load it in"

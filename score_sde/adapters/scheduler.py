@@ -85,12 +85,12 @@ def fields(file: pathlib.Path, settings: dict[str, Any]) -> Fields:
 def _chain(file: pathlib.Path, there: dict[str, Any], cannot: str) -> Fields:
     """Of a chain of betas. The continuous VP SDE is another: its labels lie between the levels."""
     levels, schedule, prediction = (there[n] for n in ("num_train_timesteps", "beta_schedule", "prediction_type"))
-    given = there["trained_betas"]
-    linear = given is not None and np.allclose(given, np.linspace(given[0], given[-1], len(given)), rtol=1e-4)
-    if linear:
-        levels, schedule = len(given), "linear"
-        there = there | {"beta_start": given[0], "beta_end": given[-1]}
-    require(given is None or linear, f"{file} has trained_betas that are not linear, {cannot}")
+    if there["trained_betas"] is not None:
+        given = np.asarray(there["trained_betas"], np.float64)
+        levels, schedule, ends = len(given), "linear", given[[0, -1]]
+        linear = np.allclose(given, np.linspace(*ends, levels), rtol=1e-4)
+        require(linear, f"{file} has trained_betas that are not linear, {cannot}")
+        there = there | dict(zip(("beta_start", "beta_end"), ends))
     require(schedule in SCHEDULES, f"{file} has beta_schedule={schedule!r}, {cannot}")
     require(prediction in PREDICTIONS, f"{file} has prediction_type={prediction!r}, {cannot}")
     require(not there["rescale_betas_zero_snr"], f"{file} has rescale_betas_zero_snr=True, {cannot}")
@@ -98,10 +98,8 @@ def _chain(file: pathlib.Path, there: dict[str, Any], cannot: str) -> Fields:
              "parametrization.prediction": PREDICTIONS[prediction], "parametrization.label": "level",
              "training.times": "levels"}  # fmt: skip
     if schedule == "linear":
-        found |= {
-            "sde.beta_min": _round(there["beta_start"] * levels),
-            "sde.beta_max": _round(there["beta_end"] * levels),
-        }
+        ends = {"sde.beta_min": there["beta_start"], "sde.beta_max": there["beta_end"]}
+        found |= {field: float(f"{beta * levels:.9g}") for field, beta in ends.items()}
     return found
 
 
@@ -153,10 +151,6 @@ def _at(config: Config, field: str) -> Any:
 
 def _same(ours: Any, theirs: Any) -> bool:
     """Equality of settings; numbers were rounded when they were written."""
-    if isinstance(ours, bool) or isinstance(ours, str):
+    if isinstance(ours, bool | str):
         return ours == theirs
     return bool(np.isclose(ours, theirs, rtol=1e-5))
-
-
-def _round(value: float) -> float:
-    return float(f"{value:.9g}")

@@ -53,7 +53,7 @@ def is_ours(name: str) -> bool:
 
 def is_model(saved: Any) -> bool:
     """Whether a loaded object is a checkpoint of the official code or its model's state dict."""
-    return isinstance(saved, Mapping) and ("model" in saved or any(c is not None for c in choose(saved, is_ours)[:2]))
+    return isinstance(saved, Mapping) and any(tree is not None for tree in choose(saved, is_ours)[:2])
 
 
 def read(path: pathlib.Path, saved: dict[str, Any], layout: Layout) -> Foreign:
@@ -67,7 +67,8 @@ def read(path: pathlib.Path, saved: dict[str, Any], layout: Layout) -> Foreign:
         average, more = _averaged(path, found, model, layout)
         foreign = _described(saved, average, None if model is None else from_state_dict(model, layout))
         taken = found.taken + tuple((name, STEP) for name in ("step", "global_step") if name in saved)
-        moments, known = saved.get("optimizer"), names(layout).keys()
+        moments: Any = saved.get("optimizer")
+        known = names(layout).keys()
         readable = isinstance(moments, Mapping) and "param_groups" in moments
         if readable and model is not None and model.keys() <= known:  # else the tree's check names what is not known
             foreign = foreign._replace(**_moments(path, moments, model, layout))
@@ -83,10 +84,10 @@ def _described(saved: dict[str, Any], average: Tree | None, params: Tree | None)
     step = count("step", step)
     if average is not None:
         return Foreign(KIND, average, params, step=step)
-    assert params is not None
-    return Foreign(
-        f"{KIND} {NO_AVERAGE}" if official else "the parameters of an official PyTorch model", params, step=step
-    )
+    if params is None:
+        raise ValueError("it holds no parameters of the official networks")
+    source = f"{KIND} {NO_AVERAGE}" if official else "the parameters of an official PyTorch model"
+    return Foreign(source, params, step=step)
 
 
 def from_state_dict(state: Mapping[str, Any], layout: Layout) -> Tree:
@@ -127,7 +128,7 @@ def _named(found: Any, layout: Layout) -> tuple[dict[str, np.ndarray] | None, tu
 def _averaged(
     path: pathlib.Path, found: Chosen, model: dict[str, np.ndarray] | None, layout: Layout
 ) -> tuple[Tree | None, tuple[str, ...]]:
-    """The average, by its own names or by the model's order; what it leaves out, which is not trained, is the model's."""
+    """The average, by its own names or by the model's order; what it leaves out is not trained, and the model's."""
     if found.average is None:
         return None, ()
     if isinstance(found.average.state, list):

@@ -199,8 +199,12 @@ def _not_official(job: _Job) -> str:
     n = job.network
     if not isinstance(n, NCSNpp):
         return ""
-    more = {"network.up_attention": n.up_attention != "level", "data.augmentation": n.augment_dim > 0,
-            "data.condition": n.label_rows > 0, "parametrization.learned_variance": n.out_channels is not None}  # fmt: skip
+    more = {
+        "network.up_attention": n.up_attention != "level",
+        "data.augmentation": n.augment_dim > 0,
+        "data.condition": n.label_rows > 0,
+        "parametrization.learned_variance": n.out_channels is not None,
+    }
     found = [field for field, differs in more.items() if differs]
     return f"; the official code itself has no network with this {' and '.join(found)}" if found else ""
 

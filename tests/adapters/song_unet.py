@@ -116,7 +116,7 @@ class SongUNet:
             for i in range(self.blocks):
                 x = self.block(f"enc.{s}x{s}_block{i}", x, emb, mult * self.nf, attends=s in self.attends)
                 skips.append(x)
-        for level, (s, mult) in reversed(list(enumerate(zip(sizes, self.ch_mult)))):
+        for s, mult in reversed(list(zip(sizes, self.ch_mult))):
             if s == sizes[-1]:
                 x = self.block(f"dec.{s}x{s}_in0", x, emb, x.shape[-1], attends=True)
                 x = self.block(f"dec.{s}x{s}_in1", x, emb, x.shape[-1])

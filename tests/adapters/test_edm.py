@@ -1,4 +1,4 @@
-"""EDM's networks: a state dict under its names gives the outputs of its network, written anew in NumPy; the refusals."""
+"""EDM's networks: a state dict under its names gives the outputs of its network, written anew in NumPy."""
 
 import pathlib
 from functools import cache

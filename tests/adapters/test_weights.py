@@ -1,4 +1,4 @@
-"""Weights in shards, an index that contradicts a whole file, a training script's checkpoint of parameters and average."""
+"""Weights in shards, an index that contradicts a whole file, parameters and average of a training script."""
 
 import json
 import pathlib
@@ -120,7 +120,7 @@ def checkpoint(model: pathlib.Path) -> pathlib.Path:
     for name, factor in (("unet", 1.0), ("unet_ema", 0.5)):
         shutil.copytree(model, folder / name)
         file = folder / name / f"{STEM}.safetensors"
-        save_file({key: np.float32(value * factor) for key, value in load_file(file).items()}, file)
+        save_file({key: (value * factor).astype(np.float32) for key, value in load_file(file).items()}, file)
     settings = json.loads((model / "config.json").read_text())
     (folder / "unet_ema" / "config.json").write_text(json.dumps({**settings, "optimization_step": 8, "decay": 0.99}))
     (folder / "optimizer.bin").write_bytes(b"not read")

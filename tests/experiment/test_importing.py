@@ -223,8 +223,8 @@ def test_other_floats_are_cast_and_said(dtype: str, tmp_path: pathlib.Path) -> N
 def test_every_part_of_a_file_is_named(tmp_path: pathlib.Path) -> None:
     imported = import_checkpoint(experiment_of(NAME), TORCH_FILE, Workdir(tmp_path / "run"))
     assert (
-        "taken: ema.shadow_params as the average, model.module as the parameters, optimizer as Adam's moments; not used:"
-        " ema.decay, ema.num_updates, model.module.sigmas"
+        "taken: ema.shadow_params as the average, model.module as the parameters, optimizer as Adam's moments;"
+        " not used: ema.decay, ema.num_updates, model.module.sigmas"
     ) in str(imported)
     noted = json.loads((tmp_path / "run" / "config.json").read_text())["imported"]
     assert ["ema.shadow_params", "the average"] in noted["taken"] and "ema.decay" in noted["unused"]
@@ -237,8 +237,8 @@ def test_pickles_are_named_and_not_run(protocol: int, launch: Any, tmp_path: pat
     file.write_bytes(pickle.dumps({"ema": b"torch_utils.persistence"}, protocol))
     line = refused(launch, capsys, f"--checkpoint={file}")
     assert "is a pickle of EDM or a program like it (torch_utils.persistence)" in line
-    command = re.search(r'python -c "(.*)" and give that network-snapshot-200000.pth to --checkpoint', line)
-    assert command
+    command = re.search(r'python -c "(.*)" and give (\S+) to --checkpoint', line)
+    assert command and command[2] == str(file.with_suffix(".pth")) and str(file) in command[1]
     compile(command[1], "what is told to run", "exec")
     file.write_bytes(pickle.dumps({"ema": np.zeros(3)}, protocol))
     line = refused(launch, capsys, f"--checkpoint={file}")
