@@ -23,6 +23,7 @@ _MODULES = {
     "evaluation.neighbours": "copying_ratio nearest_neighbour_accuracy",
     "evaluation.two_sample": "TwoSample frechet_distance two_sample",
     "experiment.experiment": "Experiment build",
+    "experiment.exporting": "Exported export_checkpoint",
     "experiment.generation": "Generated Generator",
     "experiment.image_likelihood": "ImageLikelihood",
     "experiment.importing": "Imported import_checkpoint",
@@ -93,6 +94,7 @@ if TYPE_CHECKING:  # the same names, for what reads Python without running it
     from score_sde.evaluation.neighbours import copying_ratio, nearest_neighbour_accuracy
     from score_sde.evaluation.two_sample import TwoSample, frechet_distance, two_sample
     from score_sde.experiment.experiment import Experiment, build
+    from score_sde.experiment.exporting import Exported, export_checkpoint
     from score_sde.experiment.generation import Generated, Generator
     from score_sde.experiment.image_likelihood import ImageLikelihood
     from score_sde.experiment.importing import Imported, import_checkpoint

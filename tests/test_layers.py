@@ -16,8 +16,8 @@ PICTURE = re.search(r"<!-- picture: layers -->\n```text\n(.*?)```", (ROOT / "CON
     1
 ].splitlines()  # pyright: ignore[reportOptionalSubscript]
 FREE_OF_JAX = {
-    "errors", "signals", "progress", "config", "cli.main", "storage.files", "storage.locks", "storage.seals",
-    "storage.manifest", "storage.workdir", "storage.images", "devices.memory", "devices.meeting", "evaluation",
+    "errors", "signals", "progress", "config", "cli.main", "cli.exporting", "storage.files", "storage.locks",
+    "storage.seals", "storage.manifest", "storage.workdir", "storage.images", "devices.memory", "devices.meeting", "evaluation",
     "training.posthoc", "loop.schedule", "loop.prefetch", "data.account", "data.arrays", "data.cache", "data.cifar",
     "data.examples", "data.folder", "data.headers", "data.identity", "data.imagenet", "data.labels", "data.layouts",
     "data.npz", "data.pictures", "data.preparing", "data.ranges", "data.recognise", "data.records", "data.resolve",
@@ -114,7 +114,8 @@ def test_packages_stay_in_their_rooms(package):
 
 
 def test_optax_orbax_and_pictures_have_one_file_or_two():
-    only = {"optax": {"training.optimizer"}, "orbax": {"storage.checkpoint"}, "tensorboardX": {"loop.metrics"}}
+    only = {"optax": {"training.optimizer"}, "tensorboardX": {"loop.metrics"}}
+    only["orbax"] = {"storage.checkpoint", "adapters.orbax_tree"}
     for package, expected in only.items():
         assert {m for m in MODULES if any(t.split(".")[0] == package for t in imports(m))} == expected
 

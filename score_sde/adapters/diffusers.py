@@ -1,7 +1,8 @@
 """Hugging Face diffusers: the UNet2DModel of google/ncsnpp-* and of DDPM, a directory of config.json and weights.
 
-It holds averaged parameters alone. Its modules are listed from config.json in the order of calls and put side by side
-with ours. What it computes differently from us, and what becomes of it:
+Its training script keeps the parameters in `unet` and the average in `unet_ema`. Its modules are listed from
+config.json in the order of calls and put side by side with ours. What it computes differently from us, and what becomes
+of it:
 - The output is divided by sigma inside the network if the embedding is "fourier", as ours is if scale_by_sigma; the
   Fourier embedding takes the logarithm itself, in both.
 - The positional embedding may have its cosines first (flip_sin_to_cos): the rows of the first linear map are swapped.
@@ -15,22 +16,31 @@ with ours. What it computes differently from us, and what becomes of it:
 
 import json
 import pathlib
+import re
 from collections.abc import Iterator
 from itertools import zip_longest
 from typing import Any
 
 import numpy as np
-import safetensors
 
-from score_sde.adapters import torch_pickle
-from score_sde.adapters.diffusers_config import Module, check, complete, modules_of
-from score_sde.adapters.foreign import Foreign, nested, reading, torch_to_flax
+from score_sde.adapters import scheduler, weights
+from score_sde.adapters.diffusers_config import Module, check, complete, modules_of, settings_of
+from score_sde.adapters.foreign import Foreign, Tree, count, flat, flax_to_torch, nested, reading, torch_to_flax
 from score_sde.adapters.layout import Child, Layout
+from score_sde.adapters.parts import AVERAGE, RAW, choose
 from score_sde.errors import UsageError, require
 from score_sde.networks.layers import group_count
 
 KIND = "a diffusers UNet2DModel"
-WEIGHTS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
+CONFIG = "config.json"
+STEMS = ("diffusion_pytorch_model",)
+TREES = ("unet_ema", "unet")
+"""Directories of a pipeline, and of a checkpoint of diffusers' training script, with the average first."""
+KNOWN = (CONFIG, scheduler.FILE, "scheduler", "model_index.json")
+"""What is read of a directory beside weights, and an index of it."""
+FIRST = "Dense_0/kernel"
+VERSION = "0.42.1"
+"""The version of diffusers whose files those that are written here are like."""
 KINDS = {
     "ResnetBlockBigGANpp": "residual block",
     "ResnetBlockDDPMpp": "residual block",
@@ -69,48 +79,120 @@ OLD_NAMES = {
 }
 
 
-def find(path: pathlib.Path) -> tuple[pathlib.Path, pathlib.Path]:
-    """(config.json, weights) of a directory, one with `unet` in it, or a file of weights; UsageError where missing."""
-    folder = path if path.is_dir() else path.parent
-    if path.is_dir() and not (path / "config.json").exists():
-        folder = path / "unet"
-    config = folder / "config.json"
-    require(config.is_file(), f"{folder} has no config.json, which tells what the weights mean: copy it beside them")
-    if not path.is_dir():
-        return config, path
-    found = [folder / name for name in WEIGHTS if (folder / name).is_file()]
-    require(found, f"{folder} has no {' or '.join(WEIGHTS)}: download one of them")
-    return config, found[0]
+def is_ours(name: str) -> bool:
+    """Whether a parameter of a UNet2DModel may be called so."""
+    return "conv_in." in name
 
 
-def read(path: pathlib.Path, network: Any, layout: Layout, state: dict[str, Any] | None = None) -> Foreign:
+def read(path: pathlib.Path, network: Any, layout: Layout, saved: dict[Any, Any] | None = None) -> Foreign:
     """The parameters at `path`, under the names of a network that computes the same; UsageError where it does not.
 
-    `state` is what the file of weights holds, where it has been loaded already.
+    A directory of config.json and weights, or one with `unet`, `unet_ema` or both in it, or a file of weights beside
+    config.json; `saved` is what such a file holds, where it has been loaded already.
     """
-    file, weights = find(path)
+    if not path.is_dir():
+        saved = weights.load(path) if saved is None else saved
+        return _of_model(path.with_name(CONFIG), path, saved, network, layout)
+    if (path / CONFIG).is_file() or not any((path / name).is_dir() for name in TREES):
+        foreign = _of_folder(path, network, layout)
+        return foreign._replace(unused=foreign.unused + _beside(path))
+    found = {name: _of_folder(path / name, network, layout) for name in TREES if (path / name).is_dir()}
+    average = found.get("unet_ema", found.get("unet"))
+    assert average is not None
+    params = found["unet"].ema if len(found) == 2 else None
+    roles = zip(("unet_ema", "unet"), (AVERAGE, RAW)) if params is not None else [(next(iter(found)), AVERAGE)]
+    unused = tuple(f"{name}/{inner}" for name, model in found.items() for inner in model.unused)
+    unused += _others(path, {*found, *KNOWN})
+    return Foreign(KIND, average.ema, params, step=_step(path), taken=tuple(roles), unused=unused)
+
+
+def scheduler_of(path: pathlib.Path) -> pathlib.Path | None:
+    """The scheduler_config.json that belongs to the model at `path`; None where there is none."""
+    return scheduler.find(path if path.is_dir() else path.parent)
+
+
+def _of_folder(folder: pathlib.Path, network: Any, layout: Layout) -> Foreign:
+    """One directory of config.json and weights."""
+    require(
+        (folder / CONFIG).is_file(),
+        f"{folder} has no {CONFIG}, which tells what the weights mean: copy it beside them",
+    )
+    saved, file = weights.load_folder(folder, *STEMS)
+    foreign = _of_model(folder / CONFIG, file, saved, network, layout)
+    shards = {path.name for path in folder.iterdir() if weights.SHARD.fullmatch(path.name)}
+    used = {file.name, *(shards if file.name.endswith(weights.INDEX) else ())}
+    return foreign._replace(unused=(*foreign.unused, *_others(folder, {*used, *KNOWN})))
+
+
+def _beside(folder: pathlib.Path) -> tuple[str, ...]:
+    """The other one of `unet` and `unet_ema`, where one of them was named."""
+    others = [folder.parent / name for name in TREES if name != folder.name] if folder.name in TREES else []
+    return tuple(f"../{other.name}" for other in others if other.is_dir())
+
+
+def _of_model(file: pathlib.Path, place: pathlib.Path, saved: Any, network: Any, layout: Layout) -> Foreign:
+    """Loaded weights and the config beside them."""
+    require(file.is_file(), f"{file.parent} has no {CONFIG}, which tells what the weights mean: copy it beside them")
     with reading(file, "the config of a diffusers model"):
         config = complete(json.loads(file.read_text()))
         check(file, config, network)
-        modules = list(modules_of(config))
-    pairs = _pairs(file, modules, layout)
-    with reading(weights, KIND):
-        state = _renamed(_load(weights) if state is None else state)
-        _check_groups(file, pairs, layout, state)
-        known = {name: path for module, child in pairs for name, path in _names(module, child)}
-        flat = {known.get(name, name): torch_to_flax(name, value) for name, value in state.items()}
-        # A shortcut that is a 1x1 convolution there is a matrix here.
-        flat = {n: a[0, 0] if n.endswith("/W") and a.ndim == 4 else a for n, a in flat.items()}
-        if config["flip_sin_to_cos"] and config["time_embedding_type"] == "positional":
-            flat["Dense_0/kernel"] = _sines_first(flat["Dense_0/kernel"])
-        return Foreign(KIND, nested(flat))
+        pairs = _pairs(file, list(modules_of(config)), layout)
+    with reading(place, KIND):
+        found = choose(saved, is_ours)
+        trees = [_tree(file, tree.state, pairs, layout, config) for tree in (found.average, found.params) if tree]
+        if not trees:
+            raise ValueError("it holds no parameter of a UNet2DModel")
+        taken = tuple((place.name if name == "its parameters" else name, role) for name, role in found.taken)
+        params = trees[1] if len(trees) == 2 else None
+        return Foreign(KIND, trees[0], params, taken=taken, unused=found.unused)
 
 
-def _load(weights: pathlib.Path) -> dict[str, Any]:
-    if weights.suffix != ".safetensors":
-        return torch_pickle.load(weights)
-    with safetensors.safe_open(weights, framework="numpy") as file:
-        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+def _tree(
+    file: pathlib.Path, state: Any, pairs: list[tuple[Module, Child]], layout: Layout, config: dict[str, Any]
+) -> Tree:
+    """A state dict of theirs as our tree."""
+    state = _renamed(state)
+    _check_groups(file, pairs, layout, state)
+    known = {name: path for module, child in pairs for name, path in _names(module, child)}
+    ours = {known.get(n, n): torch_to_flax(n, value) for n, value in state.items()}
+    # A shortcut that is a 1x1 convolution there is a matrix here.
+    ours = {n: a[0, 0] if n.endswith("/W") and a.ndim == 4 else a for n, a in ours.items()}
+    if config["flip_sin_to_cos"] and config["time_embedding_type"] == "positional" and FIRST in ours:
+        ours[FIRST] = _sines_first(ours[FIRST])
+    return nested(ours)
+
+
+def _step(folder: pathlib.Path) -> int:
+    """Of the directory's name, checkpoint-10, or of the average's config; 0 where neither tells."""
+    if found := re.fullmatch(r"checkpoint[-_](\d+)", folder.absolute().name):
+        return count("step", found[1])
+    file = folder / "unet_ema" / CONFIG
+    return count("step", json.loads(file.read_text()).get("optimization_step", 0)) if file.is_file() else 0
+
+
+def _others(folder: pathlib.Path, used: set[str]) -> tuple[str, ...]:
+    """What else is in a directory, but for what only describes it."""
+    hidden = lambda name: name.startswith(".") or name.endswith((".md", ".txt", ".png"))
+    return tuple(sorted(p.name for p in folder.iterdir() if p.name not in used and not hidden(p.name)))
+
+
+def to_folder(folder: pathlib.Path, params: Tree, network: Any, layout: Layout, shape: tuple[int, ...]) -> None:
+    """Write config.json and weights of the UNet2DModel that computes what the network does.
+
+    shape: of an example, [H, W, C]. Raises UsageError where `reasons` has none and the norms' groups still differ.
+    """
+    config, leaves = settings_of(network, shape), flat(params)
+    file = folder / CONFIG
+    check(file, config, network)
+    pairs, state = _pairs(file, list(modules_of(config)), layout), {}
+    for module, child in pairs:
+        for name, path in _names(module, child):
+            value = leaves[path]
+            matrix = name.endswith("conv_shortcut.weight") and value.ndim == 2
+            state[name] = flax_to_torch(name, value[None, None] if matrix else value)
+    _check_groups(file, pairs, layout, state)
+    file.write_text(json.dumps({**config, "_diffusers_version": VERSION}, indent=2, sort_keys=True) + "\n")
+    weights.save(folder / f"{STEMS[0]}.safetensors", state)
 
 
 def _renamed(state: dict[str, Any]) -> dict[str, Any]:

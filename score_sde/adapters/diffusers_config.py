@@ -57,8 +57,7 @@ def complete(settings: dict[str, Any]) -> dict[str, Any]:
 def check(file: pathlib.Path, config: dict[str, Any], network: Any) -> None:
     """UsageError for the first setting that has no equal here, or whose equal in the config has another value."""
     require(isinstance(network, NCSNpp), f"{file} is of a U-Net: set network.name to ncsnpp or ddpm")
-    blocks = [*config["down_block_types"], *config["up_block_types"]]
-    skips, fourier = any("Skip" in b for b in blocks), config["time_embedding_type"] == "fourier"
+    skips, fourier = has_skips(config), config["time_embedding_type"] == "fourier"
     widths = {w for w, b in zip(config["block_out_channels"], config["down_block_types"]) if "Attn" in b}
     widths.add(config["block_out_channels"][-1])
     accepted: dict[str, tuple[Any, ...]] = {
@@ -88,18 +87,89 @@ def check(file: pathlib.Path, config: dict[str, Any], network: Any) -> None:
             f"{file} has {name}={config[name]!r}, which no network here computes (it would have to be {values[0]!r}):"
             " this model cannot be imported",
         )
-    ours = {"embedding_type": config["time_embedding_type"], "scale_by_sigma": fourier, "skip_rescale": skips}
-    ours |= {"nonlinearity": "swish", "fir": skips, "conditional": True}
+    for field, here, wanted in differences(config, network):
+        require(here == wanted, f"{field}={here!r} does not compute what {file} does: set it to {wanted!r}")
+
+
+def differences(config: dict[str, Any], network: NCSNpp) -> Iterator[tuple[str, Any, Any]]:
+    """(field of ours, its value, what the config's model computes) of every field that decides more than names."""
+    skips, fourier = has_skips(config), config["time_embedding_type"] == "fourier"
+    ours: dict[str, Any] = {"embedding_type": config["time_embedding_type"], "scale_by_sigma": fourier}
+    ours |= {"skip_rescale": skips, "nonlinearity": "swish", "fir": skips, "conditional": True}
+    ours |= {"fir_kernel": (1, 3, 3, 1)} if skips else {}
     for name, value in ours.items():
         here = getattr(network, name)
-        require(here == value, f"network.{name}={here!r} does not compute what {file} does: set it to {value!r}")
-    centered, kernel = not config["center_input_sample"], tuple(network.fir_kernel)
-    require(
-        network.centered == centered,
-        f"data.centered={network.centered} does not go with center_input_sample={not centered} in {file}:"
-        f" set it to {centered}",
-    )
-    require(not skips or kernel == (1, 3, 3, 1), f"network.fir_kernel={kernel} is not theirs: set it to (1, 3, 3, 1)")
+        yield f"network.{name}", tuple(here) if isinstance(here, list) else here, value
+    yield "data.centered", network.centered, not config["center_input_sample"]
+
+
+def has_skips(config: dict[str, Any]) -> bool:
+    """Whether it has the blocks of NCSN++, which carry pyramids of images along."""
+    return any("Skip" in block for block in (*config["down_block_types"], *config["up_block_types"]))
+
+
+def settings_of(network: NCSNpp, shape: tuple[int, ...]) -> dict[str, Any]:
+    """The config of a model that computes what the network does, where one does: `check` and `reasons` tell.
+
+    shape: of an example, [H, W, C].
+    """
+    skips, sizes = network.progressive == "output_skip", [min(shape[:2]) >> i for i in range(len(network.ch_mult))]
+    attends = [size in network.attn_resolutions for size in sizes]
+    block = lambda way, here: f"{'Attn' * here}{'Skip' * skips}{way}Block2D"
+    return DEFAULTS | {
+        "_class_name": "UNet2DModel",
+        "sample_size": shape[0] if shape[0] == shape[1] else list(shape[:2]),
+        "in_channels": shape[-1],
+        "out_channels": network.out_channels or shape[-1],
+        "center_input_sample": not network.centered,
+        "time_embedding_type": network.embedding_type,
+        "freq_shift": 1,
+        "flip_sin_to_cos": False,
+        "down_block_types": [block("Down", here) for here in attends],
+        "up_block_types": [block("Up", here) for here in reversed(attends)],
+        "block_out_channels": [network.nf * mult for mult in network.ch_mult],
+        "layers_per_block": network.num_res_blocks,
+        "mid_block_scale_factor": 2**0.5 if skips else 1,
+        "downsample_padding": 1 if skips else 0,
+        "act_fn": "silu",
+        "attention_head_dim": None,
+        "norm_num_groups": None if skips else 32,
+        "norm_eps": 1e-6,
+        "dropout": network.dropout,
+    }
+
+
+def reasons(network: Any, shape: tuple[int, ...]) -> Iterator[str]:
+    """Every field for which no UNet2DModel computes what the network does."""
+    if not isinstance(network, NCSNpp):
+        yield "network.name (there: the U-Nets ncsnpp and ddpm)"
+        return
+    config = settings_of(network, shape)
+    for field, here, wanted in differences(config, network):
+        if here != wanted:
+            yield f"{field}={here!r} (there: {wanted!r})"
+    skips, attends = has_skips(config), any("Attn" in block for block in config["up_block_types"])
+    ours: dict[str, tuple[Any, ...]] = {
+        "progressive": ("output_skip",) if skips else ("none",),
+        "progressive_input": ("input_skip",) if skips else ("none",),
+        "progressive_combine": ("sum",) if skips else ("sum", "cat"),
+        "resblock_type": ("biggan",) if skips else ("ddpm",),
+        "resamp_with_conv": (True, False) if skips else (True,),
+        "up_attention": (("level",) if skips else ("block",)) if attends else ("level", "block"),
+        "augment_dim": (0,),
+        "label_rows": (0,),
+    }
+    for name, values in ours.items():
+        if (here := getattr(network, name)) not in values:
+            yield f"{FIELDS.get(name, f'network.{name}')}={here!r} (there: {values[0]!r})"
+    if network.ch_mult[0] != 1:
+        yield f"network.ch_mult={tuple(network.ch_mult)} (there it begins with 1)"
+    if config["time_embedding_type"] == "positional" and network.nf % 2:
+        yield f"network.nf={network.nf} (there it is even)"
+
+
+FIELDS = {"augment_dim": "data.augmentation, as labels", "label_rows": "data.condition, as rows of labels"}
+"""What the network's own fields come from, where that is no field of `network`."""
 
 
 def _equal(a: Any, b: Any) -> bool:

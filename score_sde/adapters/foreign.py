@@ -15,10 +15,11 @@ Tree = dict[str, Any]
 
 
 class Foreign(NamedTuple):
-    """What a file holds, float32 throughout; None stands for what it has not.
+    """What a checkpoint holds, in the dtypes that it has there; None stands for what it has not.
 
-    source: what the file is, in words. ema: the averaged parameters. params: those being trained. mu, nu: Adam's first
-    and second moments. step: training steps made. adam_updates: what the optimizer counted.
+    source: what it is, in words. ema: the averaged parameters. params: those being trained. mu, nu: Adam's first and
+    second moments. step: training steps made. adam_updates: what the optimizer counted. taken: every part of it that
+    is used, and what for. unused: those that are not.
     """
 
     source: str
@@ -28,8 +29,11 @@ class Foreign(NamedTuple):
     nu: Tree | None = None
     step: int = 0
     adam_updates: int = 0
+    taken: tuple[tuple[str, str], ...] = ()
+    unused: tuple[str, ...] = ()
 
 
+BFLOAT16 = "bfloat16"
 NO_AVERAGE = "without an average"
 """Said of a source whose parameters are taken for their average."""
 
@@ -74,13 +78,18 @@ def count(what: str, value: Any) -> int:
     return number
 
 
-def float32(name: str, value: Any) -> np.ndarray:
-    """The array in float32, not copied where it is already; ValueError where it is no array of numbers."""
+def array(name: str, value: Any) -> np.ndarray:
+    """The array itself; ValueError where it is no array of numbers."""
     if not isinstance(value, np.ndarray):
         raise ValueError(f"{name} is of type {type(value).__name__}, not an array")
-    if value.dtype.kind not in "fiu" and value.dtype.name != "bfloat16":
+    if value.dtype.kind not in "fiubc" and value.dtype.name != BFLOAT16:
         raise ValueError(f"{name} has dtype {value.dtype}, not numbers")
-    return value.astype(np.float32, copy=False)
+    return value
+
+
+def is_real(dtype: np.dtype) -> bool:
+    """Whether parameters may have this dtype: a floating-point one."""
+    return dtype.kind == "f" or dtype.name == BFLOAT16
 
 
 def torch_to_flax(name: str, value: Any) -> np.ndarray:
@@ -88,9 +97,13 @@ def torch_to_flax(name: str, value: Any) -> np.ndarray:
 
     Only what PyTorch calls `weight` is transposed.
     """
-    array = float32(name, value)
-    if name.endswith("weight") and array.ndim == 4:
-        array = array.transpose(2, 3, 1, 0)
-    elif name.endswith("weight") and array.ndim == 2:
-        array = array.T
-    return np.ascontiguousarray(array)  # which is written twice as fast
+    found = array(name, value)
+    axes = {4: (2, 3, 1, 0), 2: (1, 0)}.get(found.ndim) if name.endswith("weight") else None
+    return np.ascontiguousarray(found if axes is None else found.transpose(axes))  # which is written twice as fast
+
+
+def flax_to_torch(name: str, value: np.ndarray) -> np.ndarray:
+    """The inverse of `torch_to_flax`; `name` is PyTorch's."""
+    axes = {4: (3, 2, 0, 1), 2: (1, 0)}.get(value.ndim) if name.endswith("weight") else None
+    # safetensors 0.8 writes the bytes of a transposed array in the wrong order.
+    return np.ascontiguousarray(value if axes is None else value.transpose(axes))

@@ -4,42 +4,39 @@ The file is read as a stream, so that the arrays are all that it takes in memory
 """
 
 import pathlib
-import re
 from typing import Any
 
 import msgpack
 import numpy as np
+from flax import serialization
 
-from score_sde.adapters.foreign import NO_AVERAGE, Foreign, Tree, count, flat, float32, nested, reading
+from score_sde.adapters.foreign import Foreign, Tree, flat, is_real, nested, reading
+from score_sde.adapters.jax_tree import params_of, understood
 
 KIND = "an official JAX checkpoint"
 ARRAY, SCALAR = 1, 3  # Flax's msgpack extension codes
 LONGEST = 2**16  # entries of a map or list, characters of a name
-OLD_NORMS = re.compile(r"GroupNorm_\d+|init_bn|bn_2|pre-pool-bn")
-"""Modules whose parameters Flax 0.3.1 gave the shape (1, 1, 1, C), and Flax gives (C,) today."""
 
 
 def read(path: pathlib.Path) -> Foreign:
     """The training state in a file, or the bare parameters, which then are the average; UsageError if it is damaged."""
     with reading(path, KIND):
-        saved = _load(path)
-        if not {"optimizer", "params_ema"} & saved.keys():
-            return Foreign("a tree of bare parameters (msgpack)", _bare(saved))
-        step = count("step", saved["step"])
-        if "optimizer" not in saved:
-            return Foreign(f"{KIND} without an optimizer", _params(saved["params_ema"]), step=step)
-        params = _params(saved["optimizer"]["target"])
-        if "params_ema" in saved:
-            foreign = Foreign(KIND, _params(saved["params_ema"]), params, step=step)
-        else:
-            foreign = Foreign(f"{KIND} {NO_AVERAGE}", params, step=step)
-        return foreign._replace(**_moments(saved["optimizer"]["state"]))
+        return understood(KIND, _load(path))
 
 
 def read_params(path: pathlib.Path) -> Tree:
-    """A bare parameter tree, such as the noise-conditional classifier's file; UsageError if it is anything else."""
+    """A bare parameter tree in float32, such as the noise-conditional classifier's file; UsageError for others."""
     with reading(path, "a tree of bare parameters"):
-        return _bare(_load(path))
+        found = flat(params_of(_load(path)))
+        whole = [name for name, leaf in found.items() if not is_real(leaf.dtype)]
+        if whole:
+            raise ValueError(f"{whole[0]} has dtype {found[whole[0]].dtype}, which no parameter has")
+        return nested({name: leaf.astype(np.float32, copy=False) for name, leaf in found.items()})
+
+
+def write(path: pathlib.Path, state: Tree) -> None:
+    """Write a training state as Flax's checkpoints are; its dicts may be changed by that."""
+    path.write_bytes(serialization.msgpack_serialize(state, in_place=True))
 
 
 def _load(path: pathlib.Path) -> Tree:
@@ -76,26 +73,3 @@ def _joined(tree: Any) -> Any:
         shape = [tree["shape"][str(i)] for i in range(len(tree["shape"]))]
         return np.concatenate([tree["chunks"][str(i)] for i in range(len(tree["chunks"]))]).reshape(shape)
     return {name: _joined(child) for name, child in tree.items()}
-
-
-def _moments(state: Tree) -> dict[str, Any]:
-    """Adam's two moments, which every leaf of the tree holds, and the number of its updates."""
-    leaves = [(path.rpartition("/"), leaf) for path, leaf in flat(state["param_states"]).items()]
-    mu, nu = (nested({p: leaf for (p, _, name), leaf in leaves if name == key}) for key in ("grad_ema", "grad_sq_ema"))
-    return {"mu": _params(mu), "nu": _params(nu), "adam_updates": count("number of Adam's updates", state["step"])}
-
-
-def _bare(saved: Tree) -> Tree:
-    """Parameters alone, or below "params" as module.init returns them."""
-    return _params(saved["params"] if saved.keys() == {"params"} else saved)
-
-
-def _params(tree: Tree) -> Tree:
-    """Float32 parameters in today's shapes."""
-    return nested({path: _today(path, leaf) for path, leaf in flat(tree).items()})
-
-
-def _today(path: str, leaf: Any) -> np.ndarray:
-    array = float32(path, leaf)
-    module = path.split("/")[-2:][0]
-    return array.reshape(-1) if OLD_NORMS.fullmatch(module) and array.shape[:-1] == (1, 1, 1) else array

@@ -24,6 +24,7 @@ from score_sde.errors import UsageError, require
 KIND = "a PyTorch file"
 ZIP, LEGACY = b"PK\x03\x04", b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
 """How the two formats of torch.save begin: since version 1.6, and before."""
+STARTS = (ZIP, LEGACY[:4])
 ZIP_END, ZIP_END_SIZE = b"PK\x05\x06", 22
 LONGEST = 2**24
 """Bytes of the pickles of a file; those of a large model take half a million."""

@@ -13,15 +13,19 @@ from typing import Any, NamedTuple
 from absl import flags
 from ml_collections import config_flags
 
+from score_sde.cli import exporting
 from score_sde.config import Config, find, flatten, load, nearest, one_line, require_field, wrong_type
 from score_sde.config.guide import help_lines
 from score_sde.config.validation import check_likelihood, validate
 from score_sde.devices.meeting import Hello, excuse, split
 from score_sde.errors import CheckpointError, UsageError, require
 
-MODES = ("train", "sample", "likelihood", "report", "import")
+MODES = ("train", "sample", "likelihood", "report", "import", "export")
+ALONE = ("import", "export")
+"""Modes of one process."""
 PROCESS_FLAGS = ("coordinator", "num_processes", "process_id")
-FLAGS = ("config", "workdir", "mode", "overwrite", "checkpoint", *PROCESS_FLAGS, "distributed", "connect_timeout")
+OWN_FLAGS = ("config", "workdir", "mode", "overwrite", "checkpoint", "distributed", "connect_timeout")
+FLAGS = (*OWN_FLAGS, *exporting.FLAGS, *PROCESS_FLAGS)
 OWN_FIELDS = ("data.path", "data.cache", "data.cache_limit", "data.workers")
 """Those in which the processes of a run may differ."""
 PROGRAMS = {"score-sde": ("score-sde",), "__main__.py": ("python", "-m", "score_sde")}
@@ -29,8 +33,9 @@ PROGRAMS = {"score-sde": ("score-sde",), "__main__.py": ("python", "-m", "score_
 
 HELP = """\
 usage: python launch.py --config configs/digits.py [--workdir runs/digits]
-                        [--mode train|sample|likelihood|report|import]
-                        [--overwrite] [--checkpoint path] [--config.<section>.<field>=value ...]
+                        [--mode train|sample|likelihood|report|import|export]
+                        [--overwrite] [--checkpoint path] [--format name] [--output path]
+                        [--config.<section>.<field>=value ...]
 
   --config     a Python file with get_config(), or the name of one below configs/, such as digits
   --workdir    where the run lives; if not given, runs/<path of the config below configs/>, without .py
@@ -39,10 +44,14 @@ usage: python launch.py --config configs/digits.py [--workdir runs/digits]
                likelihood: bits or nats per dimension of every example of likelihood.split; goes on where it was stopped
                import: make a new workdir of another program's checkpoint, to sample from or to train on
                report: write report/index.html, a page about the newest checkpoint; an earlier one is replaced
+               export: write the newest checkpoint's weights, by sampling.average, as another program's file
   --overwrite  with --mode sample: replace samples of the same name drawn with other settings; with --mode likelihood:
-               replace the figures of other settings
+               replace the figures of other settings; with --mode export: replace what was exported there
   --checkpoint with --mode import: a checkpoint of the official JAX or PyTorch code, a directory of them, or a directory
                of a diffusers UNet2DModel
+  --format     with --mode export: safetensors (the names of the official PyTorch code), diffusers (a directory, for
+               networks that UNet2DModel has) or jax (a checkpoint_<step> of the official JAX code)
+  --output     with --mode export: where to write; if not given, export/<format>-<step> in the run
 
 several processes, one command on each host; Slurm's srun and Kubernetes jobs need none of these flags:
   --coordinator host:port of process 0, --num_processes how many, --process_id 0, 1, ... which one this is
@@ -67,6 +76,8 @@ class Arguments(NamedTuple):
     mode: str
     overwrite: bool
     checkpoint: str
+    format: str
+    output: str | None
     command: str
     """The command line without the mode and what belongs to it."""
     processes: tuple[str | None, int | None, int | None] | None
@@ -159,7 +170,7 @@ def _leave(processes: tuple[str | None, int | None, int | None], code: int, why:
 def parse(argv: Sequence[str]) -> Arguments:
     """Parse flags and load the config file; UsageError for anything that does not fit."""
     own = flags.FlagValues()
-    for name in ("config", "workdir", "checkpoint", "coordinator"):
+    for name in ("config", "workdir", "checkpoint", "coordinator", *exporting.FLAGS):
         flags.DEFINE_string(name, None, name, flag_values=own)
     flags.DEFINE_string("mode", "train", "mode", flag_values=own)
     flags.DEFINE_bool("overwrite", False, "overwrite", flag_values=own)
@@ -173,11 +184,12 @@ def parse(argv: Sequence[str]) -> Arguments:
     require(mode in MODES, f"--mode={mode} is unknown: {nearest(mode, MODES)}")
     require(workdir != "", "--workdir= is empty: name a directory, or leave it out for runs/<config name>")
     require(
-        mode in ("sample", "likelihood") or not overwrite,
-        f"--overwrite does not go with --mode={mode}, only with --mode=sample and --mode=likelihood: choose another"
-        " --workdir instead",
+        mode in ("sample", "likelihood", "export") or not overwrite,
+        f"--overwrite does not go with --mode={mode}, only with --mode=sample, --mode=likelihood and --mode=export:"
+        " choose another --workdir instead",
     )
     _check_checkpoint(mode, checkpoint)
+    exporting.check(mode, given)
     path = find(path)
     config = _override(load(path), fields)
     place = pathlib.Path(workdir or default_workdir(path))
@@ -186,7 +198,8 @@ def parse(argv: Sequence[str]) -> Arguments:
     processes, wait = _processes(given, mode), given["connect_timeout"]
     require(wait is None or processes is not None, f"--connect_timeout={wait} is for several processes: leave it out")
     require(wait is None or wait > 0, f"--connect_timeout={wait} must be positive: give it in seconds")
-    return Arguments(config, place, mode, overwrite, checkpoint or "", command, processes, wait or 300)
+    written = (given["format"] or "", given["output"])
+    return Arguments(config, place, mode, overwrite, checkpoint or "", *written, command, processes, wait or 300)
 
 
 def _processes(given: dict[str, Any], mode: str) -> tuple[str | None, int | None, int | None] | None:
@@ -195,13 +208,13 @@ def _processes(given: dict[str, Any], mode: str) -> tuple[str | None, int | None
     said = [f"--{name}={given[name]}" for name in PROCESS_FLAGS if given[name] is not None]
     if not said:
         found = cluster() if given["distributed"] is None else given["distributed"]
-        return (None, None, None) if found and mode != "import" else None
+        return (None, None, None) if found and mode not in ALONE else None
     require(
         len(said) == 3 and given["distributed"] is not False,
         f"{' '.join(said)} alone do not name a run of several processes: give --coordinator host:port, --num_processes"
         " and --process_id together, or none of them",
     )
-    require(mode != "import", f"--coordinator={address} does not go with --mode=import, which one process does")
+    require(mode not in ALONE, f"--coordinator={address} does not go with --mode={mode}, which one process does")
     split(address)
     require(count >= 1, f"--num_processes={count} must be at least 1")
     require(0 <= index < count, f"--process_id={index} must lie between 0 and --num_processes - 1 = {count - 1}")
@@ -307,6 +320,9 @@ def _run(arguments: Arguments) -> int:
         "sample": lambda config, workdir: modes.sample(config, workdir, arguments.overwrite),
         "likelihood": lambda config, workdir: likelihood.likelihood(config, workdir, arguments.overwrite),
         "import": lambda config, workdir: modes.import_(config, workdir, arguments.checkpoint, arguments.command),
+        "export": lambda config, workdir: exporting.export(
+            config, workdir, arguments.format, arguments.output, arguments.overwrite
+        ),
         "report": lambda config, workdir: modes.report(config, workdir, arguments.command),
     }
     code = modes.ended(lambda: actions[arguments.mode](arguments.config, workdir))

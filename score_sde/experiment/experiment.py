@@ -36,7 +36,7 @@ from score_sde.storage.checkpoint import Checkpoints
 from score_sde.systems import Condition, Score, System
 from score_sde.systems.base import Params
 from score_sde.training.ema import Average
-from score_sde.training.layout import unwrapped, wrapped
+from score_sde.training.layout import unwrapped, with_earlier_names, with_todays_names, wrapped
 from score_sde.training.optimizer import Optimizer
 from score_sde.training.snapshots import reconstruct
 from score_sde.training.step import TrainState, TrainStep, View, initial_state, make_train_step
@@ -184,12 +184,16 @@ class Experiment:
     def restore(self, checkpoints: Checkpoints, step: int | None = None) -> tuple[TrainState, dict[str, Any]]:
         """The state and the JSON object of the newest good checkpoint, or of a step, for the strategy.
 
-        One written before states had parts is the state of a system's one part. Raises what Checkpoints.restore does.
+        One of an earlier version (training/layout.py) is brought to today's layout. Raises what Checkpoints.restore
+        does.
         """
         state = self.strategy.abstract(self.abstract_state())
-        older = unwrapped(state) if len(self.system.parts) == 1 else None
-        found, meta, is_older = checkpoints.restore_either(state, older, step)
-        return (wrapped(found, self.system.parts[0]) if is_older else found), meta
+        layouts: list[tuple[Any, Callable[[Any], TrainState]]] = [(state, lambda found: found)]
+        if len(self.system.parts) == 1:
+            layouts.append((unwrapped(state), lambda found: wrapped(found, self.system.parts[0])))
+        layouts += [(with_earlier_names(s), lambda f, undo=undo: undo(with_todays_names(f))) for s, undo in layouts]
+        found, meta, number = checkpoints.restore_any([layout for layout, _ in layouts], step)
+        return layouts[number][1](found), meta
 
     def weights(self, state: TrainState, average: str = "") -> Params:
         """A trained state's parameters under the average of a name, the main one by default, or themselves ("raw").

@@ -16,6 +16,7 @@ from score_sde.errors import UsageError, require
 from score_sde.storage.checkpoint import Checkpoints
 from score_sde.storage.workdir import Workdir
 from score_sde.systems.base import Params
+from score_sde.training.layout import with_earlier_names
 
 
 class Reference(NamedTuple):
@@ -79,14 +80,14 @@ def restored(
     if reference.step is None and recorded is not None:
         reference = reference._replace(step=recorded["step"])
     record, params = weights(experiment, reference)
-    check_unchanged(f"{field}={text}", record, recorded)
+    check_unchanged(f"{field}={text}", record, recorded, params)
     return Frozen(record, experiment, params)
 
 
-def check_unchanged(what: str, record: Record, recorded: Mapping[str, Any] | None) -> None:
-    """UsageError where weights are not those that a run began with."""
+def check_unchanged(what: str, record: Record, recorded: Mapping[str, Any] | None, params: Params) -> None:
+    """UsageError where weights are not those that a run began with, perhaps when they had earlier names."""
     require(
-        recorded is None or record.checksum == recorded["checksum"],
+        recorded is None or recorded["checksum"] in (record.checksum, checksum(with_earlier_names(params))),
         f"{what} has changed since this run began, with step {(recorded or {}).get('step')} of"
         f" {(recorded or {}).get('run')}: put back what it was, or train in another --workdir",
     )

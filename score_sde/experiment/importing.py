@@ -1,19 +1,19 @@
 """Other people's checkpoints into a run of ours, which then samples and trains on as if it had been trained here."""
 
-import json
 import math
 import pathlib
-import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
 
-from score_sde.adapters import diffusers, jax_msgpack, score_sde_torch, torch_pickle
-from score_sde.adapters.foreign import Foreign, Tree, flat, printable
-from score_sde.adapters.layout import Layout, replay
+from score_sde.adapters import diffusers, edm, scheduler
+from score_sde.adapters.files import newest, reader
+from score_sde.adapters.foreign import Foreign, Tree, flat, is_real, printable
+from score_sde.adapters.layout import replay
+from score_sde.adapters.parts import STEP
 from score_sde.errors import CheckpointError, UsageError, require
 from score_sde.experiment import Experiment
 from score_sde.storage.checkpoint import Checkpoints
@@ -24,7 +24,11 @@ from score_sde.training.step import TrainState
 
 
 class Imported(NamedTuple):
-    """What was imported; `parameters` counts numbers. As a string, a sentence."""
+    """What was imported; `parameters` counts numbers. As a string, a sentence.
+
+    taken: every part of the checkpoint that was used, and what for. unused: those that were not. cast: other dtypes
+    than float32 that it had.
+    """
 
     file: str
     source: str
@@ -32,12 +36,24 @@ class Imported(NamedTuple):
     parameters: int
     raw: bool
     moments: bool
+    taken: tuple[tuple[str, str], ...] = ()
+    unused: tuple[str, ...] = ()
+    cast: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         kind = "averaged (EMA) and raw" if self.raw else "taken for the average (EMA)"
         text = f"{self.file}, {self.source} at step {self.step}: {self.parameters:,} parameters, {kind}"
         text += ", with Adam's moments" if self.moments else "; Adam starts afresh"
-        return text if self.raw else f"{text}, and training from the average"
+        text += "" if self.raw else ", and training from the average"
+        trees = [f"{name} as {role}" for name, role in self.taken if role != STEP]
+        text += f"; taken: {', '.join(trees)}" if trees else ""
+        text += f"; not used: {_some(self.unused)}" if self.unused else ""
+        return text + (f"; {', '.join(self.cast)} became float32" if self.cast else "")
+
+
+def _some(names: tuple[str, ...], most: int = 12) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(printable(name) for name in names[:most]) + more
 
 
 def import_checkpoint(experiment: Experiment, path: str | pathlib.Path, workdir: Workdir) -> Imported:
@@ -50,7 +66,7 @@ def import_checkpoint(experiment: Experiment, path: str | pathlib.Path, workdir:
     """
     workdir.check_new()
     file = newest(path)
-    foreign = _read(experiment, file)
+    foreign, cast = _read(experiment, file)
     config, step = experiment.config, foreign.step
     summary = Imported(
         file.name,
@@ -59,6 +75,9 @@ def import_checkpoint(experiment: Experiment, path: str | pathlib.Path, workdir:
         sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(foreign.ema)),
         raw=foreign.params is not None,
         moments=foreign.mu is not None,
+        taken=foreign.taken,
+        unused=foreign.unused,
+        cast=cast,
     )
     meta = {"step": step, "position": step * config.training.batch_size, "pending": []}
     state = _state(experiment, foreign)
@@ -88,93 +107,37 @@ def _writing(workdir: Workdir) -> Iterator[None]:
 
 
 def read(experiment: Experiment, path: str | pathlib.Path) -> Foreign:
-    """What the checkpoint at `path` holds, of whatever kind, under the names of the experiment's network.
+    """What the checkpoint at `path` holds, of whatever kind, in float32 under the names of the experiment's network.
 
-    A directory is diffusers' or one of official checkpoints, of which the highest number is taken. Raises UsageError
-    for a path that is missing, damaged, of no known kind, or of another architecture.
+    A directory is diffusers', Orbax's, or one of numbered checkpoints, of which the highest is taken. Raises UsageError
+    for a path that is missing, damaged, of no known kind, of another architecture, or trained in another way.
     """
-    return _read(experiment, newest(path))
+    return _read(experiment, newest(path))[0]
 
 
-def _read(experiment: Experiment, file: pathlib.Path) -> Foreign:
+def _read(experiment: Experiment, file: pathlib.Path) -> tuple[Foreign, tuple[str, ...]]:
+    """What a checkpoint holds, and the dtypes that were cast to float32."""
     layout, abstract = replay(lambda: experiment.abstract_state().params[PART])
-    foreign = _reader(file)(file, experiment.score_system.network, layout)
-    for name, tree in foreign._asdict().items():
-        if isinstance(tree, dict):
-            _check(file, name, tree, abstract)
-    return foreign
-
-
-def newest(path: str | pathlib.Path) -> pathlib.Path:
-    """The official checkpoint of the highest number in a directory of them or a run; any other path as it is."""
-    try:
-        return _newest(pathlib.Path(path).expanduser())
-    except (OSError, RuntimeError) as error:  # RuntimeError: a home directory that is not known
-        raise _unreadable(path, error) from None
-
-
-def _unreadable(path: str | pathlib.Path, error: Exception) -> UsageError:
-    return UsageError(f"{path} cannot be read ({getattr(error, 'strerror', None) or error}): choose another one")
-
-
-def _newest(path: pathlib.Path) -> pathlib.Path:
-    require(path.exists(), f"{path} does not exist: name a checkpoint file, a directory of them, or a diffusers model")
-    inner = path / "checkpoints"
-    require(
-        not (inner.is_dir() and (path / "config.json").exists()),
-        f"{path} is a run of this program already: name it as --workdir of --mode sample or train",
-    )
-    if not path.is_dir() or (path / "config.json").exists() or (path / "unet").is_dir():
-        return path
-    path = inner if inner.is_dir() else path
-    found = {int(m[1]): p for p in path.iterdir() if (m := re.fullmatch(r"checkpoint_(\d+)(\.pth)?", p.name))}
-    require(
-        found,
-        f"{path} has neither checkpoint_<number> in it, nor config.json, nor unet/config.json: name a checkpoint file,"
-        " a directory of them, or a diffusers model",
-    )
-    return found[max(found)]
-
-
-def _reader(path: pathlib.Path) -> Callable[[pathlib.Path, Any, Layout], Foreign]:
-    """What reads this path; told by how the file begins, not by its name."""
-    if path.is_dir():
-        return diffusers.read
-    try:
-        with path.open("rb") as file:
-            start = file.read(16)
-    except OSError as error:
-        raise _unreadable(path, error) from None
-    require(start, f"{path} is empty: copy or download it again")
-    if start[8:9] == b"{" and start[5:8] == bytes(3):  # safetensors: the length of a JSON object, and the object
-        return diffusers.read
-    if start.startswith((torch_pickle.ZIP, torch_pickle.LEGACY[:4])):
-        return _read_torch
-    # A map of msgpack: up to 15 entries, or a 16- or 32-bit number of them.
-    require(
-        start[0] & 0xF0 == 0x80 or start[0] in (0xDE, 0xDF),
-        f"{path} is no checkpoint of a known kind, or damaged (it begins with {json.dumps(start.decode('latin1'))}):"
-        " name one of the official JAX or PyTorch code, or a diffusers model",
-    )
-    return lambda path, network, layout: jax_msgpack.read(path)
-
-
-def _read_torch(path: pathlib.Path, network: Any, layout: Layout) -> Foreign:
-    """Official checkpoints and diffusers' .bin files are both torch.save's."""
-    saved = torch_pickle.load(path)
-    if score_sde_torch.is_model(saved):
-        return score_sde_torch.read(path, saved, layout)
-    require(
-        path.with_name("config.json").is_file(),
-        f"{path} is neither a checkpoint of the official PyTorch code, which has 'model' or parameters named"
-        " 'all_modules.', nor a diffusers model, which has config.json beside it: name one of these",
-    )
-    return diffusers.read(path, network, layout, saved)
+    foreign = reader(file)(file, experiment.score_system.network, layout)
+    trees = {name: tree for name, tree in foreign._asdict().items() if isinstance(tree, dict)}
+    for name, tree in trees.items():
+        _check(file, name, tree, abstract)
+    if foreign.source == edm.KIND:
+        edm.check(file, experiment.config)
+    if foreign.source == diffusers.KIND and (found := diffusers.scheduler_of(file)) is not None:
+        scheduler.check(found, experiment.config)
+    dtypes = {str(leaf.dtype) for tree in trees.values() for leaf in flat(tree).values()} - {"float32"}
+    cast = {name: jax.tree.map(lambda a: a.astype(np.float32, copy=False), tree) for name, tree in trees.items()}
+    return foreign._replace(**cast), tuple(sorted(dtypes))
 
 
 def _check(path: pathlib.Path, what: str, tree: Tree, expected: Tree) -> None:
-    """UsageError naming the first parameter that is missing, of another shape, unexpected, or not finite."""
+    """UsageError naming the first parameter that is unknown, missing, of another shape or dtype, or not finite."""
     there, here = flat(tree), flat(expected)
+    unknown = [
+        f"{printable(name)}, of shape {np.shape(there[name])} there, is unknown here"
+        for name in sorted(there.keys() - here.keys())
+    ]
     differences = [
         f"{name} is missing there and has shape {here[name].shape} here"
         if name not in there
@@ -182,15 +145,18 @@ def _check(path: pathlib.Path, what: str, tree: Tree, expected: Tree) -> None:
         for name in here
         if name not in there or there[name].shape != here[name].shape
     ]
-    unknown = there.keys() - here.keys()
-    differences += [f"{printable(name)}, of shape {there[name].shape} there, is unknown here" for name in unknown]
+    first = [*unknown, *sorted(differences)]
     require(
-        not differences,
-        f"{path} is of another architecture than the config: {min(differences, default='')}"
-        f" ({len(differences)} of its {what} differ): choose the config that belongs to it, or give network.* and"
-        " data.num_channels its values",
+        not first,
+        f"{path} is of another architecture than the config: {(first or [''])[0]} ({len(first)} of its {what} differ):"
+        " choose the config that belongs to it, or give network.* and data.num_channels its values",
     )
     for name, leaf in there.items():
+        require(
+            is_real(leaf.dtype),
+            f"{path} holds {what} {name} of dtype {leaf.dtype}, and the config's are float32: parameters are"
+            " floating-point numbers, so save them as float32 in the program that made the file",
+        )
         require(
             np.isfinite(leaf).all(), f"{path} holds {what} {name} that are not finite: it is damaged; take another one"
         )

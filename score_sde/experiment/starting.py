@@ -67,7 +67,7 @@ def _again(record: Record, abstract: Callable[[], Params], build: Build) -> dict
     """The parameters of a record, read once more; UsageError where they are others now."""
     reference = Reference(record.run, record.step, record.average)
     found, params = weights(experiment_of(FIELD, record.run, build), reference)
-    check_unchanged(f"{FIELD}={record.run}", found, record._asdict())
+    check_unchanged(f"{FIELD}={record.run}", found, record._asdict(), params)
     return fitting(params, abstract())[0]
 
 

@@ -1,7 +1,7 @@
 """Blocks of the NCSN family: a RefineNet with InstanceNorm++ (Song & Ermon 2019, 2020).
 
 Every block exists in two published forms: with `num_classes` its norms are conditional on a label, there are more of
-them, the pooling is a mean, and "Conditional" is put before the parameters' names.
+them, the pooling is a mean, and the parameters' names are those of NAMES.
 """
 
 from collections.abc import Sequence
@@ -21,6 +21,17 @@ from score_sde.typing import Array
 
 INTERPOLATIONS = {"bilinear": "bilinear", "nearest_neighbor": "nearest"}
 """The published names -> those of jax.image.resize."""
+
+NAMES = {
+    "ResidualBlock": "ConditionalResidualBlock",
+    "RCUBlock": "CondRCUBlock",
+    "MSFBlock": "CondMSFBlock",
+    "CRPBlock": "CondCRPBlock",
+    "RefineBlock": "CondRefineBlock",
+}
+"""The published name of every block's conditional form."""
+EARLIER = {name: f"Conditional{block}" for block, name in NAMES.items() if name != f"Conditional{block}"}
+"""What earlier versions of this project called those, in checkpoints that are still read."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +69,7 @@ class Options:
 
     def kind(self, block: str) -> str:
         """The published class name of a block."""
-        return f"Conditional{block}" if self.conditional else block
+        return NAMES[block] if self.conditional else block
 
 
 class ConvMeanPool(nn.Module):

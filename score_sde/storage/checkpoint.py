@@ -10,6 +10,7 @@ import pathlib
 import re
 import sys
 import time
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -84,18 +85,18 @@ class Checkpoints:
         stderr. Raises UsageError where none is good, or the step asked for is not, or its arrays are not those of
         `like`.
         """
-        state, meta, _ = self.restore_either(like, None, step)
+        state, meta, _ = self.restore_any([like], step)
         return state, meta
 
-    def restore_either(self, like: Any, older: Any | None, step: int | None = None) -> tuple[Any, dict[str, Any], bool]:
-        """As `restore`, but a checkpoint whose arrays are named as those of `older` is restored as that: True then.
+    def restore_any(self, likes: Sequence[Any], step: int | None = None) -> tuple[Any, dict[str, Any], int]:
+        """As `restore`, of the first of several layouts whose arrays are named as the checkpoint's, and its number.
 
-        Raises UsageError as `restore` does.
+        Raises UsageError as `restore` does; where no layout fits, about the first.
         """
         while True:
             chosen = together(lambda: self._choose(step))
             try:
-                return self._read(chosen, like, older)
+                return self._read(chosen, likes)
             except UsageError:
                 raise
             except Exception as error:
@@ -222,11 +223,11 @@ class Checkpoints:
         )
         raise UsageError(f"no checkpoint in {self.directory}: train there first, or name the right --workdir")
 
-    def _read(self, step: int, like: Any, older: Any | None) -> tuple[Any, dict[str, Any], bool]:
+    def _read(self, step: int, likes: Sequence[Any]) -> tuple[Any, dict[str, Any], int]:
         path = self._path(step).absolute()
         there = _saved(path)
-        is_older = older is not None and there.keys() == _described(older).keys()
-        like = older if is_older else like
+        number = next((i for i, like in enumerate(likes) if there.keys() == _described(like).keys()), 0)
+        like = likes[number]
         _check(self._path(step), there, like)
         # Named devices: without them Orbax wants back the very devices that the checkpoint was saved from.
         here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
@@ -238,7 +239,7 @@ class Checkpoints:
         state = ocp.args.PyTreeRestore(targets, ocp.checkpoint_utils.construct_restore_args(targets))
         with ocp.Checkpointer(_handler()) as reader:
             restored = reader.restore(path, args=ocp.args.Composite(state=state, meta=ocp.args.JsonRestore()))
-        return restored["state"], restored["meta"], is_older
+        return restored["state"], restored["meta"], number
 
 
 def _handler() -> ocp.CompositeCheckpointHandler:

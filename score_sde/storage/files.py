@@ -3,6 +3,8 @@
 import errno
 import os
 import pathlib
+import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -48,6 +50,33 @@ def usable(name: str) -> Iterator[None]:
         if error.errno in FULL:
             raise
         raise UsageError(f"{name} cannot be used ({error.strerror or error}): choose another directory") from None
+
+
+@contextmanager
+def whole_folder(path: pathlib.Path) -> Iterator[pathlib.Path]:
+    """A new directory beside `path` to write to; it takes the place of `path`, if that is there, when the block ends.
+
+    What is replaced stays until the new one is whole.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = pathlib.Path(tempfile.mkdtemp(prefix=f"unfinished-{path.name}-", dir=path.parent))
+    try:
+        yield unfinished
+        for file in (p for p in unfinished.rglob("*") if p.is_file()):
+            sync(file)
+        unfinished.chmod(0o777 & ~_umask())
+        if path.exists():
+            os.replace(path, unfinished.with_name(f"{unfinished.name}-before"))
+        os.replace(unfinished, path)
+    finally:
+        for left in (unfinished, unfinished.with_name(f"{unfinished.name}-before")):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
 
 
 def sync(path: pathlib.Path) -> None:

@@ -1,10 +1,14 @@
-"""The training state as it was before states had parts: one tree of parameters, averages and optimizer state."""
+"""The training state as earlier versions wrote it: without parts, or with other names of modules."""
 
+from collections.abc import Callable
+from typing import Any
+
+from score_sde.networks.refinenet import EARLIER
 from score_sde.training.step import TrainState
 
 
 def unwrapped(state: TrainState) -> TrainState:
-    """A state of one part in the layout of before."""
+    """A state of one part in the layout of before: one tree of parameters, averages and optimizer state."""
     (part,) = state.params
     averages = {name: tree[part] for name, tree in state.averages.items()}
     return TrainState(state.step, state.params[part], averages, state.optimizer[part])
@@ -14,3 +18,34 @@ def wrapped(state: TrainState, part: str) -> TrainState:
     """A state of that layout as one of the part of this name."""
     averages = {name: {part: tree} for name, tree in state.averages.items()}
     return TrainState(state.step, {part: state.params}, averages, {part: state.optimizer})
+
+
+def earlier_name(name: str) -> str:
+    """What a module, as CondRCUBlock_0, was called before it had its published name; other names as they are."""
+    kind, _, number = name.rpartition("_")
+    return f"{EARLIER[kind]}_{number}" if kind in EARLIER else name
+
+
+def with_earlier_names(tree: Any) -> Any:
+    """A pytree of dicts and tuples with its modules called as before."""
+    return _renamed(tree, earlier_name)
+
+
+def with_todays_names(tree: Any) -> Any:
+    """The inverse of `with_earlier_names`."""
+    today = {earlier: name for name, earlier in EARLIER.items()}
+
+    def name(old: str) -> str:
+        kind, _, number = old.rpartition("_")
+        return f"{today[kind]}_{number}" if kind in today else old
+
+    return _renamed(tree, name)
+
+
+def _renamed(tree: Any, name: Callable[[str], str]) -> Any:
+    if isinstance(tree, dict):
+        return {name(key): _renamed(child, name) for key, child in tree.items()}
+    if isinstance(tree, tuple | list):
+        children = [_renamed(child, name) for child in tree]
+        return type(tree)(*children) if hasattr(tree, "_fields") else type(tree)(children)
+    return tree

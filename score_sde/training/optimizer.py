@@ -41,6 +41,10 @@ class Optimizer:
         empty = jax.eval_shape(self.init, params)
         return optax.tree.set(empty, mu=mu, nu=nu, count=count)
 
+    def moments(self, state: Any) -> tuple[Params, Params, Any]:
+        """Adam's first and second moments and the number of its updates [], of an optimizer state."""
+        return tuple(optax.tree.get(state, name) for name in ("mu", "nu", "count"))  # pyright: ignore[reportReturnType]
+
     def rate(self, step: Array) -> Array:
         """The learning rate [] of the update that follows `step` updates."""
         if self.warmup == 0:

@@ -14,6 +14,7 @@ from score_sde.devices.arrays import collect
 from score_sde.errors import UsageError, require
 from score_sde.storage.files import whole
 from score_sde.storage.seals import Seals
+from score_sde.training.layout import earlier_name
 from score_sde.training.posthoc import coefficients
 
 IMAGES = "images"
@@ -98,9 +99,10 @@ def _combine(arrays: Any, names: list[str], row: np.ndarray, like: Any) -> dict[
 
 
 def _array(arrays: Any, name: str, key: str) -> Any:
-    """The average's array of that key; files written before there were parts have no part's name in theirs."""
-    full = f"{name}/{key}"
-    return arrays[full if full in arrays else f"{name}/{key.partition('/')[2]}"]
+    """The average's array of that key; in files of earlier versions modules have other names, or parts none."""
+    earlier = "/".join(map(earlier_name, key.split("/")))
+    keys = [f"{name}/{k}" for k in (key, earlier, key.partition("/")[2], earlier.partition("/")[2])]
+    return arrays[next((k for k in keys if k in arrays), keys[0])]
 
 
 def _flat(tree: Any) -> dict[str, Any]:

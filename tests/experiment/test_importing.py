@@ -3,6 +3,7 @@
 import errno
 import json
 import pathlib
+import pickle
 import re
 import shutil
 import subprocess
@@ -192,6 +193,58 @@ def test_names_of_a_file_are_shown_without_escape_codes(tmp_path: pathlib.Path) 
         read(experiment_of(NAME), file)
 
 
+def written(folder: pathlib.Path, dtype: Any) -> pathlib.Path:
+    """A file of parameters, one of them of this dtype."""
+    params = read(experiment_of(NAME), JAX_FILE).ema
+    params["Conv_0"]["kernel"] = np.asarray(jnp.asarray(params["Conv_0"]["kernel"], dtype))
+    file = folder / "params"
+    file.write_bytes(serialization.msgpack_serialize(params))
+    return file
+
+
+@pytest.mark.parametrize("dtype", ["int32", "uint8", "bool", "complex64"])
+def test_dtypes_that_no_parameter_has(dtype: str, tmp_path: pathlib.Path) -> None:
+    """As in a checkpoint of ours, they are named, and not made float32 without a word."""
+    with pytest.raises(UsageError, match=f"holds ema Conv_0/kernel of dtype {dtype}, and the config's are float32"):
+        read(experiment_of(NAME), written(tmp_path, dtype))
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_other_floats_are_cast_and_said(dtype: str, tmp_path: pathlib.Path) -> None:
+    file = written(tmp_path, dtype)
+    found = read(experiment_of(NAME), file).ema["Conv_0"]["kernel"]
+    assert found.dtype == np.float32
+    expected = jnp.asarray(read(experiment_of(NAME), JAX_FILE).ema["Conv_0"]["kernel"], dtype).astype(jnp.float32)
+    np.testing.assert_array_equal(found, expected)
+    imported = import_checkpoint(experiment_of(NAME), file, Workdir(tmp_path / "run"))
+    assert str(imported).endswith(f"taken: its parameters as the average; {dtype} became float32")
+
+
+def test_every_part_of_a_file_is_named(tmp_path: pathlib.Path) -> None:
+    imported = import_checkpoint(experiment_of(NAME), TORCH_FILE, Workdir(tmp_path / "run"))
+    assert (
+        "taken: ema.shadow_params as the average, model.module as the parameters, optimizer as Adam's moments;"
+        " not used: ema.decay, ema.num_updates, model.module.sigmas"
+    ) in str(imported)
+    noted = json.loads((tmp_path / "run" / "config.json").read_text())["imported"]
+    assert ["ema.shadow_params", "the average"] in noted["taken"] and "ema.decay" in noted["unused"]
+
+
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+def test_pickles_are_named_and_not_run(protocol: int, launch: Any, tmp_path: pathlib.Path, capsys: Any) -> None:
+    """EDM's by what its modules are rebuilt by, with the command that saves its network; others with the way."""
+    file = tmp_path / "network-snapshot-200000.pkl"
+    file.write_bytes(pickle.dumps({"ema": b"torch_utils.persistence"}, protocol))
+    line = refused(launch, capsys, f"--checkpoint={file}")
+    assert "is a pickle of EDM or a program like it (torch_utils.persistence)" in line
+    command = re.search(r'python -c "(.*)" and give (\S+) to --checkpoint', line)
+    assert command and command[2] == str(file.with_suffix(".pth")) and str(file) in command[1]
+    compile(command[1], "what is told to run", "exec")
+    file.write_bytes(pickle.dumps({"ema": np.zeros(3)}, protocol))
+    line = refused(launch, capsys, f"--checkpoint={file}")
+    assert "is a pickle and not one of torch.save" in line and "torch.save(model.state_dict(), 'model.pth')" in line
+
+
 def contents(folder: pathlib.Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*")}
 
@@ -214,10 +267,13 @@ def refused(launch: Any, capsys: pytest.CaptureFixture, *arguments: Any) -> str:
         ("network.nf=8", r"AttnBlockpp_0/GroupNorm_0/bias has shape \(4,\) there and \(8,\) here"),
         (
             "network.num_res_blocks=2",
-            r"AttnBlockpp_[01]/\S+ (has shape \(8,\) there and \(4,\) here|is missing there and has shape)",
+            r"(ResnetBlockBigGANpp_\d+/\S+|all_modules.\d+.\S+), of shape \(.*\) there, is unknown here",
         ),
         ("data.num_channels=1", r"Conv_0/kernel has shape \(3, 3, 3, 4\) there and \(3, 3, 1, 4\) here"),
-        ("network.progressive=output_skip", r"(Conv_1/kernel|AttnBlockpp_2/GroupNorm_0/bias) (has shape|is missing)"),
+        (
+            "network.progressive=output_skip",
+            r"(Conv_1/kernel (has shape|is missing)|all_modules.\d+.\S+, of shape .* unknown)",
+        ),
     ],
 )
 def test_another_architecture(file: pathlib.Path, field: str, said: str, launch: Any, capsys: Any) -> None:
@@ -260,7 +316,7 @@ def test_one_wrong_array(part: str, value: np.ndarray, said: str, launch: Any, t
         (b"PK\x03\x04", "cannot be read as a PyTorch file"),
         (b"\x80\x02\x8a\x0a", "cannot be read as a PyTorch file"),
         (b"\x80", "AttnBlockpp_0/GroupNorm_0/bias is missing there"),
-        (b"\x10\x00\x00\x00\x00\x00\x00\x00{}", "has no config.json"),
+        (b"\x10\x00\x00\x00\x00\x00\x00\x00{}", "cannot be read as a file of weights"),
     ],
 )
 def test_files_of_no_use(content: bytes, said: str, launch: Any, tmp_path: pathlib.Path, capsys: Any) -> None:
@@ -292,7 +348,10 @@ def test_nothing_is_overwritten(launch: Any, tmp_path: pathlib.Path, capsys: Any
     line = refused(launch, capsys, f"--checkpoint={JAX_FILE}", "--workdir=run")
     assert "--workdir run holds a run already" in line
     line = refused(launch, capsys, "--checkpoint=run", "--workdir=new")
-    assert "is a run of this program already: name it as --workdir" in line
+    assert "run belongs to a run of this program: name run as --workdir" in line
+    assert "--config.training.start_from=run" in line
+    for part in ("checkpoints", "checkpoints/5"):
+        assert "belongs to a run" in refused(launch, capsys, f"--checkpoint=run/{part}", "--workdir=new")
     (run / "config.json").unlink()
     line = refused(launch, capsys, f"--checkpoint={JAX_FILE}", "--workdir=run")
     assert "holds checkpoints but no config.json" in line

@@ -131,7 +131,7 @@ def crp(p: Params, x: Array, label: Array | None) -> Array:
 
 
 def refine(p: Params, xs: Sequence[Array], label: Array | None, end: bool = False, bilinear: bool = True) -> Array:
-    prefix = "" if label is None else "Conditional"
+    prefix = "" if label is None else "Cond"
     hs = [rcu(p[f"{prefix}RCUBlock_{i}"], x, label, 2) for i, x in enumerate(xs)]
     h = msf(p[f"{prefix}MSFBlock_0"], hs, label, bilinear) if len(xs) > 1 else hs[0]
     h = crp(p[f"{prefix}CRPBlock_0"], h, label)
@@ -149,11 +149,11 @@ def ncsn(
     p: Params, x: Array, layout: int, label: Array | None = None, sigma: Array | None = None, bilinear: bool = True
 ) -> Array:
     """x in [0, 1], all widths read off the parameters."""
-    prefix = "" if label is None else "Conditional"
+    prefix = "" if label is None else "Cond"
     h, kept = conv(p["Conv_0"], 2 * x - 1), []
     for i, block in enumerate(NCSN_BLOCKS[layout].split()):
         dilation = int(block.lstrip("down-") or 1)
-        h = residual(p[f"{prefix}ResidualBlock_{i}"], h, label, block.startswith("down"), dilation)
+        h = residual(p[f"{prefix and 'Conditional'}ResidualBlock_{i}"], h, label, block.startswith("down"), dilation)
         kept += [h] if i % 2 else []
     for i, level in enumerate(reversed(kept)):
         inputs = [level] if i == 0 else [level, h]
