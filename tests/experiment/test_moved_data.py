@@ -9,6 +9,8 @@ import pytest
 from PIL import Image
 
 from score_sde.cli import modes
+from score_sde.data import identity
+from score_sde.data.sources import chosen
 from score_sde.errors import UsageError
 from score_sde.experiment import build
 from score_sde.storage.checkpoint import Checkpoints
@@ -138,3 +140,20 @@ def test_a_picture_that_is_gone_is_no_news_to_a_sample_run(tmp_path):
     """Of pictures nothing is read when a run is built."""
     experiment = build(config_of(write(tmp_path / "set", SOME), "folder"))
     assert "content" not in experiment.notes()["data"]
+
+
+def test_a_picture_that_was_mended_on_the_way_is_no_other_set(tmp_path, monkeypatch, capsys):
+    """Where pictures are decoded when they are needed a broken one may be found in mid-run, and replaced."""
+    monkeypatch.setattr(identity, "EXAMPLES", 2)
+    config = config_of(write(tmp_path / "set", SOME), "folder", data__cache_limit=0.0)
+    experiment = build(config)
+    assert len(experiment.data.train) == 20
+    record = experiment.notes()
+    looked_at = chosen(20, 2).tolist()
+    other, same = (f"{i:05d}.png" for i in (looked_at[0], min({0, 1, 2} - {*looked_at})))
+    write(tmp_path / "set", SOME[:1] * 0, [same])
+    assert len(build(config, record).data.train) == 20
+    assert "files have other names or sizes than at first" in capsys.readouterr().err
+    write(tmp_path / "set", SOME[:1] * 0, [other])
+    with pytest.raises(UsageError, match="the training examples have other values"):
+        _ = build(config, record).data
