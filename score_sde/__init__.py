@@ -22,7 +22,8 @@ _MODULES = {
     "errors": "CheckpointError UsageError",
     "evaluation.neighbours": "copying_ratio nearest_neighbour_accuracy",
     "evaluation.two_sample": "TwoSample frechet_distance two_sample",
-    "experiment.experiment": "Experiment build",
+    "experiment.building": "build",
+    "experiment.experiment": "Experiment",
     "experiment.exporting": "Exported export_checkpoint",
     "experiment.generation": "Generated Generator",
     "experiment.image_likelihood": "ImageLikelihood",
@@ -93,7 +94,8 @@ if TYPE_CHECKING:  # the same names, for what reads Python without running it
     from score_sde.errors import CheckpointError, UsageError
     from score_sde.evaluation.neighbours import copying_ratio, nearest_neighbour_accuracy
     from score_sde.evaluation.two_sample import TwoSample, frechet_distance, two_sample
-    from score_sde.experiment.experiment import Experiment, build
+    from score_sde.experiment.building import build
+    from score_sde.experiment.experiment import Experiment
     from score_sde.experiment.exporting import Exported, export_checkpoint
     from score_sde.experiment.generation import Generated, Generator
     from score_sde.experiment.image_likelihood import ImageLikelihood

@@ -139,7 +139,8 @@ def kills(trial: Trial, count: int, draw: random.Random) -> Counter[str]:
     while left:
         process = start(run, trial.env, *RUN, *trial.kind.mode)
         with contextlib.suppress(AssertionError):  # it had ended before
-            wait_for(lambda: set(trial.contents(run)) > before or process.poll() is not None, [], timeout=60)
+            begun = lambda run=run, process=process: set(trial.contents(run)) > before or process.poll() is not None
+            wait_for(begun, [], timeout=60)
         time.sleep(draw.uniform(0, 0.3 * lasted))
         kill([process], signal.SIGKILL)
         code, said = end(process)

@@ -154,7 +154,7 @@ def _tree(
     state = _renamed(state)
     _check_groups(file, pairs, layout, state)
     known = {name: path for module, child in pairs for name, path in _names(module, child)}
-    ours = {known.get(n, n): torch_to_flax(n, value) for n, value in state.items()}
+    ours: Tree = {known.get(n) or n: torch_to_flax(n, value) for n, value in state.items()}
     # A shortcut that is a 1x1 convolution there is a matrix here.
     ours = {n: a[0, 0] if n.endswith("/W") and a.ndim == 4 else a for n, a in ours.items()}
     if config["flip_sin_to_cos"] and config["time_embedding_type"] == "positional" and FIRST in ours:

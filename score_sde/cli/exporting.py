@@ -24,7 +24,7 @@ def check(mode: str, given: dict[str, Any]) -> None:
 
 def export(config: Config, workdir: Workdir, format: str, output: str | None, overwrite: bool) -> int:
     """Write the newest checkpoint's parameters as `format` says, and tell where; returns the exit code."""
-    from score_sde.experiment.experiment import build
+    from score_sde.experiment.building import build
     from score_sde.experiment.exporting import export_checkpoint
 
     done = export_checkpoint(build(config, workdir.record()), workdir, format, output or "", overwrite)

@@ -20,8 +20,9 @@ from score_sde.devices.arrays import Agreement
 from score_sde.devices.distributed import together
 from score_sde.errors import NotFinite
 from score_sde.evaluation.two_sample import two_sample
+from score_sde.experiment.building import build
 from score_sde.experiment.diagnosis import nothing_finite, remedies
-from score_sde.experiment.experiment import Experiment, build
+from score_sde.experiment.experiment import Experiment
 from score_sde.experiment.generation import Generator
 from score_sde.experiment.importing import import_checkpoint
 from score_sde.experiment.sample_folder import SampleFolder, Summary

@@ -1,6 +1,7 @@
 """From a validated config to an experiment, and what is done with one."""
 
-from score_sde.experiment.experiment import Experiment, build
+from score_sde.experiment.building import build
+from score_sde.experiment.experiment import Experiment
 from score_sde.experiment.resolving import load_data
 
 load_images = load_data

@@ -1,4 +1,4 @@
-"""From a validated config to an experiment: its objects, and the pure functions of parameters made of them."""
+"""An experiment: a config's objects, and the pure functions of parameters made of them."""
 
 import dataclasses
 import functools
@@ -21,12 +21,10 @@ from score_sde.devices import memory
 from score_sde.devices.parallel import Compiled, Strategy
 from score_sde.errors import require
 from score_sde.experiment import objects
-from score_sde.experiment.conditions import Conditions
 from score_sde.experiment.drawing import Drawing
 from score_sde.experiment.early import Early
-from score_sde.experiment.frozen import restored
-from score_sde.experiment.resolving import check_same, load_data, resolve
-from score_sde.experiment.starting import Origin, origin, replaced
+from score_sde.experiment.resolving import check_same, load_data
+from score_sde.experiment.starting import Origin, replaced
 from score_sde.networks.remat import compiler_options
 from score_sde.rng import Purpose, child, example_keys, low_discrepancy, root_key, uniform
 from score_sde.sde import SDE
@@ -286,11 +284,6 @@ class Experiment:
         """The solver that a score system's samples are drawn with: `Drawing.solver`."""
         return self.drawing.solver(self.score_system, params, condition)
 
-    def reconfigured(self, config: Config) -> "Experiment":
-        """The same run under a config that differs in how it samples."""
-        own = {"origin": self.origin, "imported": self.imported}
-        return dataclasses.replace(assemble(config, self.spec, self.factory, self.frozen, self.drawing.measured), **own)
-
     def notes(self) -> dict[str, Any]:
         """What stands in config.json beside the config: what the data are, and where other runs' weights came from.
 
@@ -312,64 +305,3 @@ def _once(program: Callable[[], Any]) -> Any:
     found = jax.block_until_ready(program())
     memory.trim()
     return found
-
-
-def build(config: Config, record: Mapping[str, Any] | None = None, system: Factory | None = None) -> Experiment:
-    """Everything that a config names; raises UsageError for what is wrong with it.
-
-    record: what config.json of the run says (Workdir.record), where there is one: then the data are not read. system:
-    one of your own in the place of `system.name`.
-    """
-    validate(config, own_system=system is not None)
-    spec, data = resolve(config, record, own_system=system is not None)
-    before = (record or {}).get("frozen", {})
-    take = lambda part, run: restored(part, run, spec, config.data.centered, before.get(part), build)
-    frozen = {part: take(part, run) for part, run in config.frozen.items() if run}
-    measured = (record or {}).get("automatic")
-    experiment = assemble(config, spec, system or objects.SYSTEMS[config.system.name], frozen, measured)
-    for part in experiment.system.frozen:
-        require(part in frozen, f"frozen.{part} is empty, and the system asks for it: name a run, as <run>[@step]")
-    for part in frozen:
-        require(part in experiment.system.frozen, f"frozen.{part} is not asked for by the system: leave it empty")
-    drawn = set(config.data.condition) <= {"label"} or not config.logging.samples_every
-    require(
-        drawn,
-        f"data.condition={config.data.condition}: of samples labels alone are drawn, so grids while training have no"
-        " condition: set logging.samples_every=0, and pass the condition to the system's own draw",
-    )
-    other = functools.partial(build, system=system)
-    c, abstract = config.training, experiment.abstract_params
-    begun = origin(c.start_from, c.start_strict, (record or {}).get("start"), abstract, other)
-    imported = (record or {}).get("imported", {}).get("step", 0)
-    experiment = dataclasses.replace(experiment, origin=begun, imported=imported)
-    if data is not None:
-        experiment.__dict__["data"] = data  # read already
-    return experiment
-
-
-def assemble(
-    config: Config,
-    spec: Spec,
-    factory: Factory,
-    frozen: Mapping[str, Any],
-    measured: Mapping[str, Any] | None = None,
-) -> Experiment:
-    """The experiment of a valid config for data that are described; nothing is read.
-
-    measured: what `auto` goes by, where a report has measured it.
-    """
-    drawing = Drawing(config, Conditions(spec), measured)
-    system = factory(config, spec, drawing, frozen)
-    return Experiment(
-        config=config,
-        spec=spec,
-        system=system,
-        factory=factory,
-        kind=objects.KINDS[spec.kind](config.data, spec),
-        optimizers={part: Optimizer(**config.optimizer) for part in system.parts},
-        averages=objects.averages(config),
-        strategy=objects.STRATEGIES[config.parallel.strategy](config.parallel),
-        drawing=drawing,
-        frozen=frozen,
-        built=flatten(config),
-    )

@@ -8,6 +8,7 @@ from score_sde.config import Config, default
 from score_sde.config.validation import validate
 from score_sde.errors import UsageError
 from score_sde.experiment import Experiment
+from score_sde.experiment.building import reconfigured
 from score_sde.solvers import AdaptiveSolver
 
 BUDGETS = (5, 10, 20, 50)
@@ -70,7 +71,7 @@ def variant(experiment: Experiment, solver: str, **sampling: Any) -> Experiment 
         validate(config)
     except UsageError:
         return None
-    return experiment.reconfigured(config)
+    return reconfigured(experiment, config)
 
 
 def evaluations(experiment: Experiment) -> int | None:

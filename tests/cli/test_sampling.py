@@ -180,7 +180,7 @@ def test_unfinished_samples_are_kept_from_other_settings(run, expected, monkeypa
     with pytest.raises(UsageError, match="holds unfinished samples of other settings or of another checkpoint"):
         modes.sample(config(t_min=0.1), run)
     with pytest.raises(
-        UsageError, match="holds more samples than sampling.num_samples=9, which would be lost: ask for"
+        UsageError, match=r"holds more samples than sampling\.num_samples=9, which would be lost: ask for"
     ):
         modes.sample(config(num_samples=9), run)
     firsts = []

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from score_sde.errors import UsageError
-from score_sde.experiment.experiment import build
+from score_sde.experiment import build
 from tests.data.making import random_images
 from tests.tiny import tiny_config
 

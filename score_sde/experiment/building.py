@@ -1,0 +1,87 @@
+"""From a validated config to an experiment: what it names is made, and what it asks of other runs is read."""
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+from score_sde.config import Config, flatten
+from score_sde.config.validation import validate
+from score_sde.data.spec import Spec
+from score_sde.errors import require
+from score_sde.experiment import objects
+from score_sde.experiment.conditions import Conditions
+from score_sde.experiment.drawing import Drawing
+from score_sde.experiment.experiment import Experiment, Factory
+from score_sde.experiment.frozen import restored
+from score_sde.experiment.resolving import resolve
+from score_sde.experiment.starting import origin
+from score_sde.training.optimizer import Optimizer
+
+
+def build(config: Config, record: Mapping[str, Any] | None = None, system: Factory | None = None) -> Experiment:
+    """Everything that a config names; raises UsageError for what is wrong with it.
+
+    record: what config.json of the run says (Workdir.record), where there is one: then the data are not read. system:
+    one of your own in the place of `system.name`.
+    """
+    validate(config, own_system=system is not None)
+    spec, data = resolve(config, record, own_system=system is not None)
+    before = (record or {}).get("frozen", {})
+    take = lambda part, run: restored(part, run, spec, config.data.centered, before.get(part), build)
+    frozen = {part: take(part, run) for part, run in config.frozen.items() if run}
+    measured = (record or {}).get("automatic")
+    experiment = assemble(config, spec, system or objects.SYSTEMS[config.system.name], frozen, measured)
+    for part in experiment.system.frozen:
+        require(part in frozen, f"frozen.{part} is empty, and the system asks for it: name a run, as <run>[@step]")
+    for part in frozen:
+        require(part in experiment.system.frozen, f"frozen.{part} is not asked for by the system: leave it empty")
+    drawn = set(config.data.condition) <= {"label"} or not config.logging.samples_every
+    require(
+        drawn,
+        f"data.condition={config.data.condition}: of samples labels alone are drawn, so grids while training have no"
+        " condition: set logging.samples_every=0, and pass the condition to the system's own draw",
+    )
+    other = functools.partial(build, system=system)
+    c, abstract = config.training, experiment.abstract_params
+    begun = origin(c.start_from, c.start_strict, (record or {}).get("start"), abstract, other)
+    imported = (record or {}).get("imported", {}).get("step", 0)
+    experiment = dataclasses.replace(experiment, origin=begun, imported=imported)
+    if data is not None:
+        experiment.__dict__["data"] = data  # read already
+    return experiment
+
+
+def assemble(
+    config: Config,
+    spec: Spec,
+    factory: Factory,
+    frozen: Mapping[str, Any],
+    measured: Mapping[str, Any] | None = None,
+) -> Experiment:
+    """The experiment of a valid config for data that are described; nothing is read.
+
+    measured: what `auto` goes by, where a report has measured it.
+    """
+    drawing = Drawing(config, Conditions(spec), measured)
+    system = factory(config, spec, drawing, frozen)
+    return Experiment(
+        config=config,
+        spec=spec,
+        system=system,
+        factory=factory,
+        kind=objects.KINDS[spec.kind](config.data, spec),
+        optimizers={part: Optimizer(**config.optimizer) for part in system.parts},
+        averages=objects.averages(config),
+        strategy=objects.STRATEGIES[config.parallel.strategy](config.parallel),
+        drawing=drawing,
+        frozen=frozen,
+        built=flatten(config),
+    )
+
+
+def reconfigured(experiment: Experiment, config: Config) -> Experiment:
+    """The same run under a config that differs in how it samples."""
+    e = experiment
+    other = assemble(config, e.spec, e.factory, e.frozen, e.drawing.measured)
+    return dataclasses.replace(other, origin=e.origin, imported=e.imported)
