@@ -62,7 +62,7 @@ def import_checkpoint(experiment: Experiment, path: str | pathlib.Path, workdir:
     The learning rate and the average's rate are the config's, whatever the file says. The stream goes on at the
     position step * training.batch_size. config.json is written last: where it stands the import is whole. Raises
     UsageError, before anything is written, for a file that is damaged or of another architecture than the config, and
-    for a workdir that holds a run.
+    for a workdir that holds a run; CheckpointError where the workdir cannot be written.
     """
     workdir.check_new()
     file = newest(path)
