@@ -151,10 +151,10 @@ def _tree(
     file: pathlib.Path, state: Any, pairs: list[tuple[Module, Child]], layout: Layout, config: dict[str, Any]
 ) -> Tree:
     """A state dict of theirs as our tree."""
-    state = _renamed(state)
-    _check_groups(file, pairs, layout, state)
+    renamed = _renamed(state)
+    _check_groups(file, pairs, layout, renamed)
     known = {name: path for module, child in pairs for name, path in _names(module, child)}
-    ours: Tree = {known.get(n) or n: torch_to_flax(n, value) for n, value in state.items()}
+    ours = {known.get(name, name): torch_to_flax(name, value) for name, value in renamed.items()}
     # A shortcut that is a 1x1 convolution there is a matrix here.
     ours = {n: a[0, 0] if n.endswith("/W") and a.ndim == 4 else a for n, a in ours.items()}
     if config["flip_sin_to_cos"] and config["time_embedding_type"] == "positional" and FIRST in ours:

@@ -87,7 +87,7 @@ def _chain(file: pathlib.Path, there: dict[str, Any], cannot: str) -> Fields:
     levels, schedule, prediction = (there[n] for n in ("num_train_timesteps", "beta_schedule", "prediction_type"))
     if there["trained_betas"] is not None:
         given = np.asarray(there["trained_betas"], np.float64)
-        levels, schedule, ends = len(given), "linear", given[[0, -1]]
+        levels, schedule, ends = len(given), "linear", (float(given[0]), float(given[-1]))
         linear = np.allclose(given, np.linspace(ends[0], ends[1], levels), rtol=1e-4)
         require(linear, f"{file} has trained_betas that are not linear, {cannot}")
         there = there | dict(zip(("beta_start", "beta_end"), ends))
