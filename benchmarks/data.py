@@ -60,7 +60,7 @@ def main(argv: Sequence[str]) -> int:
 def measure(config: Config, arguments: argparse.Namespace) -> list[common.Row]:
     """A row for every way."""
     form = Format(config.data.image_size, config.data.num_channels)
-    images = np.random.RandomState(0).randint(0, 256, (arguments.images, *form.shape), np.uint8)
+    images = np.random.RandomState(0).randint(0, 256, (arguments.images, *form.shape)).astype(np.uint8)
     with tempfile.TemporaryDirectory() as place:
         write(pathlib.Path(place), images[: arguments.pictures])
         cache = stored(Cache(place), "images", images.shape, images.dtype, lambda: iter([images]))
