@@ -2,6 +2,7 @@
 
 import math
 import pathlib
+import shutil
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from typing import NamedTuple
@@ -84,9 +85,12 @@ def import_checkpoint(experiment: Experiment, path: str | pathlib.Path, workdir:
     with workdir.lock():
         workdir.check_new()  # again: another process may have written it until now
         with _writing(workdir):
+            workdir.importing.touch()
+            shutil.rmtree(workdir.checkpoints, ignore_errors=True)
             with closing(Checkpoints(workdir.checkpoints)) as checkpoints:
                 checkpoints.save(step, state, meta)
             workdir.claim(config, **experiment.notes(), imported=summary._asdict())
+            workdir.importing.unlink()
     return summary
 
 
@@ -95,10 +99,8 @@ def _writing(workdir: Workdir) -> Iterator[None]:
     """Turns what makes Orbax raise, of many types, into a UsageError, but for a disk that is full."""
     try:
         yield
-    except OSError:
+    except (OSError, CheckpointError):
         raise
-    except CheckpointError as error:
-        raise CheckpointError(f"{error}; remove {workdir.path} before") from None
     except Exception as error:
         raise UsageError(
             f"--workdir {workdir.path} cannot be written ({type(error).__name__}: {printable(str(error))}):"
