@@ -19,7 +19,7 @@ from score_sde.errors import CheckpointError, UsageError, require
 
 MODES = ("train", "sample", "likelihood", "report", "import")
 PROCESS_FLAGS = ("coordinator", "num_processes", "process_id")
-PROGRAMS = {"score-sde": ("score-sde",), "__main__.py": ("python", "-m", "score_sde")}
+PROGRAMS = {"score-sde": "score-sde", "__main__.py": "python -m score_sde"}
 """How this program is started, by the name of what runs; by launch.py otherwise."""
 FLAGS = ("config", "workdir", "mode", "overwrite", "checkpoint", *PROCESS_FLAGS, "distributed")
 
@@ -81,7 +81,7 @@ def main(argv: Sequence[str]) -> int:
         argv = [part for a in argv for part in (a.split("=", 1) if a.startswith("--help=") else [a])]
         if asked := [i for i, a in enumerate(argv) if i and a in ("--help", "-help", "-h")]:
             section = argv[asked[0] + 1 : asked[0] + 2]
-            return _help(section[0] if section and not section[0].startswith("-") else None)
+            return _help(section[0] if section and not section[0].startswith("-") else None, _program(argv[0]))
         arguments = parse(argv)
         validate(arguments.config)
         if arguments.mode == "likelihood":
@@ -107,11 +107,17 @@ def main(argv: Sequence[str]) -> int:
     return code
 
 
-def _help(section: str | None) -> int:
+def _program(started: str) -> list[str]:
+    """The words that start this program again, of what runs."""
+    return PROGRAMS.get(pathlib.PurePath(started).name, "python launch.py").split()
+
+
+def _help(section: str | None, program: list[str]) -> int:
     """Print everything, or one section of the fields; a reader that has seen enough, such as head, is no error."""
     lines = list(help_lines(section))
     try:
-        print("\n".join([*(HELP.splitlines() if section is None else ()), *lines]), flush=True)
+        text = HELP.replace("python launch.py", " ".join(program))
+        print("\n".join([*(text.splitlines() if section is None else ()), *lines]), flush=True)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more when it ends
     return 0
@@ -164,8 +170,7 @@ def parse(argv: Sequence[str]) -> Arguments:
     path = find(path)
     config = _override(load(path), fields)
     place = pathlib.Path(workdir or default_workdir(path))
-    program = PROGRAMS.get(pathlib.PurePath(argv[0]).name, ("python", "launch.py"))
-    command = shlex.join([*program, "--config", given["config"], "--workdir", str(place), *fields[1:]])
+    command = shlex.join([*_program(argv[0]), "--config", given["config"], "--workdir", str(place), *fields[1:]])
     return Arguments(config, place, mode, overwrite, checkpoint or "", command, _processes(given, mode))
 
 

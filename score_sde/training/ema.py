@@ -55,7 +55,7 @@ class Average(abc.ABC):
         All updates are of `batch` images. From first = 0 it is the share of the initial parameters.
         """
         k = np.arange(first, last)
-        w = np.asarray(self.weight(Seen(k, jnp.asarray((k + 1) * batch, jnp.float32), batch)), np.float64)
+        w = np.asarray(self.weight(Seen(jnp.asarray(k), jnp.asarray((k + 1) * batch, jnp.float32), batch)), np.float64)
         return float(np.prod(1 - w))
 
 
