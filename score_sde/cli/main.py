@@ -6,29 +6,22 @@ import re
 import shlex
 import sys
 import traceback
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from absl import flags
 from ml_collections import config_flags
 
-from score_sde.cli import exporting
-from score_sde.config import Config, find, flatten, load, nearest, one_line, require_field, wrong_type
+from score_sde.cli import exporting, processes
+from score_sde.config import Config, find, load, nearest, one_line, require_field, wrong_type
 from score_sde.config.guide import help_lines
 from score_sde.config.validation import check_likelihood, validate
-from score_sde.devices.meeting import Hello, excuse, split
 from score_sde.errors import CheckpointError, UsageError, require
 
 MODES = ("train", "sample", "likelihood", "report", "import", "export")
-ALONE = ("import", "export")
-"""Modes of one process."""
-PROCESS_FLAGS = ("coordinator", "num_processes", "process_id")
 OWN_FLAGS = ("config", "workdir", "mode", "overwrite", "checkpoint", "distributed", "connect_timeout")
-FLAGS = (*OWN_FLAGS, *exporting.FLAGS, *PROCESS_FLAGS)
-OWN_FIELDS = ("data.path", "data.cache", "data.cache_limit", "data.workers")
-"""Those in which the processes of a run may differ."""
-PROGRAMS = {"score-sde": ("score-sde",), "__main__.py": ("python", "-m", "score_sde")}
+FLAGS = (*OWN_FLAGS, *exporting.FLAGS, *processes.FLAGS)
+PROGRAMS = {"score-sde": "score-sde", "__main__.py": "python -m score_sde"}
 """How this program is started, by the name of what runs; by launch.py otherwise."""
 
 HELP = """\
@@ -80,8 +73,8 @@ class Arguments(NamedTuple):
     output: str | None
     command: str
     """The command line without the mode and what belongs to it."""
-    processes: tuple[str | None, int | None, int | None] | None
-    """Coordinator, number of processes and index of this one, None each where the cluster tells; None: alone."""
+    processes: processes.Processes | None
+    """None: alone."""
     connect_timeout: int = 300
     """Seconds for all processes to come."""
 
@@ -99,7 +92,7 @@ def main(argv: Sequence[str]) -> int:
         argv = [part for a in argv for part in (a.split("=", 1) if a.startswith("--help=") else [a])]
         if asked := [i for i, a in enumerate(argv) if i and a in ("--help", "-help", "-h")]:
             section = argv[asked[0] + 1 : asked[0] + 2]
-            return _help(section[0] if section and not section[0].startswith("-") else None)
+            return _help(section[0] if section and not section[0].startswith("-") else None, _program(argv[0]))
         arguments = parse(argv)
         validate(arguments.config)
         if arguments.mode == "likelihood":
@@ -120,15 +113,21 @@ def main(argv: Sequence[str]) -> int:
             raise
         code, why = 1, _tell_of_a_bug(error)
     if arguments is not None and arguments.processes is not None:
-        _leave(arguments.processes, code, why)
+        processes.leave(arguments.processes, code, why)
     return code
 
 
-def _help(section: str | None) -> int:
+def _program(started: str) -> list[str]:
+    """The words that start this program again, of what runs."""
+    return PROGRAMS.get(pathlib.PurePath(started).name, "python launch.py").split()
+
+
+def _help(section: str | None, program: list[str]) -> int:
     """Print everything, or one section of the fields; a reader that has seen enough, such as head, is no error."""
     lines = list(help_lines(section))
     try:
-        print("\n".join([*(HELP.splitlines() if section is None else ()), *lines]), flush=True)
+        text = HELP.replace("python launch.py", " ".join(program))
+        print("\n".join([*(text.splitlines() if section is None else ()), *lines]), flush=True)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more when it ends
     return 0
@@ -153,18 +152,6 @@ def _tell_of_a_bug(error: Exception) -> str:
     await_the_watch(error)
     traceback.print_exc()
     return one_line(error)
-
-
-def _leave(processes: tuple[str | None, int | None, int | None], code: int, why: str) -> None:
-    """End one process of several after a failure of its own: at once, as an orderly end would wait for the others."""
-    address, count, index = processes
-    with suppress(KeyboardInterrupt):
-        if address and count and index is not None and code != 130:
-            excuse(address, Hello(index, count, why))
-    from score_sde.devices.distributed import end_now, farewell
-
-    farewell(why)
-    end_now(code)
 
 
 def parse(argv: Sequence[str]) -> Arguments:
@@ -193,43 +180,12 @@ def parse(argv: Sequence[str]) -> Arguments:
     path = find(path)
     config = _override(load(path), fields)
     place = pathlib.Path(workdir or default_workdir(path))
-    program = PROGRAMS.get(pathlib.PurePath(argv[0]).name, ("python", "launch.py"))
-    command = shlex.join([*program, "--config", given["config"], "--workdir", str(place), *fields[1:]])
-    processes, wait = _processes(given, mode), given["connect_timeout"]
-    require(wait is None or processes is not None, f"--connect_timeout={wait} is for several processes: leave it out")
+    command = shlex.join([*_program(argv[0]), "--config", given["config"], "--workdir", str(place), *fields[1:]])
+    several, wait = processes.asked(given, mode), given["connect_timeout"]
+    require(wait is None or several is not None, f"--connect_timeout={wait} is for several processes: leave it out")
     require(wait is None or wait > 0, f"--connect_timeout={wait} must be positive: give it in seconds")
     written = (given["format"] or "", given["output"])
-    return Arguments(config, place, mode, overwrite, checkpoint or "", *written, command, processes, wait or 300)
-
-
-def _processes(given: dict[str, Any], mode: str) -> tuple[str | None, int | None, int | None] | None:
-    """What start() is to be told of the processes, None for a single one; UsageError for half of an answer."""
-    address, count, index = (given[name] for name in PROCESS_FLAGS)
-    said = [f"--{name}={given[name]}" for name in PROCESS_FLAGS if given[name] is not None]
-    if not said:
-        found = cluster() if given["distributed"] is None else given["distributed"]
-        return (None, None, None) if found and mode not in ALONE else None
-    require(
-        len(said) == 3 and given["distributed"] is not False,
-        f"{' '.join(said)} alone do not name a run of several processes: give --coordinator host:port, --num_processes"
-        " and --process_id together, or none of them",
-    )
-    require(mode not in ALONE, f"--coordinator={address} does not go with --mode={mode}, which one process does")
-    split(address)
-    require(count >= 1, f"--num_processes={count} must be at least 1")
-    require(0 <= index < count, f"--process_id={index} must lie between 0 and --num_processes - 1 = {count - 1}")
-    return address, count, index
-
-
-def cluster(environment: Mapping[str, str] = os.environ) -> str | None:
-    """The cluster that started several processes of which this is one, None where nothing tells of it."""
-    if environment.get("SLURM_STEP_NUM_TASKS", "1") != "1":
-        return "Slurm"
-    if "," in environment.get("TPU_WORKER_HOSTNAMES", "") or "MEGASCALE_COORDINATOR_ADDRESS" in environment:
-        return "TPU pod"
-    if "KUBERNETES_SERVICE_HOST" in environment and "JOB_COMPLETION_INDEX" in environment:
-        return "Kubernetes"
-    return None
+    return Arguments(config, place, mode, overwrite, checkpoint or "", *written, command, several, wait or 300)
 
 
 def default_workdir(config: str) -> str:
@@ -278,21 +234,6 @@ def _parse_flags(values: flags.FlagValues, argv: Sequence[str], known_only: bool
         raise UsageError(f"{one_line(error)}: see --help") from None
 
 
-def _agree(arguments: Arguments) -> None:
-    """UsageError in all processes where they would not be one run."""
-    import score_sde
-    from score_sde.devices import agreement
-    from score_sde.storage.workdir import versions
-
-    config = {n: v for n, v in flatten(arguments.config).items() if n not in OWN_FIELDS}
-    facts = {"--mode": arguments.mode, "--overwrite": arguments.overwrite, **config, **agreement.settings()}
-    facts |= {f"the version of {name}": version for name, version in versions().items()}
-    facts |= {"score_sde's own files": agreement.sources(pathlib.Path(score_sde.__file__).parent)}
-    agreement.agree(facts, "give all the same flags, config, environment and versions")
-    agreement.agree(agreement.devices(), "give all equally many devices of one kind")
-    agreement.agree_on_folder(arguments.workdir.expanduser(), "--workdir")
-
-
 def _run(arguments: Arguments) -> int:
     """Check the workdir, then import jax and do the work."""
     from score_sde.storage.workdir import Workdir
@@ -307,7 +248,7 @@ def _run(arguments: Arguments) -> int:
 
     if arguments.processes is not None:
         distributed.start(*arguments.processes, timeout=arguments.connect_timeout)
-        _agree(arguments)
+        processes.agree(arguments.config, workdir.path, mode=arguments.mode, overwrite=arguments.overwrite)
     if arguments.mode == "train":
         from score_sde.devices.parallel import check_batch_size  # jax and the devices, but not yet the slow rest
 
