@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 from score_sde.cli.main import main as launch
 from tests.disk import DAMAGES, damage, filling
-from tests.processes import end, environment, kill, start, wait_for
+from tests.processes import end, environment, kill, start
 
 RUN = ("--config.training.num_steps=4", "--config.logging.samples_every=2", "--config.ema.snapshot_every=2",
        "--config.ema.averages=('warmup','power')", "--config.sampling.num_samples=36",
@@ -137,9 +137,9 @@ def kills(trial: Trial, count: int, draw: random.Random) -> Counter[str]:
     lasted = time.monotonic() - began
     run, left = trial.fresh(trial.begun), count
     while left:
-        process = start(run, trial.env, *RUN, *trial.kind.mode)
-        with contextlib.suppress(AssertionError):  # it had ended before
-            wait_for(lambda: set(trial.contents(run)) > before or process.poll() is not None, [], timeout=60)
+        process, until = start(run, trial.env, *RUN, *trial.kind.mode), time.monotonic() + lasted
+        while set(trial.contents(run)) == before and process.poll() is None and time.monotonic() < until:
+            time.sleep(0.01)
         time.sleep(draw.uniform(0, 0.3 * lasted))
         kill([process], signal.SIGKILL)
         code, said = end(process)

@@ -4,6 +4,7 @@ import json
 import math
 import pathlib
 import re
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from typing import Any, NamedTuple
@@ -46,7 +47,7 @@ def import_checkpoint(experiment: Experiment, path: str | pathlib.Path, workdir:
     The learning rate and the average's rate are the config's, whatever the file says. The stream goes on at the
     position step * training.batch_size. config.json is written last: where it stands the import is whole. Raises
     UsageError, before anything is written, for a file that is damaged or of another architecture than the config, and
-    for a workdir that holds a run.
+    for a workdir that holds a run, and CheckpointError where there is no room.
     """
     workdir.check_new()
     file = newest(path)
@@ -65,9 +66,12 @@ def import_checkpoint(experiment: Experiment, path: str | pathlib.Path, workdir:
     with workdir.lock():
         workdir.check_new()  # again: another process may have written it until now
         with _writing(workdir):
+            workdir.importing.touch()
+            shutil.rmtree(workdir.checkpoints, ignore_errors=True)
             with closing(Checkpoints(workdir.checkpoints)) as checkpoints:
                 checkpoints.save(step, state, meta)
             workdir.claim(config, **experiment.notes(), imported=summary._asdict())
+            workdir.importing.unlink()
     return summary
 
 
@@ -76,10 +80,8 @@ def _writing(workdir: Workdir) -> Iterator[None]:
     """Turns what makes Orbax raise, of many types, into a UsageError, but for a disk that is full."""
     try:
         yield
-    except OSError:
+    except (OSError, CheckpointError):
         raise
-    except CheckpointError as error:
-        raise CheckpointError(f"{error}; remove {workdir.path} before") from None
     except Exception as error:
         raise UsageError(
             f"--workdir {workdir.path} cannot be written ({type(error).__name__}: {printable(str(error))}):"

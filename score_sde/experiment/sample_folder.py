@@ -144,8 +144,8 @@ class SampleFolder:
             if completed(_json(folder / SETTINGS), wanted) == wanted:
                 require(
                     overwrite or not (folder / _name(-(-self.count // self.size))).exists(),
-                    f"{folder} holds more samples than sampling.num_samples={self.count}, which would be lost: ask for as"
-                    " many as were begun, or add --overwrite",
+                    f"{folder} holds more samples than sampling.num_samples={self.count}, which would be lost: ask for"
+                    " as many as were begun, or add --overwrite",
                 )
                 return self._kept()
             require(

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 from tensorboardX import summary
 from tensorboardX.event_file_writer import EventsWriter
-from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.proto.event_pb2 import Event, SessionLog  # pyright: ignore[reportAttributeAccessIssue]
 
 from score_sde.storage.files import named, sync, whole
 from score_sde.training.step import BINS, Metrics

@@ -5,7 +5,7 @@ import json
 import pathlib
 import platform
 import tempfile
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from typing import Any
 
 from score_sde.config import SCHEMA, Config, differing_fields, flatten
@@ -29,6 +29,8 @@ class Workdir:
         self.tensorboard = self.path / "tensorboard"
         self.samples = self.path / "samples"
         self.averages = self.path / "averages"
+        self.importing = self.path / "importing"
+        """Stands while an import is under way: what lies beside it then was left by one that was killed."""
 
     def check(self, config: Config, trained: bool = False) -> None:
         """UsageError where the directory is another experiment's, cannot be written, or holds no run but should."""
@@ -45,10 +47,14 @@ class Workdir:
             self._check_writable()
 
     def check_new(self) -> None:
-        """UsageError where the directory holds a run, or anything in the place of one, or cannot be written."""
+        """UsageError where the directory holds a run, or anything in the place of one, or cannot be written.
+
+        What an import left that was killed, or found the disk full, is nothing.
+        """
         with usable(self._name):
             require(not self.config.exists(), f"--workdir {self.path} holds a run already: choose a new directory")
-            self._check_free()
+            if not self.importing.exists():
+                self._check_free()
             self._check_writable()
 
     @property
@@ -101,6 +107,8 @@ class Workdir:
 
     def _check_free(self) -> None:
         places = (self.history, self.checkpoints, self.metrics, self.tensorboard, self.samples, self.averages)
+        interrupted = f"--workdir {self.path} holds an import that did not end: give the same command for it again"
+        require(not self.importing.exists(), f"{interrupted}, or choose an empty or new directory")
         taken = [p.name for p in places if p.exists()]
         require(
             not taken,
@@ -127,7 +135,8 @@ class Workdir:
         record = {"config": config.to_dict(), "versions": versions(), **notes}
         if not self.config.exists():
             write_json(self.config, record)
-            Seals(self.path).seal(self.config.name)
+            with suppress(OSError):  # whole it is, and one that is not sealed is believed
+                Seals(self.path).seal(self.config.name)
             return
         lines = self.history.read_bytes().splitlines() if self.history.exists() else []
         with whole(self.history) as unfinished:

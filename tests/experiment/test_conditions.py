@@ -208,19 +208,6 @@ def test_a_system_of_ones_own_takes_any_data_and_conditions(tmp_path):
         build(config)
 
 
-def test_samples_of_an_earlier_version_are_known_for_what_they_are(tmp_path):
-    """Their settings.json has no field that came later."""
-    config, folder = tiny_config(), tmp_path / "ancestral"
-    folder.mkdir()
-    old = {name: value for name, value in config.sampling.to_dict().items() if name != "label"}
-    (folder / "settings.json").write_text(json.dumps({"sampling": old, "step": 5, "evaluations": 5.0}))
-    (folder / "samples.npz").write_bytes(b"")
-    assert modes._is_done(folder, {"sampling": config.sampling.to_dict(), "step": 5}, overwrite=False)
-    config.sampling.seed = 1
-    with pytest.raises(UsageError, match="holds samples of other settings"):
-        modes._is_done(folder, {"sampling": config.sampling.to_dict(), "step": 5}, overwrite=False)
-
-
 @pytest.mark.parametrize(("labels", "message"), [
     (np.array([0, 2**32 + 2, 1, 1]), "give one integer of 0 or more"),
     (np.array([0.0, 1.0, 1.0, 1.0]), "give one integer of 0 or more"),

@@ -18,7 +18,7 @@ import pytest
 from flax import serialization
 
 from score_sde.cli.main import main
-from score_sde.errors import UsageError
+from score_sde.errors import CheckpointError, UsageError
 from score_sde.experiment import Experiment, build
 from score_sde.experiment.importing import import_checkpoint, newest, read
 from score_sde.storage import manifest
@@ -306,13 +306,15 @@ def test_a_failed_write_leaves_no_config(tmp_path: pathlib.Path, monkeypatch: py
 
     monkeypatch.setattr(manifest, "write", fail)
     run = Workdir(tmp_path / "run")
-    with pytest.raises(
-        UsageError, match=r"No space left on device\): .*: free some space, remove the directory and import"
-    ):
+    with pytest.raises(CheckpointError, match=r"No space left on device\): there is no earlier one; free some space"):
         import_checkpoint(experiment_of(NAME), JAX_FILE, run)
     assert not run.config.exists()
-    with pytest.raises(UsageError, match=r"holds checkpoints but no config\.json"):
+    with pytest.raises(UsageError, match="holds an import that did not end: give the same command for it again"):
         run.check(experiment_of(NAME).config)
+    monkeypatch.undo()
+    import_checkpoint(experiment_of(NAME), JAX_FILE, run)
+    assert restored(experiment_of(NAME), run.path)[1]["step"] == 5
+    assert not run.importing.exists()
 
 
 def test_smoke_benchmark(tmp_path: pathlib.Path) -> None:

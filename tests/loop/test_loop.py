@@ -10,15 +10,18 @@ import subprocess
 from contextlib import closing
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
 
 from score_sde.cli import modes
 from score_sde.devices.parallel import Pmap, Sharded
-from score_sde.experiment import build
+from score_sde.experiment import Experiment, build
 from score_sde.loop import loop
 from score_sde.loop.health import NonFiniteLoss
 from score_sde.loop.loop import train
+from score_sde.solvers.sampling import Samples
 from score_sde.storage.checkpoint import Checkpoints
 from score_sde.storage.workdir import Workdir
 from tests import chaos
@@ -151,6 +154,23 @@ def test_a_call_is_shortened_to_end_on_every_boundary(tmp_path, monkeypatch):
     assert sorted(int(p.name) for p in (tmp_path / "checkpoints").iterdir()) == [8, 12]
     assert [p.name for p in sorted((tmp_path / "samples").iterdir())] == ["step_00000006.png", "step_00000012.png"]
     assert any((tmp_path / "tensorboard").iterdir())
+
+
+def test_samples_that_are_not_finite_are_told_and_marked_in_grids(tmp_path, monkeypatch, capsys):
+    """One of eight: training goes on. What draws costs nothing here."""
+
+    def draw(self, params, keys, condition=None, times=None):
+        x = jnp.zeros((len(keys), 8, 8, 1)).at[2].set(jnp.nan)
+        return Samples(x, jnp.int32(1))
+
+    monkeypatch.setattr(Experiment, "draw", draw)
+    experiment = build(tiny_config(training__num_steps=2, logging__samples_every=2))
+    train(experiment, Workdir(tmp_path), show=False)
+    path = tmp_path / "samples" / "step_00000002.png"
+    said = f"{path}: 1 of 8 samples are not finite, and marked by a chequerboard; training goes on\n"
+    assert said in capsys.readouterr().err
+    pixels = np.asarray(Image.open(path))
+    assert set(np.unique(pixels[52:100, 2:50])) == {0, 255} and set(np.unique(pixels[2:50, 2:50])) == {128}
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):

@@ -1,12 +1,15 @@
 """metrics.jsonl and TensorBoard: means over windows, no duplicate and no gap after a resumption."""
 
+import contextlib
 import json
 
 import numpy as np
+import pytest
 from tensorboardX.proto import event_pb2
 
 from score_sde.loop.metrics import MetricsLog
 from score_sde.training.step import Metrics
+from tests.disk import filling
 
 
 def call(*losses: float) -> Metrics:
@@ -113,3 +116,24 @@ def test_only_the_process_that_writes_makes_files(tmp_path):
     assert log.flush(1)["loss"] == 1.0
     log.close()
     assert not list(tmp_path.iterdir())
+
+
+def test_a_damaged_line_is_named_and_the_others_stay(tmp_path, capsys):
+    path = tmp_path / "m.jsonl"
+    path.write_bytes(b'{"step": 1}\n{"step": \xff\xfe\n{"step": 3}\n{"step": 4, "l')
+    MetricsLog(path, tmp_path / "tb", 3, []).close()
+    assert path.read_bytes() == b'{"step": 1}\n{"step": 3}\n'
+    assert capsys.readouterr().err == f"line 2 of {path} is damaged, and left out\n"
+
+
+@pytest.mark.parametrize("full_at", range(1, 9))
+def test_a_full_disk_is_heard_of(tmp_path, full_at):
+    """By who writes the line: tensorboardX's own thread would die of it, and the program wait for it."""
+    log = MetricsLog(tmp_path / "m.jsonl", tmp_path / "tb", 0, [])
+    with filling(full_at, tmp_path), pytest.raises(OSError, match="No space left") as error:
+        for step in range(1, 9):
+            log.add(call(1.0), 2)
+            log.flush(step)
+    assert error.value.filename in (str(tmp_path / "m.jsonl"), str(tmp_path / "tb"))
+    with contextlib.suppress(OSError):
+        log.close()

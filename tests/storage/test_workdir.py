@@ -220,6 +220,17 @@ def test_a_lock_is_released_by_its_block_and_leaves_a_free_directory(tmp_path):
     assert [p.name for p in workdir.path.iterdir()] == ["lock"]
 
 
+def test_what_an_import_left_that_did_not_end_is_nothing_to_the_next_one(tmp_path):
+    workdir = Workdir(tmp_path)
+    workdir.checkpoints.mkdir()
+    with pytest.raises(UsageError, match="holds checkpoints but no config"):
+        workdir.check_new()
+    workdir.importing.touch()
+    workdir.check_new()
+    with pytest.raises(UsageError, match="holds an import that did not end: give the same command for it again"):
+        workdir.check(config())
+
+
 def test_where_there_are_no_locks_a_line_says_so(tmp_path, monkeypatch, capsys):
     def flock(descriptor, operation):
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
