@@ -1,10 +1,11 @@
 """What stands at the end of a training: the last grid, and how its samples compare with the data."""
 
 import json
+import pathlib
 import sys
 from typing import Any
 
-from score_sde.storage.images import save_samples
+from score_sde.storage.images import is_picture, save_samples
 from score_sde.storage.seals import Seals
 from score_sde.storage.workdir import Workdir, write_json
 
@@ -20,18 +21,27 @@ class Final:
         self._seals = Seals(self.folder)
 
     def complete(self, wanted: bool) -> bool:
-        """Whether the picture and, if wanted, the figures are whole; what is damaged is named on stderr.
+        """Whether the picture and, if wanted, the figures are whole."""
+        return self._seals.whole(*self._names_of(wanted))
 
-        Files of earlier versions, which sealed none in this folder, are taken for whole.
+    def taken_over(self, wanted: bool) -> bool:
+        """Whether both are whole now; those of earlier versions, which sealed none here, are taken as they are.
+
+        Names on stderr what is damaged. Whoever calls it holds the folder's lock.
         """
-        paths = [self.picture, *([self.report] if wanted else [])]
-        if not self._seals.any():
-            return all(path.exists() for path in paths)
-        faults = {path: self._seals.fault(name) for path, name in self._names.items() if path in paths}
-        for path, fault in faults.items():
-            if fault and self._seals.known(self._names[path]):
-                print(f"{path} {fault}: it is made again", file=sys.stderr)
-        return not any(faults.values())
+        names = self._names_of(wanted)
+        if not self._seals.any() and is_picture(self.picture) and (self._json() or not wanted):
+            self._seals.seal(*names)
+        for name in names:
+            if (fault := self._seals.fault(name)) and self._seals.known(name):
+                print(f"{self._path(name)} {fault}: it is made again", file=sys.stderr)
+        return self.complete(wanted)
+
+    def _path(self, name: str) -> pathlib.Path:
+        return next(path for path, own in self._names.items() if own == name)
+
+    def _names_of(self, wanted: bool) -> list[str]:
+        return [self._names[self.picture], *([self._names[self.report]] if wanted else [])]
 
     def save_picture(self, *samples: Any) -> str:
         """Write the grid; returns what is to be said of its scale."""
@@ -46,7 +56,12 @@ class Final:
 
     def not_finite(self) -> int:
         """How many of the samples that the figures are of were not finite."""
+        return self._json().get("non_finite", 0)
+
+    def _json(self) -> dict[str, Any]:
+        """The figures, {} where there are none."""
         try:
-            return int(json.loads(self.report.read_bytes())["non_finite"])
-        except (OSError, ValueError, KeyError, TypeError):
-            return 0
+            found = json.loads(self.report.read_bytes())
+            return found if isinstance(found, dict) else {}
+        except (OSError, ValueError, RecursionError):
+            return {}

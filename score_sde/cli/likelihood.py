@@ -57,7 +57,8 @@ def likelihood(config: Config, workdir: Workdir, overwrite: bool = False) -> int
     if left_out:
         raise NotFinite(
             f"{left_out} of {summary['num_images']} images have a figure that is not finite, in {folder.table.path}:"
-            " try --overwrite with likelihood.average='raw', or a larger likelihood.t_min"
+            " try --overwrite with likelihood.average='raw', or a larger likelihood.t_min; if all are alike, the"
+            " weights are at fault: train on from an earlier checkpoint, or import them anew"
         )
     return 0
 

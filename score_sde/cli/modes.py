@@ -23,7 +23,7 @@ from score_sde.evaluation.two_sample import two_sample
 from score_sde.experiment.building import build
 from score_sde.experiment.diagnosis import nothing_finite, remedies
 from score_sde.experiment.experiment import Experiment
-from score_sde.experiment.generation import Generator
+from score_sde.experiment.generation import Generated, Generator
 from score_sde.experiment.importing import import_checkpoint
 from score_sde.experiment.sample_folder import SampleFolder, Summary
 from score_sde.loop.health import NonFiniteLoss
@@ -108,28 +108,34 @@ def finish(experiment: Experiment, generator: Generator, state: TrainState, work
 
     Raises NotFinite where samples are not finite, with both written.
     """
-    step, wanted = int(state.step), experiment.config.evaluation.final_samples
-    final, sampling = Final(workdir, step), experiment.config.sampling
-    if together(lambda: jax.process_index() == 0 and final.complete(bool(wanted))):
-        say(f"{workdir.path} is complete at step {step}: samples in {final.picture}")
-        _require_all_finite(final, together(final.not_finite), sampling)
-        return
-    early = experiment.early
-    warn(early.using(step))
-    with writing(final.folder) as first:
-        generated = generator(experiment.weights(state), max(wanted, min(sampling.num_samples, GRID)))
-        if first:
-            scale = final.save_picture(generated.x, generated.condition.get("label"), generated.finite)
-            said = f"{scale}{early.words(step)}"
-            print(f"samples of {generated.evaluations:.0f} network evaluations each in {final.picture}{said}")
-            if wanted:
-                parts = (some(part, COMPARED) for part in (experiment.data.train, experiment.data.held_out))
-                compared = map(experiment.kind.comparable, (generated.x[:wanted], *parts))
-                figures = two_sample(*compared, finite=generated.finite[:wanted])
-                own = {"evaluations": generated.evaluations, **early.summary(step)}
-                final.save_figures(own | figures.__dict__)
-                print(figures)
-    _require_all_finite(final, int((~generated.finite).sum()), sampling)
+    wanted, sampling = experiment.config.evaluation.final_samples, experiment.config.sampling
+    final, first = Final(workdir, int(state.step)), jax.process_index() == 0
+    if not together(lambda: first and final.complete(bool(wanted))):
+        with writing(final.folder):
+            if not together(lambda: first and final.taken_over(bool(wanted))):
+                warn(experiment.early.using(final.step))
+                count = max(wanted, min(sampling.num_samples, GRID))
+                _make(final, experiment, generator(experiment.weights(state), count))
+                return
+    say(f"{workdir.path} is complete at step {final.step}: samples in {final.picture}")
+    _require_all_finite(final, together(final.not_finite), sampling)
+
+
+def _make(final: Final, experiment: Experiment, generated: Generated) -> None:
+    """The final grid and figures of these samples, written and printed by the first process."""
+    wanted = experiment.config.evaluation.final_samples
+    if jax.process_index() == 0:
+        scale = final.save_picture(generated.x, generated.condition.get("label"), generated.finite)
+        said = f"{scale}{experiment.early.words(final.step)}"
+        print(f"samples of {generated.evaluations:.0f} network evaluations each in {final.picture}{said}")
+        if wanted:
+            parts = (some(part, COMPARED) for part in (experiment.data.train, experiment.data.held_out))
+            compared = map(experiment.kind.comparable, (generated.x[:wanted], *parts))
+            figures = two_sample(*compared, finite=generated.finite[:wanted])
+            own = {"evaluations": generated.evaluations, **experiment.early.summary(final.step)}
+            final.save_figures(own | figures.__dict__)
+            print(figures)
+    _require_all_finite(final, int((~generated.finite).sum()), experiment.config.sampling)
 
 
 def _require_all_finite(final: Final, missing: int, sampling: Config) -> None:

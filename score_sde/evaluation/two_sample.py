@@ -83,20 +83,18 @@ class TwoSample:
         return reading(self.accuracy_on_samples, self.accuracy_on_data, self.num_samples - self.non_finite)
 
     def __str__(self) -> str:
-        accuracies = f"{number(self.accuracy_on_samples)} on samples, {number(self.accuracy_on_data)} on data"
-        ratio = self.copying_ratio
-        parts = [
-            f"{self.num_samples} samples: pixel Fréchet distance {number(self.frechet_distance)}",
-            f"1-NN accuracy {number(self.nearest_neighbour_accuracy)} ({accuracies}: {self.reading})",
-            f"precision {number(self.precision)}, recall {number(self.recall)}",
-            *(
-                []
-                if ratio is None
-                else [f"distance to training data / held-out {ratio:.3f} (copies 0, new pictures 1)"]
-            ),
-            *self.notes,
-        ]
-        return "; ".join(parts)
+        parts = []
+        if self.frechet_distance is not None:
+            parts.append(f"pixel Fréchet distance {self.frechet_distance:.3f}")
+        if self.nearest_neighbour_accuracy is not None:
+            both = f"{number(self.accuracy_on_samples)} on samples, {number(self.accuracy_on_data)} on data"
+            parts.append(f"1-NN accuracy {self.nearest_neighbour_accuracy:.3f} ({both}: {self.reading})")
+        if self.precision is not None:
+            parts.append(f"precision {self.precision:.3f}, recall {number(self.recall)}")
+        if self.copying_ratio is not None:
+            ratio = f"{self.copying_ratio:.3f} (copies 0, new pictures 1)"
+            parts.append(f"distance to training data / held-out {ratio}")
+        return f"{self.num_samples} samples: {'; '.join([*parts, *self.notes])}"
 
 
 def number(value: float | None) -> str:
@@ -131,7 +129,7 @@ def _notes(counts: dict[str, int], missing: list[str], drawn: int, finite: int, 
     if counts["non_finite"]:
         notes.append(f"{counts['non_finite']} of {drawn} samples are not finite and in no figure")
     if missing:
-        notes.append(f"not known of {finite} samples and {data} pictures of the data: {', '.join(missing)}")
+        notes.append(f"of {finite} samples and {data} training pictures not known: {', '.join(missing)}")
     if counts["copies"]:
         notes.append(f"{counts['copies']} of {finite} samples are training pictures")
     if counts["copies_held_out"]:

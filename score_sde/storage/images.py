@@ -84,6 +84,16 @@ def mark(images: np.ndarray) -> None:
     images[:] = (255 * ((rows[:, None] + columns) % 2)).astype(np.uint8)[..., None]
 
 
+def is_picture(path: pathlib.Path) -> bool:
+    """Whether there is a picture file that is whole by its own checksums."""
+    try:
+        with Image.open(path) as picture:
+            picture.verify()
+        return True
+    except (OSError, SyntaxError, ValueError):
+        return False
+
+
 def save_grid(path: pathlib.Path, images: np.ndarray, columns: int | None = None) -> Image.Image:
     """Write a grid as PNG, whole or not at all, and return it."""
     picture, encoded = grid(images, columns), io.BytesIO()

@@ -68,7 +68,7 @@ def test_sources_are_told_apart(tmp_path):
 
 ONE = """
 import json, pathlib, sys
-from score_sde.cli import main
+from score_sde.cli import main, processes
 from score_sde.devices import agreement, distributed
 from score_sde.errors import CheckpointError, UsageError
 from tests.disagreement import FIELDS
@@ -86,7 +86,8 @@ def told(act):
 
 def run(*flags, workdir="run"):
     line = ["launch.py", "--config", "tests/light.py", "--workdir", str(folder / workdir)]
-    return told(lambda: main._agree(main.parse([*line, *flags])))
+    a = main.parse([*line, *flags])
+    return told(lambda: processes.agree(a.config, a.workdir, mode=a.mode, overwrite=a.overwrite))
 
 def fail():
     if index == 1:
