@@ -5,7 +5,7 @@
 
 Each candidate draws the same number of samples, from the run's newest checkpoint and its main average, with as many
 evaluations; auto and ancestral with two seeds. Printed and written, per candidate and evaluations: the pixel Frechet
-distance to the training pictures and its bootstrap error, the 1-NN accuracy, and the share of samples that have more
+distance to the training pictures and its bootstrap error, the 1-NN accuracies on samples and on data, and the share of samples that have more
 grain than 99.5 % of the held-out pictures, with its error (score_sde/evaluation/grain.py).
 Exit codes: 0 done, 2 bad usage or config.
 """
@@ -87,7 +87,8 @@ def measured(workdir: Workdir, arguments: argparse.Namespace) -> Iterator[common
     from score_sde.cli.modes import COMPARED, start_jax, weights
     from score_sde.data.sources import some
     from score_sde.evaluation.grain import grainy
-    from score_sde.evaluation.two_sample import nearest_neighbour_accuracy, to_vectors
+    from score_sde.evaluation.neighbours import Neighbours
+    from score_sde.evaluation.two_sample import to_vectors
     from score_sde.experiment import build
     from score_sde.experiment.frozen import config_of
     from score_sde.experiment.generation import Generator
@@ -115,14 +116,19 @@ def measured(workdir: Workdir, arguments: argparse.Namespace) -> Iterator[common
                     continue
                 drawn = Generator(cell)(params, arguments.count, show=False)
                 frechet, error = yardstick(drawn.x)
-                neighbours = nearest_neighbour_accuracy(to_vectors(drawn.x), to_vectors(train))
+                on_samples, on_data = Neighbours.of(to_vectors(drawn.x), to_vectors(train)).accuracies()
                 share, of_share = grainy(drawn.x, held_out)
                 row = {"sde": experiment.config.sde.name, "step": meta["step"], "name": name, "seed": seed}
                 row |= {"evaluations": drawn.evaluations, "frechet": frechet, "frechet_error": error}
-                row |= {"nearest_neighbour_accuracy": neighbours, "grainy": share, "grainy_error": of_share}
+                row |= {
+                    "accuracy_on_samples": on_samples,
+                    "accuracy_on_data": on_data,
+                    "grainy": share,
+                    "grainy_error": of_share,
+                }
                 print(
                     f"{name:36s} {seed} {drawn.evaluations:5.0f}  frechet {frechet:8.3f} +-{error:.3f}"
-                    f"  1-NN {neighbours:.3f}  grainy {share:.3f} +-{of_share:.3f}",
+                    f"  1-NN {on_samples:.3f} {on_data:.3f}  grainy {share:.3f} +-{of_share:.3f}",
                     flush=True,
                 )
                 yield row

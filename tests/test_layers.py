@@ -16,13 +16,13 @@ PICTURE = re.search(r"<!-- picture: layers -->\n```text\n(.*?)```", (ROOT / "CON
     1
 ].splitlines()  # pyright: ignore[reportOptionalSubscript]
 FREE_OF_JAX = {
-    "cli.exporting", "cli.processes", "cli.main", "config", "data.account", "data.arrays", "data.cache", "data.cifar", "data.examples",
-    "data.folder", "data.headers", "data.identity", "data.imagenet", "data.labels", "data.layouts", "data.npz",
-    "data.pictures", "data.preparing", "data.ranges", "data.recognise", "data.records", "data.resolve", "data.rows",
-    "data.sources", "data.spec", "data.splits", "data.telling", "data.tfrecord", "data.ways", "data.workers",
-    "devices.meeting", "devices.memory", "errors", "evaluation", "loop.prefetch", "loop.schedule", "progress",
-    "reporting.figures", "reporting.page", "reporting.records", "signals", "storage.files", "storage.images",
-    "storage.locks", "storage.manifest", "storage.seals", "storage.workdir", "training.posthoc",
+    "cli.exporting", "cli.main", "cli.processes", "config", "data.account", "data.arrays", "data.cache", "data.cifar",
+    "data.examples", "data.folder", "data.headers", "data.identity", "data.imagenet", "data.labels", "data.layouts",
+    "data.npz", "data.pictures", "data.preparing", "data.ranges", "data.recognise", "data.records", "data.resolve",
+    "data.rows", "data.sources", "data.spec", "data.splits", "data.telling", "data.tfrecord", "data.ways",
+    "data.workers", "devices.meeting", "devices.memory", "errors", "evaluation", "loop.prefetch", "loop.schedule",
+    "progress", "reporting.figures", "reporting.page", "reporting.records", "signals", "storage.files",
+    "storage.images", "storage.locks", "storage.manifest", "storage.seals", "storage.workdir", "training.posthoc",
 }  # fmt: skip
 """Rooms and modules that run before the config is found valid, or where no device is."""
 
