@@ -160,13 +160,15 @@ def sample(config: Config, workdir: Workdir, overwrite: bool = False) -> int:
     experiment = built(config, workdir)
     c, path = config.sampling, workdir.samples / samples_name(config.sampling)
     with closing(Checkpoints(workdir.checkpoints)) as checkpoints:
-        folder = SampleFolder(path, {"sampling": c.to_dict(), "step": checkpoints.latest_step()})
+        folder = SampleFolder(path, _settings(experiment, checkpoints.latest_step()))
         if together(folder.is_done):
             say(f"{path} already holds these samples")
             _require_finite(experiment, path, together(folder.not_finite))
             return 0
         state, meta = experiment.restore(checkpoints)
-    folder = SampleFolder(path, {"sampling": c.to_dict(), "step": meta["step"]})  # not the newest, if that is damaged
+    folder = SampleFolder(path, _settings(experiment, meta["step"]))  # not the newest, if that is damaged
+    if choice := experiment.drawing.choice:
+        say(choice, file=sys.stderr)
     early, average = experiment.early, (meta["step"], c.average)
     with writing(path) as first:
         done = together(lambda: folder.resume(overwrite) if first else None)
@@ -177,6 +179,13 @@ def sample(config: Config, workdir: Workdir, overwrite: bool = False) -> int:
     say(f"{c.num_samples} samples of {found.evaluations:.0f} network evaluations each in {path}{said}")
     _require_finite(experiment, path, found.not_finite)
     return 0
+
+
+def _settings(experiment: Experiment, step: int | None) -> dict[str, Any]:
+    """What tells samples from others: fields, the checkpoint, and what auto stood for."""
+    choice = experiment.drawing.choice
+    chosen = {} if choice is None else {"auto": choice.words()}
+    return {"sampling": experiment.config.sampling.to_dict(), "step": step, **chosen}
 
 
 def _draw(experiment: Experiment, params: Any, folder: SampleFolder, done: int) -> None:

@@ -1,26 +1,20 @@
 """sampling.solver="auto": which solver and grid for an SDE and a number of network evaluations, from measured results.
 
-The measurements: docs/solvers.md, made by benchmarks/solvers.py.
+The measurements: docs/solvers.md, made by benchmarks/automatic.py on trained networks.
 """
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-ENOUGH = 18
-"""Evaluations from which the third order pays on learned scores: below, its steps are too long for their noise."""
-
-_QUADRATIC = ((0, {"solver": "unipc_2", "times": "quadratic"}), (ENOUGH, {"solver": "adams_3", "times": "quadratic"}))
-_KARRAS = (
-    (0, {"solver": "unipc_2", "times": "karras", "rho": 20.0}),
-    (ENOUGH, {"solver": "adams_3", "times": "karras", "rho": 20.0}),
-)
-CHOICES: dict[str, tuple[tuple[int, dict[str, Any]], ...]] = {
-    "vp": _QUADRATIC,
-    "subvp": _QUADRATIC,
-    "ve": _KARRAS,
-    "edm": _KARRAS,
+_STRONG = {"solver": "sde_adams_2", "churn": 0.5, "lower_final": "always"}
+"""Half the reverse SDE's noise, which mends what the network has wrong, and last steps that do not extrapolate it."""
+CHOICES: dict[str, dict[str, Any]] = {
+    "vp": {**_STRONG, "times": "quadratic"},
+    "subvp": {**_STRONG, "times": "quadratic"},
+    "ve": {**_STRONG, "times": "karras", "rho": 20.0},
+    "edm": {**_STRONG, "times": "karras", "rho": 20.0},
 }
-"""By SDE: from so many evaluations on, the fields of the config's `sampling` section that differ."""
+"""By SDE: the fields of the config's `sampling` section that differ."""
 
 
 class Choice(NamedTuple):
@@ -29,9 +23,13 @@ class Choice(NamedTuple):
     fields: dict[str, Any]
     measured: int | None
 
+    def words(self) -> str:
+        """The fields."""
+        return ", ".join(f"{name}={value}" for name, value in self.fields.items())
+
     def __str__(self) -> str:
-        by = "by the table of docs/solvers.md" if self.measured is None else f"measured on this run at {self.measured}"
-        return f"auto: {', '.join(f'{n}={v}' for n, v in self.fields.items())} ({by})"
+        run = f"the best of this run's report, at step {self.measured}"
+        return f"auto: {self.words()} ({'by measurements on other runs' if self.measured is None else run})"
 
 
 def choose(sde: str, evaluations: int, denoise: bool, measured: Mapping[str, Any] | None = None) -> Choice:
@@ -41,6 +39,6 @@ def choose(sde: str, evaluations: int, denoise: bool, measured: Mapping[str, Any
     that are at most those asked for count.
     """
     own = {int(n): fields for n, fields in (measured or {}).get("best", {}).items() if int(n) <= evaluations}
-    fields = own[max(own)] if own else [fields for least, fields in CHOICES[sde] if evaluations >= least][-1]
+    fields = own[max(own)] if own else CHOICES[sde]
     steps = {"corrector": "none", "num_steps": max(1, evaluations - denoise)}
     return Choice({**fields, **steps}, measured["step"] if own and measured else None)

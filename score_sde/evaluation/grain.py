@@ -16,7 +16,10 @@ def grain(images: np.ndarray) -> np.ndarray:
 
 
 def grainy(samples: np.ndarray, real: np.ndarray) -> tuple[float, float]:
-    """The share of samples [N, H, W, C] with more grain than 99.5 % of real pictures have, and its standard error."""
+    """The share of samples [N, H, W, C] with more grain than 99.5 % of real pictures have, and its standard error.
+
+    The error is that of the share by a uniform prior, so none of few is not taken for none at all.
+    """
     found = grain(samples) > np.quantile(grain(real), QUANTILE)
-    share = float(found.mean())
-    return share, float(np.sqrt(share * (1 - share) / len(found)))
+    mean = (found.sum() + 1) / (len(found) + 2)
+    return float(found.mean()), float(np.sqrt(mean * (1 - mean) / (len(found) + 3)))

@@ -11,6 +11,7 @@ import numpy as np
 from score_sde.data.kinds import Kind
 from score_sde.data.sources import gather
 from score_sde.devices.arrays import collect, replicate, spread
+from score_sde.evaluation.grain import grainy
 from score_sde.evaluation.neighbours import flat, neighbour_figures, reading
 from score_sde.evaluation.two_sample import frechet_between, moments
 from score_sde.experiment import Experiment, objects
@@ -77,6 +78,12 @@ class Yardstick:
             frechet_between(moments(x[random.integers(len(x), size=len(x))]), self._moments) for _ in range(RESAMPLINGS)
         ]
         return frechet_between(moments(x), self._moments), float(np.std(again, ddof=1))
+
+    def grainy(self, samples: np.ndarray) -> tuple[float, float] | None:
+        """The share of samples [N, H, W, C] with more grain than real pictures and its error; None of no pictures."""
+        if samples.dtype != np.uint8 or samples.ndim != 4 or min(samples.shape[:3]) < 3:
+            return None
+        return grainy(samples, self._data)
 
     def neighbours(self, samples: np.ndarray) -> dict[str, Any]:
         """What nearest neighbours say of samples [N, ...], by name, and how it reads."""

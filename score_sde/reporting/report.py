@@ -15,6 +15,7 @@ from score_sde.experiment import Experiment
 from score_sde.experiment.resolving import agree_on_data
 from score_sde.progress import Progress
 from score_sde.reporting import measure, rows, sections
+from score_sde.reporting.best import best
 from score_sde.reporting.measure import Yardstick
 from score_sde.reporting.page import Section, Table, page
 from score_sde.reporting.records import likelihoods, log
@@ -51,10 +52,10 @@ def report(experiment: Experiment, params: Any, step: int, workdir: Workdir, com
         if data.looked_at is not None:
             levels = measure.noise_levels(experiment, params, data.looked_at, data.source, data.given)
             progress.update(1)
-    config, found = experiment.config, likelihoods(workdir.path / "likelihood")
+    config, found, choices = experiment.config, likelihoods(workdir.path / "likelihood"), best(compared, results)
     parts = [
         sections.samples(results, config.sampling.seed),
-        _distances(experiment, results, data),
+        _distances(experiment, results, data, choices),
         *([sections.neighbours(results)] if data.yardstick else []),
         sections.trajectories(paths, config.data.centered or experiment.spec.kind != "bytes"),
         sections.noise_levels(levels, data.is_held_out) if levels else _without("Score and loss", data),
@@ -63,8 +64,11 @@ def report(experiment: Experiment, params: Any, step: int, workdir: Workdir, com
     ]
     folder = workdir.path / "report"
     if jax.process_index() == 0:
-        numbers = {"step": step, "samples": _count(experiment), **sections.numbers(results, levels)}
+        measured = {"step": step, "samples": _count(experiment)}
+        numbers = {**measured, "auto": choices, **sections.numbers(results, levels)}
         _write(folder, experiment, _facts(experiment, params, step, workdir), parts, numbers)
+        write_json(workdir.automatic, {**measured, "best": choices})
+        Seals(folder).seal(workdir.automatic.name)
     if missing := sections.not_finite(results, levels, found):
         raise NotFinite(f"{folder / INDEX} is written, without what is not finite: {'; '.join(missing)}")
     return folder / INDEX
@@ -142,11 +146,11 @@ def _paths(experiment: Experiment, params: Any, progress: Progress) -> dict[str,
     return paths
 
 
-def _distances(experiment: Experiment, results: sections.Results, data: Data) -> Section:
+def _distances(experiment: Experiment, results: sections.Results, data: Data, choices: Mapping[str, Any]) -> Section:
     if data.yardstick is None:
         return _without("Distance against cost", data)
     held_out = None if data.held_out is None else (len(data.held_out), data.yardstick(data.held_out)[0])
-    return sections.distances(results, _count(experiment), data.yardstick, held_out)
+    return sections.distances(results, _count(experiment), data.yardstick, held_out, choices)
 
 
 def _without(title: str, data: Data) -> Section:

@@ -1,10 +1,11 @@
 """Which solvers a report compares, each with as many steps as a budget of network evaluations allows."""
 
+import dataclasses
 from typing import Any, NamedTuple
 
 import jax
 
-from score_sde.config import Config, default
+from score_sde.config import SCHEMA, Config, default
 from score_sde.config.validation import validate
 from score_sde.errors import UsageError
 from score_sde.experiment import Experiment
@@ -42,9 +43,25 @@ class Row(NamedTuple):
     name: str
     cells: dict[int, Experiment]
 
+    def fields(self, budget: int) -> dict[str, Any]:
+        """Those of the `sampling` section that are not the defaults and that make the solver, its steps aside."""
+        found = self.cells[budget].drawing.sampling.sampling
+        apart = (*KEPT, "num_steps")
+        return {n: v for n, v in found.items() if n not in apart and v != SCHEMA[f"sampling.{n}"]}
+
+    def single(self, budget: int) -> bool:
+        """Whether it takes one evaluation in a step, on a grid of as many steps as are asked for."""
+        cell = self.cells[budget]
+        solver = cell.solver({})
+        return not cell.config.sde.discrete and not isinstance(solver, AdaptiveSolver) and solver.evaluations == 1
+
 
 def rows(experiment: Experiment) -> list[Row]:
-    """The solvers to compare, those left out that validation refuses or that no budget is enough for."""
+    """The solvers to compare, those left out that validation refuses or that no budget is enough for.
+
+    auto stands for what it is where nothing has been measured.
+    """
+    experiment = dataclasses.replace(experiment, drawing=dataclasses.replace(experiment.drawing, measured=None))
     found = (Row(name, _cells(experiment, name)) for name in CANDIDATES)
     return [row for row in found if row.cells][:ROWS]
 

@@ -31,6 +31,8 @@ class Result(NamedTuple):
     samples: int
     not_finite: int
     neighbours: dict[str, Any]
+    grainy: tuple[float, float] | None = None
+    """Of pictures: the share that has more grain than real ones, and its error."""
 
 
 Results = Mapping[str, Mapping[int, Result]]
@@ -48,7 +50,8 @@ def result(drawn: Drawn, yardstick: Yardstick | None) -> Result:
         images[~drawn.finite[:SHOWN]] = bad
     picture = np.asarray(grid(images, COLUMNS, padding=1))
     count = len(drawn.x)
-    return Result(picture, drawn.evaluations, drawn.seconds, distance, error, count, count - len(x), neighbours)
+    cost, grainy = (drawn.evaluations, drawn.seconds), yardstick.grainy(x) if yardstick else None
+    return Result(picture, *cost, distance, error, count, count - len(x), neighbours, grainy)
 
 
 def not_finite(results: Results, levels: NoiseLevels | None, found: Likelihoods | None) -> list[str]:
@@ -95,8 +98,14 @@ def samples(results: Results, seed: int) -> Section:
     return Section("Samples", caption, "samples", figures.png(figures.samples(cells, BUDGETS)))
 
 
-def distances(results: Results, count: int, yardstick: Yardstick, held_out: tuple[int, float] | None) -> Section:
-    """The distance against evaluations and time, of the finite samples."""
+def distances(
+    results: Results,
+    count: int,
+    yardstick: Yardstick,
+    held_out: tuple[int, float] | None,
+    choices: Mapping[str, Mapping[str, Any]],
+) -> Section:
+    """The distance against evaluations and time, of the finite samples; choices: what auto takes from now on."""
     points = {
         name: [
             figures.Point(r.evaluations, r.seconds, r.distance, r.error or 0.0)
@@ -124,6 +133,9 @@ def distances(results: Results, count: int, yardstick: Yardstick, held_out: tupl
         )
     if missing := not_finite(results, None, None):
         caption += f" Computed without what is not finite: {'; '.join(missing)}."
+    if choices:
+        taken = (f"from {n} evaluations on {', '.join(map(str, fields.values()))}" for n, fields in choices.items())
+        caption += f" sampling.solver=auto takes on this run, by distance and grain: {'; '.join(taken)}."
     return Section(
         "Distance against cost",
         caption,
@@ -141,7 +153,8 @@ def _distance_table(results: Results) -> Table:
         if r is None or r.distance is None:
             return ""
         cost = "" if r.evaluations == budget else f" ({r.evaluations:.0f})"
-        return f"{r.distance:.3f} ± {r.error:.3f}, {1000 * r.seconds:.3g} ms{cost}"
+        grain = "" if r.grainy is None else f", {100 * r.grainy[0]:.2g} % grainy"
+        return f"{r.distance:.3f} ± {r.error:.3f}{grain}, {1000 * r.seconds:.3g} ms{cost}"
 
     heading = ("solver", *(f"{b} evaluations" for b in BUDGETS))
     return Table(heading, [(name, *(text(row, b) for b in BUDGETS)) for name, row in results.items()])

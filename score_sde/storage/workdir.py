@@ -31,6 +31,8 @@ class Workdir:
         self.tensorboard = self.path / "tensorboard"
         self.samples = self.path / "samples"
         self.averages = self.path / "averages"
+        self.report = self.path / "report"
+        self.automatic = self.report / "automatic.json"
         self.importing = self.path / "importing"
         """Stands while an import is under way: what lies beside it then was left by one that was killed."""
 
@@ -77,6 +79,7 @@ class Workdir:
     def record(self) -> dict[str, Any] | None:
         """What config.json holds beside versions: config, data, frozen, start, imported; None where there is none.
 
+        automatic: which solvers a report has found best, where one has.
         Where nothing stands there of the data's content, the data of the first resumption that knew it. resumed: that
         there were resumptions. Raises UsageError where config.json is not this program's.
         """
@@ -86,7 +89,7 @@ class Workdir:
             require(fault != "is damaged", f"{self.config} is damaged: {remedy}")
             found = json.loads(self.config.read_bytes())
             require(isinstance(found["config"], dict), f"{self.config} is not a config this program wrote: {remedy}")
-            return self._completed(found)
+            return self._completed(found) | self._measured()
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -101,6 +104,11 @@ class Workdir:
             return found
         later = [line["data"] for line in self._resumptions() if "content" in line.get("data", {})]
         return {**found, "resumed": True, **({"data": later[0]} if later else {})}
+
+    def _measured(self) -> dict[str, Any]:
+        if not Seals(self.report).whole(self.automatic.name):
+            return {}
+        return {"automatic": json.loads(self.automatic.read_bytes())}
 
     def _resumptions(self) -> Iterator[dict[str, Any]]:
         for line in self.history.read_bytes().splitlines():

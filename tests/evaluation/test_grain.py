@@ -30,4 +30,7 @@ def test_the_share_of_grainy_samples():
     noisy = np.clip(clean + np.random.default_rng(2).normal(0, 20, clean.shape), 0, 255).astype(np.uint8)
     share, error = grainy(np.concatenate([noisy[:25], clean[25:]]), real)
     assert 0.25 <= share <= 0.28
-    np.testing.assert_allclose(error, np.sqrt(share * (1 - share) / 100))
+    np.testing.assert_allclose(error, np.sqrt(share * (1 - share) / 100), rtol=0.02)
+    none, error = grainy(np.full((98, 16, 16, 1), 7, np.uint8), real)
+    assert none == 0
+    np.testing.assert_allclose(error, np.sqrt(99 / 101) / 100, rtol=1e-6)  # Beta(1, 99)'s standard deviation
