@@ -1,6 +1,5 @@
 """At the same number of evaluations ours end nearer to the truth than every recorded sampler of other projects."""
 
-import jax.numpy as jnp
 import pytest
 
 from score_sde.config import automatic, default
@@ -12,15 +11,6 @@ from tests.solvers.yardstick import BUDGETS, PROBLEMS, peers, rms_error, stochas
 pytestmark = pytest.mark.usefixtures("float64", "quick_compilation")
 
 
-def chosen(problem, budget):
-    """Solver and grid of "auto"."""
-    p, config = PROBLEMS[problem], default()
-    config.sampling.t_min = p.t_min
-    config.sampling.update(automatic.choose(problem, budget, p.denoise).fields)
-    solver = objects.SOLVERS[config.sampling.solver](config.sampling, Small())
-    return solver, objects.GRIDS[config.sampling.times](config, p.sde)
-
-
 @pytest.mark.parametrize("budget", BUDGETS)
 @pytest.mark.parametrize("problem", PROBLEMS)
 def test_ours_beat_every_peer(problem, budget):
@@ -30,15 +20,6 @@ def test_ours_beat_every_peer(problem, budget):
     grid = grids.karras(p.sde, p.t_min, steps, 20.0) if p.denoise else grids.quadratic(p.sde, p.t_min, steps)
     solver = ExponentialAdams(3, corrected=True, lower_final=True)
     assert rms_error(problem, solver, grid) < 0.8 * peers(problem)[budget][0]
-
-
-@pytest.mark.parametrize("budget", BUDGETS)
-@pytest.mark.parametrize("problem", PROBLEMS)
-def test_auto_keeps_up_with_every_peer(problem, budget):
-    """It also minds the noise of learned scores, which these problems have not."""
-    solver, grid = chosen(problem, budget)
-    assert (len(grid) - 1) * solver.evaluations + PROBLEMS[problem].denoise == budget
-    assert rms_error(problem, solver, grid) < 1.2 * peers(problem)[budget][0]
 
 
 @pytest.mark.parametrize("budget", BUDGETS)
@@ -60,8 +41,11 @@ def test_the_measure_gives_what_was_recorded():
     assert abs(rms_error("edm", DPMSolverMultistep(2), grid) - 0.030) < 6e-4  # the README's table
 
 
-def test_budgets_are_never_overspent():
+@pytest.mark.parametrize("sde", automatic.CHOICES)
+def test_auto_never_spends_more_than_it_is_given(sde):
+    """By the solver that it makes: evaluations per step times steps, and the denoising."""
     for denoise in (False, True):
-        fields = automatic.choose("vp", 7, denoise).fields
-        assert fields["num_steps"] + denoise == 7
-    assert jnp.isfinite(rms_error("vp", ExponentialAdams(3), grids.quadratic(PROBLEMS["vp"].sde, 1e-3, 3)))
+        config = default()
+        config.sampling.update(automatic.choose(sde, 7, denoise).fields)
+        solver = objects.solver(config.sampling, Small())
+        assert config.sampling.num_steps * solver.evaluations + denoise == 7
