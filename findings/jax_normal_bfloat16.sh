@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# jax 0.10.2: jax.random.normal(key, shape, bfloat16) transforms a uniform bfloat16 number, of which there are only 256 in use,
+# jax 0.10.2: jax.random.normal(key, shape, bfloat16) transforms a uniform bfloat16 number, of which few are in use,
 # so that a million draws have few distinct values and a mean that is far from 0; float32 draws cast to bfloat16 have neither.
 set -euo pipefail
 work=$(mktemp -d)
