@@ -79,7 +79,8 @@ def built(config: Config, workdir: Workdir) -> Experiment:
     """The run's experiment; where it cannot be made in one of several processes, or is another one, all end."""
     record, found = together(workdir.record), []
     together(lambda: found.append(build(config, record)))
-    notes = {f"{name} {field}": v for name, part in found[0].notes().items() for field, v in part.items()}
+    parts = found[0].notes().items()
+    notes = {f"{name} {field}": v for name, part in parts for field, v in part.items() if field != "content"}
     agree(notes, "give all processes the same data and the same runs to take frozen parts from")
     return found[0]
 

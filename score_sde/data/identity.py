@@ -17,6 +17,7 @@ LARGEST = 10**9
 """Bytes of an array up to which all of its values are read: 0.6 s, by CRC-32."""
 
 SPLITS = {"train": "training", "held_out": "held-out"}
+WORDS = {"of": "number of compared examples", "sha256": "values", "crc32": "checksum"}
 
 
 def digest(dataset: Dataset) -> dict[str, Any]:
@@ -92,8 +93,8 @@ def flat(facts: Mapping[str, Any]) -> dict[str, Any]:
     for split, by_name in (("train", "condition"), ("held_out", "held_out_condition")):
         parts = {f"{SPLITS[split]} data": facts[split]}
         parts |= {f"{SPLITS[split]} {name}s": part for name, part in facts[by_name].items()}
-        found |= {f"{name} of {what}": v for what, part in parts.items() for name, v in part.items() if name != "files"}
-    return found
+        found |= {f"{WORDS.get(n, n)} of {what}": v for what, part in parts.items() for n, v in part.items()}
+    return {name: value for name, value in found.items() if not name.startswith("files")}
 
 
 def _pairs(before: Mapping[str, Any], now: Mapping[str, Any], conditions: Sequence[str]) -> Iterator[tuple]:

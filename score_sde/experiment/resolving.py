@@ -220,7 +220,7 @@ def agree_on_data(read: Callable[[], Dataset]) -> None:
         facts = flat(digest(read()))
     except UsageError as error:
         facts = {"the data": str(error)}
-    agree(facts, "give all processes the same data", partial="crc32")
+    agree(facts, "give all processes the same data", partial="checksum")
 
 
 def check_resolved(config: Config, spec: Spec, own_system: bool = False) -> None:

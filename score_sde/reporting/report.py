@@ -65,10 +65,9 @@ def report(experiment: Experiment, params: Any, step: int, workdir: Workdir, com
     folder = workdir.path / "report"
     if jax.process_index() == 0:
         measured = {"step": step, "samples": _count(experiment)}
-        numbers = {**measured, "auto": choices, **sections.numbers(results, levels)}
-        _write(folder, experiment, _facts(experiment, params, step, workdir), parts, numbers)
+        numbers = {**measured, **sections.numbers(results, levels)}
         write_json(workdir.automatic, {**measured, "best": choices})
-        Seals(folder).seal(workdir.automatic.name)
+        _write(folder, experiment, _facts(experiment, params, step, workdir), parts, numbers)
     if missing := sections.not_finite(results, levels, found):
         raise NotFinite(f"{folder / INDEX} is written, without what is not finite: {'; '.join(missing)}")
     return folder / INDEX
@@ -199,4 +198,4 @@ def _write(
     with whole(folder / INDEX) as unfinished:
         unfinished.write_text(page(f"Report of {facts['run']}", facts, parts, folded), encoding="utf-8")
     seals.forget(*(f"{name}.png" for name in sections.FIGURES))
-    seals.seal(*pictures, "numbers.json", INDEX)
+    seals.seal(*pictures, "automatic.json", "numbers.json", INDEX)

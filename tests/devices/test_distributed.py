@@ -13,7 +13,8 @@ import jax
 import numpy as np
 import pytest
 
-from score_sde.cli.main import cluster, parse
+from score_sde.cli.main import parse
+from score_sde.cli.processes import cluster
 from score_sde.devices.distributed import LOST_AFTER, Pulse, owns_what_it_sees
 from score_sde.devices.parallel import Pmap
 from score_sde.errors import UsageError

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from score_sde.cli import modes
+from score_sde.cli.likelihood import likelihood
 from score_sde.data import identity
 from score_sde.data.sources import chosen
 from score_sde.errors import UsageError
@@ -81,7 +82,7 @@ def test_other_pictures_under_the_same_path_are_refused(case, place):
     with pytest.raises(UsageError, match=rf"x\.npy is not what the run was begun with, .*{words}.* --workdir"):
         go_on(place)
     with pytest.raises(UsageError, match=words):
-        modes.likelihood(config_of(place / "x.npy", data__held_out=4), Workdir(place / "run"))
+        likelihood(config_of(place / "x.npy", data__held_out=4), Workdir(place / "run"))
     assert steps(place) == 2
 
 
@@ -90,7 +91,7 @@ def test_samples_need_no_data(place):
     config = config_of(place / "x.npy", data__held_out=4)
     assert modes.sample(config, Workdir(place / "run")) == 0
     with pytest.raises(UsageError, match=r"data\.path=.*x\.npy is not a file: name an \.npy"):
-        modes.likelihood(config, Workdir(place / "run"))
+        likelihood(config, Workdir(place / "run"))
 
 
 def without_content(place) -> None:
@@ -100,6 +101,7 @@ def without_content(place) -> None:
     for name in ("range", "max_pixels"):
         del record["config"]["data"][name]
     (place / "run" / "config.json").write_text(json.dumps(record))
+    (place / "run" / "seals.json").unlink()
 
 
 def test_a_run_of_an_earlier_version_notes_its_data_when_it_goes_on(place):

@@ -158,9 +158,9 @@ def test_figures_without_what_is_not_finite_say_so():
     assert some.distance == yardstick(digits().held_out[3:16])[0] and some.not_finite == 3
     assert none.distance is None and none.neighbours["precision"] is None
     results = {"a": {5: some}, "b": {5: none}}
-    for made in (samples(results, 0), distances(results, 16, yardstick, None)):
+    for made in (samples(results, 0), distances(results, 16, yardstick, None, {})):
         assert "3 of 16 samples of a with 5 evaluations; 16 of 16 samples of b" in made.caption and made.png
-    assert not distances({"b": {5: none}}, 16, yardstick, None).png
+    assert not distances({"b": {5: none}}, 16, yardstick, None, {}).png
     assert [row[0] for row in neighbours(results).table.rows] == ["a", "b"]
     greys = [len(np.unique(result(drawn(bad), yardstick).picture[1:49, 1:49])) for bad in (0, 1)]
     assert greys[0] > greys[1] == 2  # a chequerboard
@@ -194,4 +194,4 @@ def test_one_training_image_has_no_covariance(monkeypatch, tmp_path):
     np.save(tmp_path / "one.npy", np.zeros((1, 8, 8, 1), np.uint8))
     config = tiny_config(data__name="array", data__path=os.fspath(tmp_path / "one.npy"))
     data = report.Data.of(build(config, record={}))
-    assert data.yardstick is None and "one training image" in data.missing
+    assert data.yardstick is None and "one training example" in data.missing

@@ -53,7 +53,7 @@ def test_the_page_holds_its_figures_and_the_config(made):
     html = (folder / "report" / "index.html").read_text()
     names = {p.name for p in (folder / "report").iterdir()}
     pictures = {"samples.png", "distance.png", "trajectory.png", "noise_levels.png", "training.png"}
-    assert names == {"index.html", "numbers.json", "seals.json", "lock", *pictures}
+    assert names == {"index.html", "numbers.json", "automatic.json", "seals.json", "lock", *pictures}
     assert html.count("data:image/png;base64,") == len(pictures)
     assert "http" not in html
     assert "<td>sampling.num_steps</td><td>4</td>" in html

@@ -14,6 +14,7 @@ import pytest
 
 from score_sde.config import default, flatten
 from score_sde.errors import UsageError
+from score_sde.storage.seals import Seals
 from score_sde.storage.workdir import Workdir, versions, write_json
 
 
@@ -245,3 +246,15 @@ def test_a_directory_that_cannot_be_made_cannot_be_locked(tmp_path):
     (tmp_path / "file").write_text("precious")
     with pytest.raises(UsageError, match="choose another directory"), Workdir(tmp_path / "file").lock():
         pass
+
+
+def test_what_a_report_found_best_is_part_of_the_record_while_it_is_whole(tmp_path):
+    workdir, found = Workdir(tmp_path), {"step": 3, "samples": 2, "best": {"10": {"solver": "ddim"}}}
+    workdir.claim(default())
+    assert "automatic" not in workdir.record()
+    write_json(workdir.automatic, found)
+    assert "automatic" not in workdir.record()  # nobody has vouched for it
+    Seals(workdir.report).seal(workdir.automatic.name)
+    assert workdir.record()["automatic"] == found
+    workdir.automatic.write_text(workdir.automatic.read_text().replace("ddim", "heun"))
+    assert "automatic" not in workdir.record()

@@ -88,20 +88,21 @@ class Slow:
     """In the place of the generator, which is never asked."""
 
 
+class Halting:
+    """A compiled step that takes its time."""
+
+    def __init__(self, step: Any) -> None:
+        self.step, self.prepare = step, step.prepare
+
+    def __call__(self, *given: Any) -> Any:
+        time.sleep(0.3)
+        return self.step(*given)
+
+
 def main(folder: str) -> None:
     built = experiment()
-    call = built.strategy.compile
-
-    def slowly(*arguments: Any) -> Any:
-        step = call(*arguments)
-
-        def halting(*given: Any) -> Any:
-            time.sleep(0.3)
-            return step(*given)
-
-        return halting
-
-    built.strategy.compile = slowly
+    compiled = built.strategy.compile
+    built.strategy.compile = lambda *arguments: Halting(compiled(*arguments))
     train(built, Workdir(folder), generator=Slow(), show=False)
 
 
