@@ -227,7 +227,7 @@ def test_two_processes_are_one_run_through_loss_stop_and_resumption(tmp_path, en
         values = [[line[name] for line in log if name in line] for log in (ours, expected)]
         assert len(values[0]) > 2
         np.testing.assert_allclose(*values, rtol=1e-5)
-    for snapshot in (tmp_path / "averages").iterdir():
+    for snapshot in (tmp_path / "averages").glob("*.npz"):
         with np.load(workdir / "averages" / snapshot.name) as found, np.load(snapshot) as wanted:
             names = set(wanted) - {IMAGES}
             ours, theirs = (np.concatenate([np.ravel(arrays[name]) for name in names]) for arrays in (found, wanted))
