@@ -44,6 +44,12 @@ CANDIDATES: dict[str, dict[str, Any]] = {
     "sde_adams_2, karras 20, lower, churn 0.5": {
         "solver": "sde_adams_2", "times": "karras", "rho": 20.0, "lower_final": "always", "churn": 0.5,
     },
+    "sde_adams_2, karras 7, lower, churn 0.5": {
+        "solver": "sde_adams_2", "times": "karras", "rho": 7.0, "lower_final": "always", "churn": 0.5,
+    },
+    "sde_adams_2, karras 7, lower": {
+        "solver": "sde_adams_2", "times": "karras", "rho": 7.0, "lower_final": "always",
+    },
     "sde_adams_3, quadratic, lower, churn 0.5": {
         "solver": "sde_adams_3", "times": "quadratic", "lower_final": "always", "churn": 0.5,
     },
