@@ -6,13 +6,13 @@ The measurements: docs/solvers.md, made by benchmarks/automatic.py on trained ne
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-_STRONG = {"solver": "sde_adams_2", "churn": 0.5, "lower_final": "always"}
-"""Half the reverse SDE's noise, which mends what the network has wrong, and last steps that do not extrapolate it."""
+_STEADY = {"solver": "sde_adams_2", "lower_final": "always"}
+"""The reverse SDE's noise mends what a network has wrong, and the last steps do not extrapolate it."""
 CHOICES: dict[str, dict[str, Any]] = {
-    "vp": {**_STRONG, "times": "quadratic"},
-    "subvp": {**_STRONG, "times": "quadratic"},
-    "ve": {**_STRONG, "times": "karras", "rho": 20.0},
-    "edm": {**_STRONG, "times": "karras", "rho": 20.0},
+    "vp": {**_STEADY, "times": "quadratic", "churn": 0.5},
+    "subvp": {**_STEADY, "times": "quadratic", "churn": 0.5},
+    "ve": {**_STEADY, "times": "log_snr"},
+    "edm": {**_STEADY, "times": "log_snr"},
 }
 """By SDE: the fields of the config's `sampling` section that differ."""
 
