@@ -12,7 +12,7 @@ CHOICES: dict[str, dict[str, Any]] = {
     "vp": {**_STEADY, "times": "quadratic", "churn": 0.5},
     "subvp": {**_STEADY, "times": "quadratic", "churn": 0.5},
     "ve": {**_STEADY, "times": "log_snr"},
-    "edm": {**_STEADY, "times": "log_snr"},
+    "edm": {**_STEADY, "times": "log_snr", "churn": 0.5},
 }
 """By SDE: the fields of the config's `sampling` section that differ."""
 
