@@ -6,6 +6,7 @@ import pty
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -34,6 +35,7 @@ def test_a_later_one_is_obeyed(monkeypatch):
     with pytest.raises(KeyboardInterrupt), collected():
         signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGINT)
+        time.sleep(5)  # it is sent to the process, of which another thread may be the one that is told
 
 
 def test_what_nohup_ignores_stays_ignored():
