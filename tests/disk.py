@@ -4,6 +4,7 @@ import errno
 import io
 import os
 import pathlib
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -90,6 +91,29 @@ def filling(full_at: int, under: pathlib.Path) -> Iterator[Disk]:
         ):  # fmt: skip
             patch.setattr(f"{place}.{name}", function)
         yield disk
+
+
+def filled_in_turn(act: Callable[[], int], place: pathlib.Path, ended: Callable[[], None], capfd, stride=1) -> int:
+    """How many fills there were: the disk is full from every (or every so many-th) write below a new directory on.
+
+    Each time exit code 5 and one sentence; with room again the same act ends well, which `ended` is to assert.
+    """
+    full_at, fills = 1, 0
+    while True:
+        shutil.rmtree(place, ignore_errors=True)
+        with filling(full_at, place) as disk:
+            code = exit_code(act)
+        if disk.writes < full_at:
+            return fills
+        said = capfd.readouterr().err
+        if code == 5:
+            fills += 1
+            assert said.count("\n") == 1 and "No space left on device" in said and "goes on" in said
+        assert code in (0, 5)  # who holds the lock need not be said
+        assert exit_code(act) == 0
+        ended()
+        capfd.readouterr()
+        full_at += stride
 
 
 class Halted(Exception):

@@ -1,12 +1,17 @@
 """The tiny experiment that training tests share: digits, a network of 8 channels, milliseconds a step."""
 
 import dataclasses
+import pathlib
+from contextlib import closing
 from typing import Any
 
 import flax.linen as nn
 
 from score_sde.config import Config, default
+from score_sde.experiment import build
 from score_sde.experiment.experiment import Experiment
+from score_sde.storage.checkpoint import Checkpoints
+from score_sde.storage.workdir import Workdir
 
 
 def tiny_config(**changes) -> Config:
@@ -27,6 +32,15 @@ def tiny_config(**changes) -> Config:
 
 
 get_config = tiny_config
+
+
+def trained_run(path: pathlib.Path, config: Config) -> Workdir:
+    """A run of one step, as a checkpoint and a config."""
+    workdir, experiment = Workdir(path), build(config)
+    with closing(Checkpoints(workdir.checkpoints)) as checkpoints:
+        checkpoints.save(1, experiment.initial_state(), {"step": 1, "position": 16, "pending": []})
+    workdir.claim(experiment.config, **experiment.notes())
+    return workdir
 
 
 def with_network(experiment: Experiment, network: nn.Module, **changes: Any) -> Experiment:

@@ -16,7 +16,7 @@ import numpy as np
 from score_sde.adapters.foreign import Foreign, Tree, array, nested, reading, torch_to_flax
 from score_sde.adapters.layout import Child, Layout
 from score_sde.adapters.parts import choose
-from score_sde.config import Config
+from score_sde.config import Config, flatten
 from score_sde.errors import UsageError, require
 from score_sde.networks.ncsnpp import NCSNpp
 
@@ -60,7 +60,8 @@ def check(path: pathlib.Path, config: Config) -> None:
     """UsageError where the config makes another score of the network's output than EDM's preconditioning."""
     label = "root_sigma" if config.network.embedding_type == "fourier" else "log_sigma"
     wanted = {"sde.name": "edm", "parametrization.prediction": "edm", "parametrization.label": label}
-    differing = {n: v for n, v in wanted.items() if config[n.split(".")[0]][n.split(".")[1]] != v}
+    here = flatten(config)
+    differing = {n: v for n, v in wanted.items() if here[n] != v}
     require(
         not differing,
         f"{path} is EDM's, whose preconditioning is not the config's: set"

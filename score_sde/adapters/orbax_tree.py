@@ -28,8 +28,8 @@ def find(path: pathlib.Path) -> pathlib.Path | None:
     if is_one(path):
         return path
     inner = sorted(p.parent for p in path.glob(f"*/{MARK}"))
-    steps = {int(p.name): p for p in path.iterdir() if re.fullmatch(r"\d+", p.name) and p.is_dir()}
-    if not inner and steps:
+    steps = {step: p for p in path.iterdir() if p.is_dir() and (step := _step(p)) is not None}
+    if steps and set(inner) <= set(steps.values()):
         return find(steps[max(steps)])
     require(
         len(inner) < 2,
@@ -39,9 +39,21 @@ def find(path: pathlib.Path) -> pathlib.Path | None:
 
 
 def read(path: pathlib.Path) -> Foreign:
-    """The parameters there, and their average if it has one; UsageError if it is damaged."""
+    """The parameters there, and their average if it has one; UsageError if it is damaged.
+
+    The step is the tree's or, where that has none, the directory's.
+    """
     with reading(path, KIND):
-        return understood(KIND, _load(path.absolute()))
+        saved = _load(path.absolute())
+        found = understood(KIND, saved)
+    named = next(filter(None, map(_step, (path.absolute(), path.absolute().parent))), 0)
+    return found if "step" in saved else found._replace(step=named)
+
+
+def _step(path: pathlib.Path) -> int | None:
+    """That in the name of a directory: 24 or checkpoint_24."""
+    match = re.fullmatch(r"(?:checkpoint_)?(\d{1,18})", path.name)
+    return int(match[1]) if match else None
 
 
 def _load(path: pathlib.Path) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from score_sde.adapters.foreign import printable, reading
-from score_sde.config import Config
+from score_sde.config import Config, flatten
 from score_sde.errors import require
 
 FILE = "scheduler_config.json"
@@ -47,9 +47,9 @@ def find(folder: pathlib.Path) -> pathlib.Path | None:
 def check(file: pathlib.Path, config: Config) -> None:
     """UsageError where the config says otherwise than the file, with the fields to set."""
     with reading(file, "the config of a diffusers scheduler"):
-        wanted = fields(file, json.loads(file.read_text()))
-        differing = {name: value for name, value in wanted.items() if not _same(_at(config, name), value)}
-    there = ", ".join(f"{name}={_at(config, name)!r}" for name in differing)
+        wanted, here = fields(file, json.loads(file.read_text())), flatten(config)
+        differing = {name: value for name, value in wanted.items() if not _same(here[name], value)}
+    there = ", ".join(f"{name}={here[name]!r}" for name in differing)
     steps, levels = config.sampling.num_steps, wanted.get("sde.num_scales", config.sampling.num_steps)
     if differing and config.sampling.times == "levels" and steps > levels:
         differing["sampling.num_steps"] = levels
@@ -142,11 +142,6 @@ def reasons(config: Config) -> Iterator[str]:
         yield f"parametrization.label={p.label!r} (there: {labels})"
     if p.learned_variance:
         yield "parametrization.learned_variance=True"
-
-
-def _at(config: Config, field: str) -> Any:
-    section, name = field.split(".")
-    return config[section][name]
 
 
 def _same(ours: Any, theirs: Any) -> bool:

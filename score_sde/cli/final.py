@@ -1,13 +1,12 @@
 """What stands at the end of a training: the last grid, and how its samples compare with the data."""
 
-import json
 import pathlib
 import sys
 from typing import Any
 
 from score_sde.storage.images import is_picture, save_samples
 from score_sde.storage.seals import Seals
-from score_sde.storage.workdir import Workdir, write_json
+from score_sde.storage.workdir import Workdir, read_json, write_json
 
 
 class Final:
@@ -30,7 +29,7 @@ class Final:
         Names on stderr what is damaged. Whoever calls it holds the folder's lock.
         """
         names = self._names_of(wanted)
-        if not self._seals.any() and is_picture(self.picture) and (self._json() or not wanted):
+        if not self._seals.any() and is_picture(self.picture) and (read_json(self.report) or not wanted):
             self._seals.seal(*names)
         for name in names:
             if (fault := self._seals.fault(name)) and self._seals.known(name):
@@ -56,12 +55,4 @@ class Final:
 
     def not_finite(self) -> int:
         """How many of the samples that the figures are of were not finite."""
-        return self._json().get("non_finite", 0)
-
-    def _json(self) -> dict[str, Any]:
-        """The figures, {} where there are none."""
-        try:
-            found = json.loads(self.report.read_bytes())
-            return found if isinstance(found, dict) else {}
-        except (OSError, ValueError, RecursionError):
-            return {}
+        return read_json(self.report).get("non_finite", 0)

@@ -8,6 +8,7 @@ import numpy as np
 from score_sde.adapters.unpickler import Allowance, Stateful, Unpickler
 from score_sde.data.account import Account
 from score_sde.data.labels import where_asked
+from score_sde.data.npz import reason
 from score_sde.data.rows import classes, files, pictures
 from score_sde.data.sources import Dataset, labelled
 from score_sde.errors import UsageError, require
@@ -72,8 +73,7 @@ def _whole(place: pathlib.Path) -> dict[str, Any]:
     try:
         return _batch(place)
     except Exception as error:  # what a damaged file does to a reader has no bounds
-        reason = str(error).split("\n")[0] or type(error).__name__
-        raise UsageError(f"{place} cannot be read ({reason}): download the set anew") from None
+        raise UsageError(f"{place} cannot be read ({reason(error)}): download the set anew") from None
 
 
 def _batch(place: pathlib.Path) -> dict[str, Any]:

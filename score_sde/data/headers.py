@@ -10,7 +10,7 @@ import numpy as np
 
 from score_sde.data.account import Looks, lost
 from score_sde.data.folder import Folder
-from score_sde.data.pictures import FORMATS, Files, Format
+from score_sde.data.pictures import FORMATS, Files, Format, pillow
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -47,15 +47,13 @@ def look(files: Files, form: Format) -> Looks:
 
 def _header(files: Files, index: int) -> tuple[int, int, str, int]:
     """Height and width the right way up, the format if there are frames beyond the first, and the bytes read."""
-    from PIL import Image
-
     if isinstance(files, Folder):
-        with Image.open(files.name(index), formats=FORMATS) as image:
+        with pillow().open(files.name(index), formats=FORMATS) as image:
             return (*_sides(image), _further(image), 0)
     content = files.read(index)
     if isinstance(content, np.ndarray):
         return content.shape[0], content.shape[1], "", content.nbytes
-    with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+    with pillow().open(io.BytesIO(content), formats=FORMATS) as image:
         return (*_sides(image), _further(image), len(content))
 
 

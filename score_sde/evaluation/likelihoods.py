@@ -11,7 +11,7 @@ from score_sde.errors import require
 from score_sde.evaluation.estimates import Mean, degrees_of_freedom, over_images
 from score_sde.evaluation.per_image import OLD, PerImage
 from score_sde.storage.seals import Seals
-from score_sde.storage.workdir import as_json, write_json
+from score_sde.storage.workdir import as_json, read_json, write_json
 
 SETTINGS, SUMMARY, TABLE = "settings.json", "summary.json", "per_image.csv"
 NAMES = (("", "probability-flow ODE"), ("bound_", "the SDE, at most"))
@@ -62,7 +62,7 @@ class LikelihoodFolder:
     def _is_of_these_settings(self, fault: str | None) -> bool:
         """Whether settings.json, with that fault, or its seal where it is damaged, is of them."""
         if fault in (None, "is not sealed"):
-            return completed(_read(self.path / SETTINGS), self.settings) == self.settings
+            return completed(read_json(self.path / SETTINGS), self.settings) == self.settings
         return self._seals.is_of(SETTINGS, as_json(self.settings))
 
     def _refusal(self, fault: str | None) -> str:
@@ -107,7 +107,7 @@ class LikelihoodFolder:
 
 def completed(old: Any, settings: dict[str, Any]) -> dict[str, Any]:
     """What a settings.json of earlier versions says of these settings: fields that came later had their defaults."""
-    found = old if isinstance(old, dict) else {}
+    found = _dict(old)
     later = lambda name, part: {field: SCHEMA[f"{name}.{field}"] for field in part} | _dict(found.get(name))
     return {name: later(name, part) if isinstance(part, dict) else found.get(name) for name, part in settings.items()}
 
@@ -121,13 +121,6 @@ def _or_none(value: Any) -> Any:
     if isinstance(value, tuple):
         return [_or_none(end) for end in value]
     return value if value is not None and np.isfinite(value) else None
-
-
-def _read(file: pathlib.Path) -> Any:
-    try:
-        return json.loads(file.read_bytes())
-    except (ValueError, RecursionError):
-        return None
 
 
 def describe(summary: dict[str, Any]) -> str:

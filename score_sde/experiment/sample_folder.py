@@ -20,7 +20,7 @@ from score_sde.experiment.generation import Drawn
 from score_sde.storage.files import whole
 from score_sde.storage.images import save_selected, selected
 from score_sde.storage.seals import Seals
-from score_sde.storage.workdir import write_json
+from score_sde.storage.workdir import read_json, write_json
 
 SAMPLES, GRID, SETTINGS, PARTS = "samples.npz", "grid.png", "settings.json", "unfinished"
 OTHERS = "add --overwrite, or change sampling.seed"
@@ -53,7 +53,7 @@ class SampleFolder:
         """Whether all is there, sealed and of these settings; changes nothing."""
         if (self.path / PARTS).exists() or not self._seals.whole(SAMPLES, GRID, SETTINGS):
             return False
-        return completed(_json(self.path / SETTINGS), self.settings) == self.settings
+        return completed(read_json(self.path / SETTINGS), self.settings) == self.settings
 
     def resume(self, overwrite: bool) -> int:
         """How many samples are kept; all of them, where samples.npz is whole: `finish` then makes the rest.
@@ -113,14 +113,14 @@ class SampleFolder:
 
     def not_finite(self) -> int:
         """How many samples of a finished folder are not finite."""
-        return _json(self.path / SETTINGS).get("not_finite", 0)
+        return read_json(self.path / SETTINGS).get("not_finite", 0)
 
     def _own_settings(self) -> dict[str, Any] | None:
         """Those of the samples that are there: what samples.npz says or, in folders of before, settings.json."""
         file, found = self.path / SAMPLES, {}
         with suppress(*UNREADABLE), file.open("rb") as opened, np.load(opened) as arrays:
             found = json.loads(str(arrays["settings"]))
-        found = found or _json(self.path / SETTINGS)
+        found = found or read_json(self.path / SETTINGS)
         if not found and not (file.exists() and self._is_sound()):
             return None
         return completed(found, self.settings)
@@ -145,7 +145,7 @@ class SampleFolder:
         wanted = {**self.settings, "sampling": self.settings["sampling"] | {"num_samples": None}}
         folder = self.path / PARTS
         if self._parts.whole(SETTINGS):
-            if completed(_json(folder / SETTINGS), wanted) == wanted:
+            if completed(read_json(folder / SETTINGS), wanted) == wanted:
                 require(
                     overwrite or not (folder / _name(-(-self.count // self.size))).exists(),
                     f"{folder} holds more samples than sampling.num_samples={self.count}, which would be lost: ask for"
@@ -224,12 +224,3 @@ def _checksums_hold(file: pathlib.Path) -> bool:
             return archive.testzip() is None
     except UNREADABLE:
         return False
-
-
-def _json(file: pathlib.Path) -> dict[str, Any]:
-    """The object in a file, {} where there is none, or no such thing in it."""
-    try:
-        found = json.loads(file.read_bytes())
-        return found if isinstance(found, dict) else {}
-    except (OSError, ValueError, RecursionError):
-        return {}

@@ -62,15 +62,14 @@ def report(experiment: Experiment, params: Any, step: int, workdir: Workdir, com
         sections.training(log(workdir.metrics)),
         sections.likelihood(found, command),
     ]
-    folder = workdir.path / "report"
     if jax.process_index() == 0:
         measured = {"step": step, "samples": _count(experiment)}
         numbers = {**measured, **sections.numbers(results, levels)}
         write_json(workdir.automatic, {**measured, "best": choices})
-        _write(folder, experiment, _facts(experiment, params, step, workdir), parts, numbers)
+        _write(workdir, experiment, _facts(experiment, params, step, workdir), parts, numbers)
     if missing := sections.not_finite(results, levels, found):
-        raise NotFinite(f"{folder / INDEX} is written, without what is not finite: {'; '.join(missing)}")
-    return folder / INDEX
+        raise NotFinite(f"{workdir.report / INDEX} is written, without what is not finite: {'; '.join(missing)}")
+    return workdir.report / INDEX
 
 
 class Data(NamedTuple):
@@ -179,9 +178,10 @@ def _config_table(experiment: Experiment) -> Table:
 
 
 def _write(
-    folder: pathlib.Path, experiment: Experiment, facts: dict[str, str], parts: list[Section], numbers: dict[str, Any]
+    workdir: Workdir, experiment: Experiment, facts: dict[str, str], parts: list[Section], numbers: dict[str, Any]
 ) -> None:
     """The figures and the numbers first, the page last; figures of an earlier report that this one lacks go."""
+    folder = workdir.report
     folder.mkdir(parents=True, exist_ok=True)
     pictures = {f"{part.name}.png": part.png for part in parts if part.png}
     seals = Seals(folder)
@@ -198,4 +198,4 @@ def _write(
     with whole(folder / INDEX) as unfinished:
         unfinished.write_text(page(f"Report of {facts['run']}", facts, parts, folded), encoding="utf-8")
     seals.forget(*(f"{name}.png" for name in sections.FIGURES))
-    seals.seal(*pictures, "automatic.json", "numbers.json", INDEX)
+    seals.seal(*pictures, workdir.automatic.name, "numbers.json", INDEX)

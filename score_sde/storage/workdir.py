@@ -195,6 +195,15 @@ def versions() -> dict[str, str]:
     return found
 
 
+def read_json(path: pathlib.Path) -> dict[str, Any]:
+    """The object in a file, {} where there is none, or no such thing in it."""
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
 def write_json(path: pathlib.Path, value: Any) -> None:
     """Write JSON, whole or not at all."""
     with whole(path) as unfinished:

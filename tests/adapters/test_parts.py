@@ -167,6 +167,19 @@ def test_orbax(managed: bool, tmp_path: pathlib.Path) -> None:
         orbax_tree.read(found)
 
 
+def test_without_a_step_in_the_tree_an_orbax_directory_has_that_of_its_name(tmp_path: pathlib.Path) -> None:
+    """As flax.training.checkpoints saves them: the highest is taken."""
+    import orbax.checkpoint as ocp
+
+    with ocp.StandardCheckpointer() as writer:
+        for name in ("checkpoint_5", "checkpoint_20", "weights"):
+            writer.save(tmp_path / name / "all" if name == "weights" else tmp_path / "saved" / name, {"params": PARAMS})
+    found = orbax_tree.find(tmp_path / "saved")
+    assert found == tmp_path / "saved" / "checkpoint_20"
+    assert orbax_tree.read(found).step == 20
+    assert orbax_tree.read(orbax_tree.find(tmp_path / "weights") or tmp_path).step == 0
+
+
 def test_several_orbax_checkpoints_in_one_directory(tmp_path: pathlib.Path) -> None:
     for name in ("ema", "raw"):
         (tmp_path / name).mkdir()

@@ -8,7 +8,6 @@ import os
 import pathlib
 import shutil
 import signal
-from contextlib import closing
 
 import numpy as np
 import pytest
@@ -18,16 +17,14 @@ from score_sde.cli.likelihood import likelihood
 from score_sde.errors import NotFinite, UsageError
 from score_sde.evaluation.likelihoods import LikelihoodFolder
 from score_sde.evaluation.per_image import PerImage
-from score_sde.experiment import build
 from score_sde.experiment.image_likelihood import ImageLikelihood
 from score_sde.reporting.records import likelihoods
 from score_sde.reporting.sections import likelihood as section
 from score_sde.signals import Stopped
-from score_sde.storage.checkpoint import Checkpoints
 from score_sde.storage.locks import locked
 from score_sde.storage.workdir import Workdir
-from tests.disk import DAMAGES, Halted, damage, exit_code, filling, halting
-from tests.tiny import tiny_config
+from tests.disk import DAMAGES, Halted, damage, filled_in_turn, halting
+from tests.tiny import tiny_config, trained_run
 
 pytestmark = pytest.mark.usefixtures("light_network")
 COUNT, SIZE = 20, 8
@@ -57,12 +54,7 @@ def computed_for_nothing():
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """A run of one step, as a checkpoint and a config."""
-    workdir, experiment = Workdir(tmp_path_factory.mktemp("runs") / "run"), build(config())
-    with closing(Checkpoints(workdir.checkpoints)) as checkpoints:
-        checkpoints.save(1, experiment.initial_state(), {"step": 1, "position": 16, "pending": []})
-    workdir.claim(experiment.config, **experiment.notes())
-    return workdir
+    return trained_run(tmp_path_factory.mktemp("runs") / "run", config())
 
 
 @pytest.fixture
@@ -111,24 +103,10 @@ def test_the_summary_is_of_all_rows(expected):
 
 
 def test_a_disk_that_is_full_from_any_write_on(run, expected, capfd):
-    """Exit code 5 and one sentence; with room again, the same command ends with the same files."""
-    full_at, fills = 1, 0
-    while True:
-        shutil.rmtree(run.path / "likelihood", ignore_errors=True)
-        with filling(full_at, run.path / "likelihood") as disk:
-            code = exit_code(lambda: likelihood(config(), run))
-        if disk.writes < full_at:
-            break
-        said = capfd.readouterr().err
-        if code == 5:
-            fills += 1
-            assert said.count("\n") == 1 and "No space left on device" in said and "goes on" in said
-        assert code in (0, 5)  # who holds the lock need not be said
-        assert exit_code(lambda: likelihood(config(), run)) == 0
+    def ended():
         assert contents(run) == expected
-        capfd.readouterr()
-        full_at += 1
-    assert fills > 20
+
+    assert filled_in_turn(lambda: likelihood(config(), run), run.path / "likelihood", ended, capfd) > 20
 
 
 @pytest.mark.parametrize("overwriting", [False, True])

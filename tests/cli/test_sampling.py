@@ -6,10 +6,8 @@ What draws is a function of the keys that costs nothing: what is tested is aroun
 import json
 import os
 import pathlib
-import shutil
 import signal
 import tracemalloc
-from contextlib import closing
 
 import jax
 import jax.numpy as jnp
@@ -25,11 +23,10 @@ from score_sde.experiment.sample_folder import SampleFolder
 from score_sde.rng import example_keys, positions, root_key
 from score_sde.signals import Stopped
 from score_sde.solvers.sampling import Samples
-from score_sde.storage.checkpoint import Checkpoints
 from score_sde.storage.locks import locked
 from score_sde.storage.workdir import Workdir
-from tests.disk import DAMAGES, Halted, damage, exit_code, filling, halting
-from tests.tiny import tiny_config
+from tests.disk import DAMAGES, Halted, damage, exit_code, filled_in_turn, halting
+from tests.tiny import tiny_config, trained_run
 
 pytestmark = pytest.mark.usefixtures("quick_compilation", "light_network")
 COUNT, NAME = 36, "ancestral-4-seed0"
@@ -53,12 +50,7 @@ def drawn_for_nothing():
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """A run of one step, as a checkpoint and a config."""
-    workdir, experiment = Workdir(tmp_path_factory.mktemp("runs") / "run"), build(config())
-    with closing(Checkpoints(workdir.checkpoints)) as checkpoints:
-        checkpoints.save(1, experiment.initial_state(), {"step": 1, "position": 16, "pending": []})
-    workdir.claim(experiment.config, **experiment.notes())
-    return workdir
+    return trained_run(tmp_path_factory.mktemp("runs") / "run", config())
 
 
 @pytest.fixture
@@ -102,24 +94,10 @@ def test_the_samples_are_those_of_the_generator(expected, trained, tmp_path):
 
 
 def test_a_disk_that_is_full_from_some_write_on(run, expected, capfd):
-    """Exit code 5 and one sentence; with room again, the same command ends with the same files. Every fourth write."""
-    full_at, fills = 1, 0
-    while True:
-        shutil.rmtree(run.samples, ignore_errors=True)
-        with filling(full_at, run.samples) as disk:
-            code = sampled(config(), run)
-        if disk.writes < full_at:
-            break
-        said = capfd.readouterr().err
-        if code == 5:
-            fills += 1
-            assert said.count("\n") == 1 and "No space left on device" in said and "goes on" in said
-        assert code in (0, 5)  # who holds the lock need not be said
-        assert sampled(config(), run) == 0
+    def ended():
         assert contents(run.samples / NAME) == expected
-        capfd.readouterr()
-        full_at += 4
-    assert fills > 5
+
+    assert filled_in_turn(lambda: modes.sample(config(), run), run.samples, ended, capfd, stride=4) > 5
 
 
 def sampled(config, workdir) -> int:

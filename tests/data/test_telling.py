@@ -2,6 +2,7 @@
 
 import io
 import json
+import warnings
 
 import numpy as np
 import pytest
@@ -137,3 +138,13 @@ def test_a_fixed_sample_is_looked_at():
     assert small.read_at == np.random.RandomState(0).permutation(5000)[:LOOKED].tolist()
     assert look(large, Format(4, 3)).looked_at == 4
     assert look(broken, Format(4, 3)) == Looks(0)
+
+
+@pytest.mark.parametrize("height", [9000, 14000])
+def test_of_large_pictures_nothing_is_decoded_or_warned_of(tmp_path, height, monkeypatch):
+    """Pillow warns above 89 million pixels and refuses above 179, which is for `data.max_pixels` to say."""
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 89_478_485)
+    Image.new("1", (14000, height)).save(tmp_path / "a.png")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert look(folder(str(tmp_path)).train, Format(4, 3, width=6)).looked_at == 1
