@@ -20,7 +20,17 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import jax
+import numpy as np
+
 from score_sde.cli.main import main as launch
+from score_sde.config import Config
+from score_sde.reporting import measure, report, rows
+from score_sde.storage.checkpoint import Checkpoints
+from score_sde.storage.seals import Seals
+from score_sde.storage.workdir import Workdir
+from tests import light
+from tests.adapters.official import JAX_FILE, experiment_of
 from tests.disk import DAMAGES, damage, filling
 from tests.processes import end, environment, kill, start
 
@@ -31,20 +41,43 @@ RUN = ("--config.training.num_steps=4", "--config.logging.samples_every=2", "--c
        "--config.likelihood.bound_samples=2")  # fmt: skip
 
 
+def get_config() -> Config:
+    """The shallow network, with a report of few rows; this file is the runs' config."""
+    rows.BUDGETS, rows.CANDIDATES, measure.NODES = (10,), ("euler", "ancestral"), 4
+    report.PATHS, report.LOOKED_AT = ("ancestral",), 8
+    return light.get_config()
+
+
+IMPORTED = """
+from tests.adapters.official import config_of
+def get_config():
+    return config_of("ckpt_jax_expected")
+"""
+"""The config of an import, as a file's text."""
+
+
 class Kind(NamedTuple):
-    """A kind of result: the mode that makes it, and the files that count, as patterns below the run's directory."""
+    """A kind of result: the mode that makes it, and the files that count, as patterns below the run's directory.
+
+    read_again: whether the same command looks at them again; else they are not damaged here. timed: those of a folder
+    in which seconds stand, which are whole but never the same. once: it is made of nothing, and not a second time.
+    """
 
     name: str
     mode: tuple[str, ...]
     files: tuple[str, ...]
     read_again: bool = True
-    """Whether the same command looks at them again: else they are not damaged here."""
+    timed: tuple[str, ...] = ()
+    once: bool = False
 
 
 KINDS = [
+    # imports first: get_config puts another network in the place of theirs
+    Kind("imports", ("--mode=import", f"--checkpoint={JAX_FILE}"), ("config.json",), read_again=False, once=True),
     Kind("samples", ("--mode=sample",), ("samples/ancestral-4-seed0/*",)),
     Kind("likelihoods", ("--mode=likelihood",), ("likelihood/*",)),
     Kind("final figures", ("--mode=train",), ("samples/final_*.png", "evaluation/*")),
+    Kind("reports", ("--mode=report",), ("report/*",), timed=("index.html", "numbers.json", "distance.png")),
     Kind("grids and snapshots", (), ("samples/step_*.png", "averages/*"), read_again=False),
 ]
 
@@ -55,7 +88,7 @@ class Trial:
     def __init__(self, kind: Kind, folder: pathlib.Path, env: dict[str, str]) -> None:
         self.kind, self.folder, self.env = kind, folder, env
         self.begun, self.made = folder / f"{kind.name}-begun", folder / f"{kind.name}-made"
-        if kind.mode:
+        if kind.mode and not kind.once:
             self._must(self.begun)
             for path in self.begun.rglob("*"):
                 if any(path.match(pattern) for pattern in kind.files) and path.is_file():
@@ -76,24 +109,48 @@ class Trial:
     def contents(self, run: pathlib.Path) -> dict[str, bytes]:
         """The files that count, but for locks."""
         found = [path for pattern in self.kind.files for path in run.glob(pattern)]
-        return {str(p.relative_to(run)): p.read_bytes() for p in found if p.is_file() and not p.name.startswith("lock")}
+        found = [path for path in found if path.is_file() and not path.name.startswith("lock")]
+        files = {str(path.relative_to(run)): path.read_bytes() for path in found}
+        if self.kind.timed and Seals(run / "report").whole(*self.kind.timed):
+            files |= {f"report/{name}": b"whole" for name in (*self.kind.timed, "seals.json")}
+        return files | (_parameters(run) if self.kind.once and files else {})
 
     def command(self, run: pathlib.Path, *mode: str) -> tuple[int, str]:
         """The exit code, and what was said on stderr, of the command in this process."""
         said = io.StringIO()
-        line = ["launch.py", "--config", self.env["SCORE_SDE_TEST_CONFIG"], "--workdir", str(run), *RUN, *mode]
+        line = ["launch.py", "--config", self.env["SCORE_SDE_TEST_CONFIG"], "--workdir", str(run), *self.run, *mode]
         with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
             code = launch(line)  # an exception is what a user would see as a traceback: it ends everything
         return code, said.getvalue()
+
+    @property
+    def run(self) -> tuple[str, ...]:
+        """The flags of every command."""
+        return () if self.kind.once else RUN
+
+    def has_begun(self, run: pathlib.Path, before: set[str]) -> bool:
+        """Whether the command has written something."""
+        if self.kind.once:
+            return (run / "importing").exists()
+        return bool(self.kind.timed) or set(self.contents(run)) != before
 
     def _must(self, run: pathlib.Path, *mode: str) -> None:
         code, said = self.command(run, *mode)
         assert code == 0, said
 
     def ends_well(self, run: pathlib.Path) -> None:
-        """The same command brings the undisturbed results."""
+        """The same command brings the undisturbed results, where they are not there yet."""
+        if self.kind.once and self.contents(run) == self.expected:
+            return
         self._must(run, *self.kind.mode)
         assert self.contents(run) == self.expected, f"{self.kind.name} differ in {run}"
+
+
+def _parameters(run: pathlib.Path) -> dict[str, bytes]:
+    """What is restored of an import."""
+    with contextlib.closing(Checkpoints(Workdir(run).checkpoints)) as checkpoints:
+        state, _ = experiment_of("ckpt_jax_expected").restore(checkpoints)
+    return {str(i): np.asarray(leaf).tobytes() for i, leaf in enumerate(jax.tree.leaves(state))}
 
 
 def damages(trial: Trial, count: int, draw: random.Random) -> Counter[str]:
@@ -132,24 +189,24 @@ def kills(trial: Trial, count: int, draw: random.Random) -> Counter[str]:
     """How often the program was killed; processes of their own, compared with one that was not."""
     found: Counter[str] = Counter()
     run, began = trial.fresh(trial.begun), time.monotonic()
-    assert end(start(run, trial.env, *RUN, *trial.kind.mode))[0] == 0
+    assert end(start(run, trial.env, *trial.run, *trial.kind.mode))[0] == 0
     expected, before = trial.contents(run), set(trial.contents(trial.begun))
     lasted = time.monotonic() - began
     run, left = trial.fresh(trial.begun), count
     while left:
-        process, until = start(run, trial.env, *RUN, *trial.kind.mode), time.monotonic() + lasted
-        while set(trial.contents(run)) == before and process.poll() is None and time.monotonic() < until:
+        process, until = start(run, trial.env, *trial.run, *trial.kind.mode), time.monotonic() + lasted
+        while not trial.has_begun(run, before) and process.poll() is None and time.monotonic() < until:
             time.sleep(0.01)
-        time.sleep(draw.uniform(0, 0.3 * lasted))
+        time.sleep(draw.uniform(0, lasted if trial.kind.timed else 0.3 * lasted))
         kill([process], signal.SIGKILL)
         code, said = end(process)
         assert code in (0, -signal.SIGKILL), said
         found["killed" if code else "came too late"] += 1
         left -= 1
-        if code == 0:
+        if code == 0 or (trial.kind.once and trial.contents(run)):
             assert trial.contents(run) == expected
             run = trial.fresh(trial.begun)
-    assert end(start(run, trial.env, *RUN, *trial.kind.mode))[0] == 0
+    assert end(start(run, trial.env, *trial.run, *trial.kind.mode))[0] == 0
     assert trial.contents(run) == expected
     return found
 
@@ -158,12 +215,14 @@ def main(numbers: Sequence[int] = (500, 50, 100), kinds: Sequence[Kind] = KINDS,
     """So many damages, fills and kills in all, shared among the kinds."""
     draw = random.Random(seed)
     with tempfile.TemporaryDirectory() as folder:
-        env = environment(pathlib.Path(folder, "cache"), config="tests/light.py")
-        os.environ.update(env)
+        imported = pathlib.Path(folder, "imported.py")
+        imported.write_text(IMPORTED)
         again = [kind for kind in kinds if kind.read_again]
         for kind in kinds:
             place = pathlib.Path(folder, kind.name)
             place.mkdir()
+            env = environment(pathlib.Path(folder, "cache"), config=str(imported) if kind.once else "tests/damage.py")
+            os.environ.update(env)
             trial = Trial(kind, place, env)
             shares = (numbers[0] // len(again) * kind.read_again, *(-(-n // len(kinds)) for n in numbers[1:]))
             for act, share in zip((damages, fills, kills), shares):

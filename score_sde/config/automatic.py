@@ -18,10 +18,14 @@ CHOICES: dict[str, dict[str, Any]] = {
 
 
 class Choice(NamedTuple):
-    """Fields of the `sampling` section, steps included; measured: the step of the run that they were measured at."""
+    """Fields of the `sampling` section, steps included.
+
+    measured: the step of the run that they were measured at. fault: why the run's own measurements do not count.
+    """
 
     fields: dict[str, Any]
     measured: int | None
+    fault: str = ""
 
     def words(self) -> str:
         """The fields."""
@@ -29,16 +33,18 @@ class Choice(NamedTuple):
 
     def __str__(self) -> str:
         run = f"the best of this run's report, at step {self.measured}"
-        return f"auto: {self.words()} ({'by measurements on other runs' if self.measured is None else run})"
+        others = f"by measurements on other runs{self.fault and f': {self.fault}, --mode report makes it again'}"
+        return f"auto: {self.words()} ({others if self.measured is None else run})"
 
 
 def choose(sde: str, evaluations: int, denoise: bool, measured: Mapping[str, Any] | None = None) -> Choice:
     """What spends at most so many evaluations, the final denoising among them: the run's own best, else the table's.
 
     measured: what a report has found, {"step": ..., "best": {evaluations: fields of the section}}; the most evaluations
-    that are at most those asked for count.
+    that are at most those asked for count. Or why that cannot be read, {"fault": ...}.
     """
-    own = {int(n): fields for n, fields in (measured or {}).get("best", {}).items() if int(n) <= evaluations}
+    measured = measured or {}
+    own = {int(n): fields for n, fields in measured.get("best", {}).items() if int(n) <= evaluations}
     fields = own[max(own)] if own else CHOICES[sde]
     steps = {"corrector": "none", "num_steps": max(1, evaluations - denoise)}
-    return Choice({**fields, **steps}, measured["step"] if own and measured else None)
+    return Choice({**fields, **steps}, measured["step"] if own else None, measured.get("fault", ""))

@@ -65,8 +65,8 @@ def report(experiment: Experiment, params: Any, step: int, workdir: Workdir, com
     if jax.process_index() == 0:
         measured = {"step": step, "samples": _count(experiment)}
         numbers = {**measured, **sections.numbers(results, levels)}
-        write_json(workdir.automatic, {**measured, "best": choices})
-        _write(workdir, experiment, _facts(experiment, params, step, workdir), parts, numbers)
+        automatic = {**measured, "best": choices}
+        _write(workdir, experiment, _facts(experiment, params, step, workdir), parts, numbers, automatic)
     if missing := sections.not_finite(results, levels, found):
         raise NotFinite(f"{workdir.report / INDEX} is written, without what is not finite: {'; '.join(missing)}")
     return workdir.report / INDEX
@@ -178,14 +178,20 @@ def _config_table(experiment: Experiment) -> Table:
 
 
 def _write(
-    workdir: Workdir, experiment: Experiment, facts: dict[str, str], parts: list[Section], numbers: dict[str, Any]
+    workdir: Workdir,
+    experiment: Experiment,
+    facts: dict[str, str],
+    parts: list[Section],
+    numbers: dict[str, Any],
+    automatic: dict[str, Any],
 ) -> None:
     """The figures and the numbers first, the page last; figures of an earlier report that this one lacks go."""
     folder = workdir.report
     folder.mkdir(parents=True, exist_ok=True)
     pictures = {f"{part.name}.png": part.png for part in parts if part.png}
     seals = Seals(folder)
-    seals.forget(INDEX)
+    seals.forget(INDEX, workdir.automatic.name)
+    write_json(workdir.automatic, automatic)
     for name, png in pictures.items():
         with whole(folder / name) as unfinished:
             unfinished.write_bytes(png)

@@ -79,7 +79,7 @@ class Workdir:
     def record(self) -> dict[str, Any] | None:
         """What config.json holds beside versions: config, data, frozen, start, imported; None where there is none.
 
-        automatic: which solvers a report has found best, where one has.
+        automatic: which solvers a report has found best, where one has, or the fault of the file that says so.
         Where nothing stands there of the data's content, the data of the first resumption that knew it. resumed: that
         there were resumptions. Raises UsageError where config.json is not this program's.
         """
@@ -106,9 +106,14 @@ class Workdir:
         return {**found, "resumed": True, **({"data": later[0]} if later else {})}
 
     def _measured(self) -> dict[str, Any]:
-        if not Seals(self.report).whole(self.automatic.name):
-            return {}
-        return {"automatic": json.loads(self.automatic.read_bytes())}
+        seals, name = Seals(self.report), self.automatic.name
+        try:
+            fault = seals.fault(name)
+            if fault is None:
+                return {"automatic": json.loads(self.automatic.read_bytes())}
+        except OSError as error:
+            fault = f"cannot be read ({error.strerror})"
+        return {"automatic": {"fault": f"{self.automatic} {fault}"}} if seals.known(name) else {}
 
     def _resumptions(self) -> Iterator[dict[str, Any]]:
         for line in self.history.read_bytes().splitlines():

@@ -257,4 +257,6 @@ def test_what_a_report_found_best_is_part_of_the_record_while_it_is_whole(tmp_pa
     Seals(workdir.report).seal(workdir.automatic.name)
     assert workdir.record()["automatic"] == found
     workdir.automatic.write_text(workdir.automatic.read_text().replace("ddim", "heun"))
-    assert "automatic" not in workdir.record()
+    assert workdir.record()["automatic"] == {"fault": f"{workdir.automatic} is damaged"}
+    workdir.automatic.unlink()
+    assert workdir.record()["automatic"] == {"fault": f"{workdir.automatic} is missing"}
