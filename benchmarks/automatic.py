@@ -41,6 +41,9 @@ CANDIDATES: dict[str, dict[str, Any]] = {
     "sde_adams_2, log_snr, lower, churn 0.5": {
         "solver": "sde_adams_2", "times": "log_snr", "lower_final": "always", "churn": 0.5,
     },
+    "sde_adams_2, log_snr, lower, churn 1.3": {
+        "solver": "sde_adams_2", "times": "log_snr", "lower_final": "always", "churn": 1.3,
+    },
     "sde_adams_2, karras 20, lower, churn 0.5": {
         "solver": "sde_adams_2", "times": "karras", "rho": 20.0, "lower_final": "always", "churn": 0.5,
     },

@@ -11,7 +11,7 @@ _STEADY = {"solver": "sde_adams_2", "lower_final": "always"}
 CHOICES: dict[str, dict[str, Any]] = {
     "vp": {**_STEADY, "times": "quadratic", "churn": 0.5},
     "subvp": {**_STEADY, "times": "quadratic", "churn": 0.5},
-    "ve": {**_STEADY, "times": "log_snr"},
+    "ve": {**_STEADY, "times": "log_snr", "churn": 1.3},
     "edm": {**_STEADY, "times": "log_snr", "churn": 0.5},
 }
 """By SDE: the fields of the config's `sampling` section that differ."""

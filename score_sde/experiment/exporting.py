@@ -64,14 +64,14 @@ class _Job(NamedTuple):
 class Format(NamedTuple):
     """One kind of file: its name below a run's export/<format>-<step>, what it is, why a run has none, the writer.
 
-    refuse: (job) -> reasons. note: (job) -> what is said beside. A writer is given a path that does not exist yet, or
-    an empty directory where `file` is "".
+    refuse: (experiment) -> reasons. note: (experiment) -> what is said beside. A writer is given a path that does not
+    exist yet, or an empty directory where `file` is "".
     """
 
     file: str
     kind: str
-    refuse: Callable[[_Job], Iterator[str]]
-    note: Callable[[_Job], str]
+    refuse: Callable[[Experiment], Iterator[str]]
+    note: Callable[[Experiment], str]
     write: Callable[[_Job, pathlib.Path], None]
 
 
@@ -90,29 +90,30 @@ def export_checkpoint(
     where it cannot be written.
     """
     require(format in FORMATS, f"--format={format} is unknown: choose from {', '.join(FORMATS)}")
-    job, step, average = _job(experiment, workdir)
-    row, asked = FORMATS[format], experiment.config.sampling.average
-    found = list(row.refuse(job))
-    others = [f for f in FORMATS if f != format and not list(FORMATS[f].refuse(job))]
+    row, asked, given = FORMATS[format], experiment.config.sampling.average, pathlib.Path(path).expanduser()
+    found = list(row.refuse(experiment))
+    others = [f for f in FORMATS if f != format and not list(FORMATS[f].refuse(experiment))]
     require(
         not found,
         f"--format={format} has no network or process like this run's: {'; '.join(found)}. Export it with"
         f" --format={' or '.join(others)}",
     )
+    if path:
+        _check_free(given, row, overwrite)  # before the checkpoint is read
+    job, step, average = _job(experiment, workdir)
     folder = workdir.path / "export" / f"{format}-{step}{f'-{average}' if asked else ''}"
-    target = pathlib.Path(path).expanduser() if path else folder / row.file.format(step=step)
+    target = given if path else folder / row.file.format(step=step)
     _check_free(target, row, overwrite)
     with _place(target, row) as unfinished:
         row.write(job, unfinished)
     parameters = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(job.params))
-    return Exported(target, row.kind, step, average, parameters, row.note(job))
+    return Exported(target, row.kind, step, average, parameters, row.note(experiment))
 
 
 def _job(experiment: Experiment, workdir: Workdir) -> tuple[_Job, int, str]:
     """The newest checkpoint and its parameters on the host, its step, and the name of the average."""
     name = experiment.config.sampling.average
     layout, _ = replay(lambda: experiment.abstract_state().params[PART])
-    experiment.score_system  # noqa: B018 - refused before anything is read
     with closing(Checkpoints(workdir.checkpoints)) as checkpoints:
         state, meta = experiment.restore(checkpoints)
     params = experiment.weights_of(state, name, meta["position"], workdir.averages)
@@ -184,19 +185,19 @@ def _write_json(path: pathlib.Path, value: dict[str, Any]) -> None:
     path.write_text(json.dumps({**value, "_diffusers_version": diffusers.VERSION}, indent=2, sort_keys=True) + "\n")
 
 
-def _no_u_net(job: _Job) -> Iterator[str]:
-    if not isinstance(job.network, NCSNpp):
-        yield f"network.name={job.experiment.config.network.name!r} (there: the U-Nets ncsnpp and ddpm)"
+def _no_u_net(experiment: Experiment) -> Iterator[str]:
+    if not isinstance(experiment.score_system.network, NCSNpp):
+        yield f"network.name={experiment.config.network.name!r} (there: the U-Nets ncsnpp and ddpm)"
 
 
-def _not_diffusers(job: _Job) -> Iterator[str]:
-    yield from reasons(job.network, job.shape)
-    yield from scheduler.reasons(job.experiment.config)
+def _not_diffusers(experiment: Experiment) -> Iterator[str]:
+    yield from reasons(experiment.score_system.network, experiment.score_system.image_shape)
+    yield from scheduler.reasons(experiment.config)
 
 
-def _not_official(job: _Job) -> str:
+def _not_official(experiment: Experiment) -> str:
     """What the official code could not build, although the names go on as it has them."""
-    n = job.network
+    n = experiment.score_system.network
     if not isinstance(n, NCSNpp):
         return ""
     more = {
@@ -218,11 +219,11 @@ FORMATS = {
         _not_official,
         _write_safetensors,
     ),
-    "diffusers": Format("", "a diffusers pipeline of a UNet2DModel", _not_diffusers, lambda job: "", _write_diffusers),
+    "diffusers": Format("", "a diffusers pipeline of a UNet2DModel", _not_diffusers, lambda _: "", _write_diffusers),
     "jax": Format(
         "checkpoint_{step}",
         "the official JAX code's training state (msgpack)",
-        lambda job: iter(()),
+        lambda _: iter(()),
         _not_official,
         _write_jax,
     ),
