@@ -1,7 +1,7 @@
 """What sampling.solver='auto' is chosen by: candidate solvers on trained runs, by number of network evaluations.
 
     python benchmarks/automatic.py --run runs/digits --count 1000 --json benchmarks/results/auto_digits.json
-    python benchmarks/automatic.py --run runs/mnist --count 256 --evaluations 20 50
+    python benchmarks/automatic.py --run runs/mnist --count 256 --evaluations 20 50 --only auto "ancestral, log_snr"
 
 Each candidate draws the same number of samples, from the run's newest checkpoint and its main average, with as many
 evaluations; auto and ancestral with two seeds. Printed and written, per candidate and evaluations: the pixel Frechet
@@ -76,7 +76,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument(
         "--evaluations", type=int, nargs="+", default=[10, 20, 50], help="network evaluations (10 20 50)"
     )
-    parser.add_argument("--only", default="", help="candidates whose name contains this")
+    parser.add_argument("--only", nargs="+", default=[""], help="candidates whose name contains one of these")
     parser.add_argument("--json", help="a file for the rows, with machine, versions and command")
     arguments = parser.parse_args(argv[1:])
     try:
@@ -117,7 +117,7 @@ def measured(workdir: Workdir, arguments: argparse.Namespace) -> Iterator[common
     yardstick = Yardstick(experiment.kind, train)
     print(f"{arguments.run}, step {meta['step']}, {experiment.config.sde.name}: {arguments.count} samples each")
     for name, fields in CANDIDATES.items():
-        for n in arguments.evaluations if arguments.only in name else ():
+        for n in arguments.evaluations if any(only in name for only in arguments.only) else ():
             for seed in SEEDS.get(name, (0,)):
                 steps = n if fields["solver"] == "auto" else n - 1
                 cell = variant(experiment, **fields, num_steps=steps, seed=seed)
