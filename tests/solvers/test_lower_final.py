@@ -14,6 +14,7 @@ from score_sde.solvers import grids
 from score_sde.solvers.exponential import node
 from score_sde.solvers.multistep import orders
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 ALWAYS = 10**6
 """More steps than any grid here."""
 BELOW = {
@@ -46,7 +47,7 @@ def test_every_multistep_word_is_listed():
 @pytest.mark.parametrize("word", MULTISTEP)
 def test_a_word_lowers_its_last_steps_where_the_published_code_does(word):
     solver = solver_of(word)
-    for count in (9, 10, 14, 15):
+    for count in (14, 15) if word.startswith("deis") else (9, 10):
         lowered = same(coefficients(solver, count), coefficients(dataclasses.replace(solver, lower_final=True), count))
         full = same(coefficients(solver, count), coefficients(dataclasses.replace(solver, lower_final=False), count))
         assert (lowered, full) == (count < BELOW[word], count >= BELOW[word])
