@@ -172,8 +172,9 @@ def damages(trial: Trial, count: int, draw: random.Random) -> Counter[str]:
 
 def fills(trial: Trial, count: int, draw: random.Random) -> Counter[str]:
     """How often the disk was said to be full."""
+    run = trial.fresh(trial.begun)
     with filling(sys.maxsize, trial.folder) as disk:
-        trial.command(trial.fresh(trial.begun), *trial.kind.mode)
+        trial.command(run, *trial.kind.mode)
     found: Counter[str] = Counter()
     for full_at in draw.sample(range(1, disk.writes + 1), min(count, disk.writes)):
         run = trial.fresh(trial.begun)
