@@ -6,15 +6,15 @@ The measurements: docs/solvers.md, made by benchmarks/automatic.py on trained ne
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-_STEADY = {"solver": "sde_adams_2", "lower_final": "always"}
-"""The reverse SDE's noise mends what a network has wrong, and the last steps do not extrapolate it."""
 CHOICES: dict[str, dict[str, Any]] = {
-    "vp": {**_STEADY, "times": "quadratic", "churn": 0.5},
-    "subvp": {**_STEADY, "times": "quadratic", "churn": 0.5},
-    "ve": {**_STEADY, "times": "log_snr", "churn": 1.3},
-    "edm": {**_STEADY, "times": "log_snr", "churn": 0.5},
+    "vp": {"times": "quadratic", "churn": 0.5},
+    "subvp": {"times": "quadratic", "churn": 0.5},
+    "ve": {"times": "log_snr", "churn": 1.3},
+    "edm": {"times": "log_snr", "churn": 0.5},
 }
-"""By SDE: the fields of the config's `sampling` section that differ."""
+"""By SDE: its grid, and how much of the reverse SDE's noise, which mends what a network has wrong, is added."""
+MANY = 15
+"""Evaluations from which on a third order pays."""
 
 
 class Choice(NamedTuple):
@@ -44,7 +44,8 @@ def choose(sde: str, evaluations: int, denoise: bool, measured: Mapping[str, Any
     that are at most those asked for count. Or why that cannot be read, {"fault": ...}.
     """
     measured = measured or {}
+    solver = {"solver": "sde_adams_3" if evaluations >= MANY else "sde_adams_2", "lower_final": "always"}
     own = {int(n): fields for n, fields in measured.get("best", {}).items() if int(n) <= evaluations}
-    fields = own[max(own)] if own else CHOICES[sde]
+    fields = own[max(own)] if own else {**solver, **CHOICES[sde]}
     steps = {"corrector": "none", "num_steps": max(1, evaluations - denoise)}
     return Choice({**fields, **steps}, measured["step"] if own else None, measured.get("fault", ""))

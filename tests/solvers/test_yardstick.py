@@ -44,8 +44,9 @@ def test_the_measure_gives_what_was_recorded():
 @pytest.mark.parametrize("sde", automatic.CHOICES)
 def test_auto_never_spends_more_than_it_is_given(sde):
     """By the solver that it makes: evaluations per step times steps, and the denoising."""
-    for denoise in (False, True):
+    for budget, denoise, order in ((7, False, 2), (7, True, 2), (15, True, 3)):
         config = default()
-        config.sampling.update(automatic.choose(sde, 7, denoise).fields)
+        config.sampling.update(automatic.choose(sde, budget, denoise).fields)
         solver = objects.solver(config.sampling, Small())
-        assert config.sampling.num_steps * solver.evaluations + denoise == 7
+        assert config.sampling.num_steps * solver.evaluations + denoise == budget
+        assert solver.order == order
