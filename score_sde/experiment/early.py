@@ -91,7 +91,9 @@ def _fitting(name: str, last: int) -> tuple[str, ...]:
 
 
 def _raw(section: str) -> str:
-    return f"take the parameters themselves by --config.{section}.average={RAW}"
+    """The flags for the parameters themselves; what training draws on its way and at its end is of the main average."""
+    mode = {"sampling": "sample"}.get(section, section)
+    return f"take the parameters themselves by --mode {mode} --config.{section}.average={RAW}"
 
 
 def _percent(share: float) -> str:

@@ -46,7 +46,7 @@ def test_a_decay_that_fits_has_one_digit():
     assert line == (
         "after 300 updates, 97 % of the average 'constant' will still be the initial network: add"
         " --config.ema.averages=\"('warmup',)\" or set --config.ema.decay=0.98 or take the parameters themselves by"
-        " --config.sampling.average=raw"
+        " --mode sample --config.sampling.average=raw"
     )
 
 
@@ -63,10 +63,10 @@ def test_samples_are_told_of_once_a_level():
     assert [bool(line) for line in said] == [True, False, True, False, True, False, False, False]
     assert said[0] == (
         "at step 10, 90.4 % of the average 'constant' is still the initial network: take the parameters themselves by"
-        " --config.sampling.average=raw or train on to --config.training.num_steps=459"
+        " --mode sample --config.sampling.average=raw or train on to --config.training.num_steps=459"
     )
     other = early(averages=("constant",), decay=0.99).using(10, section="likelihood")
-    assert other is not None and "--config.likelihood.average=raw" in other
+    assert other is not None and "--mode likelihood --config.likelihood.average=raw" in other
 
 
 def test_weights_that_were_trained_elsewhere_are_no_fault_before_they_are_trained_on():
