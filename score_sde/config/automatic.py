@@ -13,12 +13,14 @@ CHOICES: dict[str, dict[str, Any]] = {
     "edm": {"times": "log_snr", "churn": 0.5},
 }
 """By SDE: its grid, and how much of the reverse SDE's noise, which mends what a network has wrong, is added."""
+KEPT = ("t_min", "denoise", "num_samples", "batch_size", "seed", "average", "label")
+"""Fields of the `sampling` section that belong to no solver: all others are auto's to choose."""
 MANY = 15
 """Evaluations from which on a third order pays."""
 
 
 class Choice(NamedTuple):
-    """Fields of the `sampling` section, steps included.
+    """Fields of the `sampling` section, steps included; those that are missing and not in KEPT have their defaults.
 
     measured: the step of the run that they were measured at. fault: why the run's own measurements do not count.
     """

@@ -8,8 +8,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from score_sde.config import Config
-from score_sde.config.automatic import Choice, choose
+from score_sde.config import Config, default
+from score_sde.config.automatic import KEPT, Choice, choose
 from score_sde.config.fields import ADAPTIVE_ODES
 from score_sde.experiment import objects
 from score_sde.experiment.conditions import Conditions
@@ -44,6 +44,7 @@ class Drawing:
         if choice is None:
             return self.config
         config = copy.deepcopy(self.config)
+        config.sampling.update({n: value for n, value in default().sampling.items() if n not in KEPT})
         config.sampling.update(choice.fields)
         return config
 

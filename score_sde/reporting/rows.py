@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import jax
 
 from score_sde.config import SCHEMA, Config, default
+from score_sde.config.automatic import KEPT
 from score_sde.config.validation import validate
 from score_sde.errors import UsageError
 from score_sde.experiment import Experiment
@@ -33,9 +34,6 @@ ROWS = 5
 AFFORDABLE = 250
 """Evaluations up to which the config's own way of sampling is drawn too, an adaptive solver's never counted ahead."""
 
-KEPT = ("t_min", "denoise", "num_samples", "batch_size", "seed", "average")
-"""Fields of the `sampling` section that do not belong to a solver."""
-
 
 class Row(NamedTuple):
     """A solver, and the experiment that samples with it for every budget that it can keep."""
@@ -44,10 +42,11 @@ class Row(NamedTuple):
     cells: dict[int, Experiment]
 
     def fields(self, budget: int) -> dict[str, Any]:
-        """Those of the `sampling` section that are not the defaults and that make the solver, its steps aside."""
+        """Those of the `sampling` section that make the solver: its word, and but for steps what is not the default."""
         found = self.cells[budget].drawing.sampling.sampling
         apart = (*KEPT, "num_steps")
-        return {n: v for n, v in found.items() if n not in apart and v != SCHEMA[f"sampling.{n}"]}
+        own = {n: v for n, v in found.items() if n not in apart and v != SCHEMA[f"sampling.{n}"]}
+        return {"solver": found.solver} | own
 
     def single(self, budget: int) -> bool:
         """Whether it takes one evaluation in a step, on a grid of as many steps as are asked for."""

@@ -2,7 +2,7 @@
 
 import pytest
 
-from configs import digits_edm
+from configs import digits_classes, digits_edm
 from score_sde.experiment import build
 from score_sde.reporting import rows
 from tests.tiny import tiny_config
@@ -70,3 +70,26 @@ def test_the_configs_own_way_is_drawn_where_it_is_affordable(experiment):
     adaptive = build(tiny_config(sampling__solver="rk45"))
     assert rows.evaluations(adaptive) is None
     assert rows.own(adaptive) is adaptive
+
+
+def test_the_default_solver_is_named_too(experiment, monkeypatch):
+    monkeypatch.setattr(rows, "CANDIDATES", ("euler_maruyama",))
+    (row,) = rows.rows(experiment)
+    assert row.fields(10) == {"solver": "euler_maruyama", "times": "log_snr"}
+
+
+def test_labels_that_are_asked_for_are_drawn_by_every_solver():
+    config = digits_classes.get_config()
+    config.sampling.label = "3"
+    found = rows.variant(build(config), "euler", num_steps=3)
+    assert found is not None and found.config.sampling.label == "3"
+
+
+@pytest.mark.parametrize("best", [{"solver": "euler_maruyama", "times": "log_snr"}, {"times": "log_snr"}])
+def test_auto_takes_all_that_makes_a_solver_and_nothing_of_another(best):
+    """What another solver was set to in the config does not count; what belongs to none does."""
+    auto = {"sampling__solver": "auto", "sampling__num_steps": 20, "sampling__rho": 3.0, "sampling__t_min": 2e-3}
+    measured = {"automatic": {"step": 7, "best": {"10": best}}}
+    found = build(tiny_config(**auto), measured).drawing.sampling.sampling
+    assert (found.solver, found.times, found.num_steps) == ("euler_maruyama", "log_snr", 19)
+    assert (found.rho, found.t_min) == (7.0, 2e-3)
