@@ -31,11 +31,16 @@ def test_a_signal_is_collected_and_an_echo_of_it_is_not_a_second_one(signum):
 
 
 def test_a_later_one_is_obeyed(monkeypatch):
+    """As before, which of a shell's background job would be to ignore it."""
     monkeypatch.setattr(signals, "ECHO", -1.0)
-    with pytest.raises(KeyboardInterrupt), collected():
-        signal.raise_signal(signal.SIGINT)
-        signal.raise_signal(signal.SIGINT)
-        time.sleep(5)  # it is sent to the process, of which another thread may be the one that is told
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt), collected():
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
+            time.sleep(5)  # it is sent to the process, of which another thread may be the one that is told
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_what_nohup_ignores_stays_ignored():
