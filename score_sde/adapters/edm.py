@@ -75,7 +75,7 @@ def _tree(path: pathlib.Path, state: Any, network: Any, layout: Layout) -> Tree:
     require(first, f"{path} is of another network of EDM's than its DDPM++ and NCSN++: it cannot be imported")
     assert first is not None
     _check_network(path, network)
-    known = _names(path, list(_modules(network, int(first[1]))), layout)
+    known = _names(path, int(first[1]), network, layout)
     ours = {}
     for name, value in _apart(state).items():
         if name.endswith(FILTER):
@@ -124,12 +124,16 @@ def _apart(state: dict[str, Any]) -> dict[str, np.ndarray]:
     return result
 
 
-def _names(path: pathlib.Path, modules: list[tuple[str, str]], layout: Layout) -> dict[str, str]:
+def _names(path: pathlib.Path, size: int, network: Any, layout: Layout) -> dict[str, str]:
     """{their name: our path} of every parameter; UsageError where the network has other modules."""
+    modules = list(_modules(network, size))
     children = [child for child in layout.children if child.leaves]
     kinds = [child.kind for child in children]
     if [kind for kind, _ in modules] != kinds:
-        raise UsageError(f"{path} is of another architecture than the config: take the config of configs/edm for it")
+        raise UsageError(
+            f"{path} is of pictures of {size}x{size}, and the config's network is not one of EDM's for these: take its"
+            f" config of configs/edm, with data.image_size={size}"
+        )
     return dict(pair for (_, module), child in zip(modules, children) for pair in _inside(module, child))
 
 

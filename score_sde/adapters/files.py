@@ -89,10 +89,12 @@ def _refuse_own(path: pathlib.Path) -> None:
     for run in (path, *path.absolute().parents[:2]):
         inside = path if run == path else path.absolute()
         own = (run / "config.json").is_file() and (run / "checkpoints").is_dir()
+        start = f"{run}@{path.name}" if inside.parent == run / "checkpoints" else run
         require(
             not own or inside not in (run, *_checkpoints_of(run)),
-            f"{path} belongs to a run of this program: name {run} as --workdir of --mode sample or train, or start a"
-            f" new run from its weights, with --config.training.start_from={run}",
+            f"{path} belongs to a run of this program: name {run} as --workdir of --mode sample or train, or without"
+            " --mode import and --checkpoint start a new run from its weights, by"
+            f" --config.training.start_from={start}",
         )
 
 

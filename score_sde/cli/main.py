@@ -240,7 +240,10 @@ def _run(arguments: Arguments) -> int:
 
     workdir, c = Workdir(arguments.workdir), arguments.config.training
     if arguments.mode == "import":
-        require(not c.start_from, f"training.start_from={c.start_from} does not go with --mode=import: leave it out")
+        require(
+            not c.start_from,
+            f"training.start_from={c.start_from} does not go with --mode=import: leave one of them out",
+        )
         workdir.check_new()
     else:
         workdir.check(arguments.config, trained=arguments.mode != "train")

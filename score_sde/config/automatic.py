@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 CHOICES: dict[str, dict[str, Any]] = {
-    "vp": {"times": "quadratic", "churn": 0.5},
+    "vp": {"times": "quadratic", "churn": 0.8},
     "subvp": {"times": "quadratic", "churn": 0.5},
     "ve": {"times": "log_snr", "churn": 1.3},
     "edm": {"times": "log_snr", "churn": 0.5},

@@ -41,6 +41,8 @@ def array_file(path: str, conditions: tuple[str, ...] = ()) -> Dataset:
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         if (found := kind(file)) and "numpy" not in found.what:
             raise UsageError(f"data.path={path} is {found.what}: {found.way}") from None
+        if isinstance(error, UsageError):  # a ValueError, which says itself what to do
+            raise
         raise UsageError(
             f"data.path={path} cannot be read ({reason(error)}): write it with np.save or np.savez"
         ) from None
@@ -74,13 +76,15 @@ def _chosen(path: str, known: Mapping[str, Header], conditions: tuple[str, ...])
     named = [name for name in sizes if role(name) == TRAIN] or [name for name in sizes if name == IMAGES]
     require(named, _nameless(path, known))
     found = split(sizes, f"data.path={path}", named[0]) or Split(named[0], "", ())
-    beside = [name for name in sizes if (role(name) or name == IMAGES) and name not in found[:2]]
+    alike = lambda name: len(known[name].shape) > 1 and known[name].shape[1:] == known[found.train].shape[1:]
+    beside = [n for n in sizes if (role(n) or n == IMAGES or alike(n)) and n not in found[:2]]
     return found, {f"in {name}": sizes[name] for name in beside}
 
 
 def _nameless(path: str, known: Mapping[str, Header]) -> str:
     largest = max(sorted(known), key=lambda name: np.prod(known[name].shape), default="pictures")
-    write = f"import numpy as np; np.savez('named.npz', train=np.load({path!r})[{largest!r}])"
+    renamed = f"{{('train' if k == {largest!r} else k): x for k, x in np.load({path!r}).items()}}"
+    write = f"import numpy as np; np.savez('named.npz', **{renamed})"
     return (
         f"data.path={path} holds {sorted(known)}: name its image array `train` or `images`, as by `python -c"
         f' "{write}"`, then --config.data.path=named.npz'

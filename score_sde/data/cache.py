@@ -63,16 +63,17 @@ def decoded(pictures: Pictures, cache: Cache) -> np.ndarray:
 def measured(parts: Sequence[Pictures], cache: Cache, asked: Ranges) -> tuple[list[np.ndarray], Extremes]:
     """Pictures as memory-mapped arrays, and the values that are known of all of them together.
 
-    By the ranges that are asked for; where there are none, by the least ones that hold the values of all parts. Then
+    By the ranges that are asked for; of depths without one, by the least that hold the values of all parts. Then
     they are decoded by plain ranges, and again only where these do not do. Raises UsageError where none does.
     """
     own, seen = [_Part.of(part, cache) for part in parts], Extremes()
-    tried = [(None, None) if asked else part.tried() for part in own]
+    complete = PLAIN.keys() <= asked.keys()
+    tried = [(None, None) if complete else part.tried(asked) for part in own]
     for _, extremes in tried:
         seen.add(extremes or Extremes())
-    ranges = PLAIN | (dict(asked) or seen.ranges())
+    ranges = PLAIN | seen.ranges(asked)
     arrays = [part.array(ranges) if array is None or ranges != PLAIN else array for part, (array, _) in zip(own, tried)]
-    for part in own if asked else ():
+    for part in own if complete else ():
         seen.add(part.noted() or Extremes())
     return arrays, seen
 
@@ -104,18 +105,21 @@ class _Part(NamedTuple):
         others = {depth: found for depth, found in ranges.items() if found != PLAIN[depth]}
         return fingerprint(self.stamp, [*sides, form.channels, form.crop], *([others] if others else []))
 
-    def array(self, ranges: Ranges, trying: bool = False) -> np.ndarray:
-        """Memory-mapped; if only trying, raises _OtherRangesError where plain ranges do not do, and keeps nothing."""
+    def array(self, ranges: Ranges, trying: Ranges | None = None) -> np.ndarray:
+        """Memory-mapped. trying: what is asked for, where it is not known yet that plain ranges do.
+
+        Then raises _OtherRangesError where they do not, and keeps nothing.
+        """
         shape = self.pictures.shape
         if shape[0] == 0:
             return np.zeros(shape, np.uint8)
         parts = lambda: self._decode(ranges, trying)
         return stored(self.cache, self.name(ranges), shape, np.dtype(np.uint8), parts)
 
-    def _decode(self, ranges: Ranges, trying: bool) -> Iterator[np.ndarray]:
+    def _decode(self, ranges: Ranges, trying: Ranges | None) -> Iterator[np.ndarray]:
         """Some images at a time."""
-        if trying and (known := self.noted()) is not None:  # by another process, while we waited
-            _check_plain(known)
+        if trying is not None and (known := self.noted()) is not None:  # by another process, while we waited
+            _check_plain(known, trying)
         seen, count = Extremes(), self.pictures.shape[0]
         looking = dataclasses.replace(self.pictures, ranges=ranges, seen=seen)
         with Progress("decoding", count, "images") as progress:
@@ -125,15 +129,15 @@ class _Part(NamedTuple):
                 yield images
                 progress.update(len(images))
         self._note(seen)
-        if trying:
-            _check_plain(seen)
+        if trying is not None:
+            _check_plain(seen, trying)
 
-    def tried(self) -> tuple[np.ndarray | None, Extremes]:
+    def tried(self, asked: Ranges) -> tuple[np.ndarray | None, Extremes]:
         """The values of the pictures, and their array by plain ranges if it was opened for these and may do."""
         if (seen := self.noted()) is not None:
             return None, seen
         try:
-            array = self.array(PLAIN, trying=True)
+            array = self.array(PLAIN, trying=asked)
         except _OtherRangesError as error:
             return None, error.seen
         if not len(array):
@@ -172,8 +176,8 @@ class _Part(NamedTuple):
             return None
 
 
-def _check_plain(seen: Extremes) -> None:
-    if PLAIN | seen.ranges() != PLAIN:
+def _check_plain(seen: Extremes, asked: Ranges) -> None:
+    if PLAIN | seen.ranges(asked) != PLAIN:
         raise _OtherRangesError(seen)
 
 

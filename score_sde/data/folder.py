@@ -151,8 +151,9 @@ def zip_file(path: str, asked: bool = False) -> Encoded:
     file = str(pathlib.Path(path).expanduser())
     try:
         with zipfile.ZipFile(file) as opened:
-            members = {info.filename: info for info in opened.infolist() if not info.is_dir()}
-            tables = {name: opened.read(name) for name in members if is_table(name)}
+            infos = [info for info in opened.infolist() if not info.is_dir()]
+            members = {info.filename.replace("\\", "/"): info for info in infos}  # as some programs on Windows write
+            tables = {name: opened.read(info) for name, info in members.items() if is_table(name)}
     except (OSError, zipfile.BadZipFile, NotImplementedError, RuntimeError, zlib.error) as error:
         raise UsageError(f"data.path={path} cannot be read ({error}): write the zip file anew") from None
 

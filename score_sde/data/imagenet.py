@@ -40,6 +40,8 @@ def read(path: str, place: pathlib.Path, cache: Cache, asked: bool = False) -> D
     try:
         x, given = _pictures(path, train, cache), [np.load(file)["labels"] for file in train]
         y, beside = _pictures(path, held_out, cache) if held_out else x[:0], [np.load(f)["labels"] for f in held_out]
+    except UsageError:  # a ValueError, which says itself what to do
+        raise
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
         raise UsageError(f"data.path={path} cannot be read ({reason(error)}): download the files anew") from None
     require(x.shape[1:] == y.shape[1:], f"data.path={path} holds pictures of several sizes: name one of its folders")

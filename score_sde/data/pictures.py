@@ -171,7 +171,7 @@ def _open(encoded: bytes | np.ndarray, form: Format, name: str) -> "Image":
     if (pixels := image.width * image.height) > form.max_pixels:
         raise UsageError(
             f"{name} has {pixels:,} pixels, more than data.max_pixels={form.max_pixels}: set data.max_pixels={pixels}"
-            f" if it is to be read, which takes {3e-6 * pixels:.0f} MB of memory, or shrink it"
+            f" if it is to be read, which takes {6e-6 * pixels:.0f} MB of memory, or shrink it"
         )
     return image
 

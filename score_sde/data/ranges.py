@@ -69,12 +69,13 @@ class Extremes:
         for depth, extremes in other.found.items():
             self.see(depth, *extremes)
 
-    def ranges(self) -> dict[str, tuple[float, float]]:
-        """The least range that holds the values of each depth; UsageError where there is none.
+    def ranges(self, asked: Ranges | None = None) -> dict[str, tuple[float, float]]:
+        """The ranges that are asked for, and of other depths the least that holds their values; UsageError for none.
 
         Bytes above 1 are left as they are.
         """
-        return {depth: (0.0, self._end(depth, *extremes)) for depth, extremes in self.found.items()}
+        others = {depth: extremes for depth, extremes in self.found.items() if depth not in (asked or {})}
+        return {depth: (0.0, self._end(depth, *extremes)) for depth, extremes in others.items()} | dict(asked or {})
 
     def _end(self, depth: str, low: float, high: float) -> float:
         require(

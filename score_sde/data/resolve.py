@@ -160,9 +160,9 @@ def _decoded(encoded: Encoded, form: Format, cache: Cache, workers: int, asked: 
     if kept:
         parts, seen = measured([train, held_out], cache, asked)
     else:
-        seen = Extremes() if asked else _some_values(train)
-        parts = [dataclasses.replace(part, ranges=PLAIN | (dict(asked) or seen.ranges())) for part in (train, held_out)]
-    values = Values(asked or seen.ranges(), seen.found, sampled=not kept)
+        seen = Extremes() if PLAIN.keys() <= asked.keys() else _some_values(train)
+        parts = [dataclasses.replace(part, ranges=PLAIN | seen.ranges(asked)) for part in (train, held_out)]
+    values = Values(seen.ranges(asked), seen.found, sampled=not kept)
     return labelled(parts[0], parts[1], *labels)._replace(values=values)
 
 

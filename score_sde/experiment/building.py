@@ -43,8 +43,7 @@ def build(config: Config, record: Mapping[str, Any] | None = None, system: Facto
         " condition: set logging.samples_every=0, and pass the condition to the system's own draw",
     )
     other = functools.partial(build, system=system)
-    c, abstract = config.training, experiment.abstract_params
-    begun = origin(c.start_from, c.start_strict, (record or {}).get("start"), abstract, other)
+    begun = origin(config, spec, (record or {}).get("start"), experiment.abstract_params, other)
     imported = (record or {}).get("imported", {}).get("step", 0)
     experiment = dataclasses.replace(experiment, origin=begun, imported=imported)
     if data is not None:

@@ -83,7 +83,7 @@ def _fitting(name: str, last: int) -> tuple[str, ...]:
     """Flags of a new run under which the average of so many updates is done."""
     if name == "half_life":
         return ("add --config.ema.rampup=0.05",)
-    missing = 1 - LITTLE ** (1 / last)
+    missing = 1 - (LITTLE * (1 - 1e-9)) ** (1 / last)  # to leave LITTLE when it is rounded, too
     unit = 10.0 ** math.floor(math.log10(missing))
     decay = f"set --config.ema.decay={max(0.0, 1 - math.ceil(missing / unit) * unit):.8g}"
     done = name != "warmup" and WarmedUp(1 - 1e-9).kept(0, last, 1) <= LITTLE

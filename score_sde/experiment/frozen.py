@@ -49,7 +49,15 @@ def parse(field: str, text: str) -> Reference:
     found = re.fullmatch(r"(?P<run>.+?)(@(?P<step>\d+))?(:(?P<average>[\w.]+))?", text)
     if found is None:
         raise UsageError(f"{field}={text!r} is not understood: write <run>[@step][:average], such as runs/digits")
-    return Reference(found["run"], int(found["step"]) if found["step"] else None, found["average"] or "")
+    run, step, average = found["run"], found["step"], found["average"] or ""
+    if step and Workdir(f"{run}@{step}").config.is_file():
+        require(
+            not Workdir(run).config.is_file(),
+            f"{field}={text!r} may be step {step} of {run} or the run {run}@{step}: write {run}@{step}@<step> for the"
+            " latter, or give it another name",
+        )
+        return Reference(f"{run}@{step}", None, average)
+    return Reference(run, int(step) if step else None, average)
 
 
 Build = Callable[[Config, Mapping[str, Any]], Any]
@@ -107,6 +115,8 @@ def experiment_of(field: str, run: str, build: Build) -> Any:
     """The experiment of the run that a field names, whose state lies whole on every device."""
     place = Workdir(run)
     record = place.record()
+    if record is None and (place.path.parent.parent / "config.json").is_file():
+        raise UsageError(f"{field}={run} is a part of a run: write {place.path.parent.parent}@{place.path.name}")
     require(
         record is not None and place.checkpoints.exists(),
         f"{field}={run} holds no trained run: train it first, or name the right directory",

@@ -6,6 +6,8 @@ from typing import Any
 
 import jax
 
+from score_sde.config import Config, flatten
+from score_sde.data.spec import Spec
 from score_sde.errors import require
 from score_sde.experiment.frozen import Build, Record, Reference, check_unchanged, experiment_of, parse, weights
 from score_sde.systems.base import Params
@@ -18,7 +20,7 @@ class Origin:
     """Where a run's first parameters came from, and how to get them: {name: array}, on the host.
 
     Only a run without a checkpoint reads them. left_out: of the parameters that did not fit, which and why. young: in
-    words, how much of its average is not trained.
+    words, how much of its average is not trained, and what its network was to mean otherwise.
     """
 
     record: Record
@@ -35,13 +37,15 @@ class Origin:
 
 
 def origin(
-    text: str, strict: bool, recorded: Mapping[str, Any] | None, abstract: Callable[[], Params], build: Build
+    config: Config, spec: Spec, recorded: Mapping[str, Any] | None, abstract: Callable[[], Params], build: Build
 ) -> Origin | None:
-    """The origin that the field's text names, or that the run's record has, which is not looked at before it is read.
+    """The origin that the config's field names, or that the run's record has, which is not looked at before it is read.
 
-    abstract: shapes and dtypes of this run's parameters. Raises UsageError where there is no such run, step or average,
-    and for parameters that do not fit: for any of them if strict, else where none fits.
+    spec: of this run's data. abstract: shapes and dtypes of its parameters. Raises UsageError where there is no such
+    run, step or average, and for parameters that do not fit: for any of them, or other classes, if strict, else where
+    none fits.
     """
+    text, strict = config.training.start_from, config.training.start_strict
     if recorded is not None:
         return Origin(Record(**recorded), lambda: _again(Record(**recorded), abstract, build))
     if not text:
@@ -58,9 +62,34 @@ def origin(
             + f", or take what fits by --config.training.start_strict=False ({len(given)} arrays)"
             * bool(given),
         )
+    classes = _other_classes(other.spec, spec)
+    require(
+        not (strict and classes),
+        f"{FIELD}={text} {classes}: give the data's classes their names, or take its rows by number, by"
+        " --config.training.start_strict=False",
+    )
     held = [given]  # until the first state is made of them
     read = lambda: held.pop() if held else _again(record, abstract, build)
-    return Origin(record, read, tuple(left_out), other.early.words(record.step, record.average))
+    said = [classes] if classes else []
+    said += _other_meaning(other.config, config)
+    young = other.early.words(record.step, record.average) + "".join(f"; {what}" for what in said)
+    return Origin(record, read, tuple(left_out), young)
+
+
+def _other_classes(there: Spec, here: Spec) -> str:
+    """What to say where rows of a table of labels would go from one class to another; else nothing."""
+    old, new = ((spec.labels.names if spec.labels else ()) for spec in (there, here))
+    if not old or not new or old == new:
+        return ""
+    return f"knows the classes {', '.join(old[:6])}, and this run's are {', '.join(new[:6])}"
+
+
+def _other_meaning(there: Config, here: Config) -> list[str]:
+    """What the network's output and input were to mean in the other run, where that differs."""
+    old, new = flatten(there), flatten(here)
+    apart = [n for n in new if n.split(".")[0] in ("sde", "parametrization") or n == "data.centered"]
+    differing = [f"{n} was {old.get(n)} and is {new[n]}" for n in apart if old.get(n) != new[n]]
+    return [f"trained otherwise: {', '.join(differing[:6])}"] if differing else []
 
 
 def _again(record: Record, abstract: Callable[[], Params], build: Build) -> dict[str, Any]:

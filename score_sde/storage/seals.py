@@ -42,7 +42,7 @@ class Seals:
 
     def __init__(self, folder: pathlib.Path) -> None:
         self.folder = folder
-        self._path = folder / NAME
+        self.path = folder / NAME
 
     def seal(self, *names: str) -> None:
         """These files are written: remember what they hold. Raises OSError."""
@@ -70,7 +70,7 @@ class Seals:
 
     def any(self) -> bool:
         """Whether the folder has seals, damaged ones included; results of earlier versions have none."""
-        return self._path.exists()
+        return self.path.exists()
 
     def known(self, name: str) -> bool:
         """Whether a file of that name was sealed, whatever has become of it."""
@@ -101,11 +101,11 @@ class Seals:
 
     def _read(self) -> dict[str, list]:
         try:
-            content = decode(self._path.read_bytes())
+            content = decode(self.path.read_bytes())
         except FileNotFoundError:
             return {}
         return (content or {}).get("files", {})
 
     def _write(self, files: dict[str, list]) -> None:
-        with whole(self._path) as unfinished:
+        with whole(self.path) as unfinished:
             unfinished.write_bytes(encode({"files": files}))

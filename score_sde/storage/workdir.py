@@ -69,11 +69,13 @@ class Workdir:
         old = SCHEMA | flatten((self.record() or {})["config"])
         new = flatten(config)
         fields = [f"{n} ({old.get(n)} there, {new.get(n)} here)" for n in differing_fields(old, new)]
+        weights = any(self.checkpoints.glob("[0-9]*"))
+        start = f"start a new run with this one's weights: --workdir <another> --config.training.start_from={self.path}"
         require(
             not fields,
             f"--workdir {self.path} holds another experiment, which differs in {', '.join(fields)}:"
-            " give these fields the same values, choose another --workdir, or start a new run with this one's weights:"
-            f" --workdir <another> --config.training.start_from={self.path}",
+            " give these fields the same values, choose another --workdir, or"
+            f" {start if weights else 'remove it, as it has no checkpoint'}",
         )
 
     def record(self) -> dict[str, Any] | None:
@@ -113,6 +115,8 @@ class Workdir:
                 return {"automatic": json.loads(self.automatic.read_bytes())}
         except OSError as error:
             fault = f"cannot be read ({error.strerror})"
+        if seals.any() and not seals.names():
+            return {"automatic": {"fault": f"{seals.path} is damaged"}}
         return {"automatic": {"fault": f"{self.automatic} {fault}"}} if seals.known(name) else {}
 
     def _resumptions(self) -> Iterator[dict[str, Any]]:

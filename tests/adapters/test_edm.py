@@ -63,7 +63,7 @@ def test_the_configs_of_the_release(name: str) -> None:
     experiment = build(load(str(ROOT / "configs" / "edm" / f"cifar10_{name}.py")), record={})
     network = experiment.score_system.network
     layout, abstract = replay(lambda: experiment.abstract_state().params["score"])
-    known = edm._names(pathlib.Path("some.pth"), list(edm._modules(network, 32)), layout)
+    known = edm._names(pathlib.Path("some.pth"), 32, network, layout)
     assert sorted(known.values()) == sorted(flat(abstract))
     assert {"map_layer1.weight", "enc.16x16_block3.q.weight", "dec.8x8_in0.proj.bias"} <= known.keys()
     assert ("enc.16x16_aux_residual.weight" in known) == ("map_noise.freqs" in known) == NAMES[name]

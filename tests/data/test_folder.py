@@ -217,3 +217,16 @@ def test_stamps_tell_changes(tmp_path):
     zipped(place, tmp_path / "a.zip")
     changed = [folder(str(place)).train.stamp(), zip_file(str(tmp_path / "a.zip")).train.stamp()]
     assert all(old != new for old, new in zip(stamps, changed))
+
+
+def test_names_of_windows_in_a_zip_file_are_folders(tmp_path):
+    """As some programs there write them, against the format's rules."""
+    write(tmp_path / "set", random_images(4), ["train/a/0.png", "train/b/1.png", "test/a/2.png", "test/b/3.png"])
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as file:
+        for source in (tmp_path / "set").rglob("*.png"):
+            info = zipfile.ZipInfo("x")
+            info.filename = str(source.relative_to(tmp_path)).replace("/", "\\")
+            file.writestr(info, source.read_bytes())
+    found = zip_file(str(tmp_path / "a.zip"))
+    assert (len(found.train), len(found.held_out), found.classes) == (2, 2, ("a", "b"))
+    assert found.train.read(0) == (tmp_path / "set" / "train" / "a" / "0.png").read_bytes()

@@ -281,3 +281,17 @@ def test_format_of_the_largest_picture_is_not_part_of_the_cache(tmp_path):
         part = pictures.Pictures(folder(str(place)).train, Format(8, 3, max_pixels=limit))
         caches.decoded(part, Cache(str(tmp_path / "cache")))
     assert len(list((tmp_path / "cache").glob("*.npy"))) == 1
+
+
+@pytest.mark.parametrize("kept", [True, False], ids=["kept", "on the way"])
+def test_depths_without_a_range_of_their_own_have_the_least_that_holds_them(kept, opened):
+    """12 bits as told, the floats of 0 to 255 as found; and floats below 0 where they are told."""
+    deep, real = VALUES[:3].astype(np.uint16), (VALUES[3:] / 17.0).astype(np.float32)
+    options = {"ending": "tiff", "cache_limit": 8.0 if kept else 0.0}
+    data = opened([*deep, *real], range="uint16=0,4095", **options)
+    expected = np.concatenate([scaled(deep, 0, 4095), scaled(real, 0, 255)])
+    np.testing.assert_array_equal(everything(data.train), expected)
+    shifted = opened([*deep, *(real - 100)], range="float32=-100,155", **options)
+    np.testing.assert_array_equal(
+        everything(shifted.train), np.concatenate([scaled(deep, 0, 4095), scaled(real - 100, -100, 155)])
+    )

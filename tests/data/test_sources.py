@@ -130,3 +130,26 @@ def test_broken_files(tmp_path, some):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(UsageError, match=f"{name} cannot be read .*: write it with np.save"):
             array_file(str(tmp_path / name))
+
+
+def test_an_array_files_own_sentence_is_not_another_ones(tmp_path):
+    """Whatever its name; and the remedy for a name keeps the labels."""
+    (tmp_path / "pickles").mkdir()
+    place = tmp_path / "pickles" / "a.npz"
+    np.savez(place, data=np.zeros((4, 8, 8, 1), np.uint8), labels=np.arange(4))
+    with pytest.raises(UsageError, match=r"holds \['data', 'labels'\]: name its image array") as error:
+        array_file(str(place))
+    assert "cannot be read" not in str(error.value)
+    command = str(error.value).split('"')[1].replace("named.npz", str(tmp_path / "named.npz"))
+    exec(command)
+    found = array_file(str(tmp_path / "named.npz"), ("label",))
+    assert found.condition["label"].tolist() == [0, 1, 2, 3]
+    np.save(tmp_path / "b.npy", np.zeros((4, 8, 8, 1), np.float64))
+    with pytest.raises(UsageError, match=r"^(?!.*cannot be read).*float64"):
+        array_file(str(tmp_path / "b.npy"))
+
+
+def test_arrays_like_the_pictures_are_counted_as_passed_over(tmp_path):
+    pictures = np.zeros((6, 8, 8, 1), np.uint8)
+    np.savez(tmp_path / "a.npz", train=pictures, test=pictures[:2], extra=pictures[:5], labels=np.arange(6))
+    assert array_file(str(tmp_path / "a.npz")).account.passed_over == {"in extra": 5}

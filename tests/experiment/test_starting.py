@@ -9,9 +9,10 @@ import jax
 import numpy as np
 import pytest
 
+from score_sde.data.spec import Labels, Spec
 from score_sde.devices.parallel import Sharded
 from score_sde.errors import UsageError
-from score_sde.experiment import build, objects
+from score_sde.experiment import build, objects, starting
 from score_sde.experiment.starting import named
 from score_sde.loop.loop import train
 from score_sde.storage.workdir import Workdir
@@ -187,3 +188,35 @@ def test_what_is_not_a_run_is_refused(first, tmp_path):
     ):
         with pytest.raises(UsageError, match=words):
             begun(text)
+
+
+def test_a_name_that_may_be_a_run_or_a_step(first, tmp_path):
+    """A run called like another one's step is itself; where both are there, neither is guessed."""
+    folder, _ = first
+    twin = tmp_path / "first@2"
+    shutil.copytree(folder, twin)
+    assert begun(twin).origin.record.step == 4 and begun(f"{twin}@2").origin.record.step == 2
+    shutil.copytree(folder, tmp_path / "first")
+    with pytest.raises(UsageError, match=r"may be step 2 of .*first or the run .*first@2: write .*first@2@<step> for"):
+        begun(twin)
+    assert begun(f"{twin}@4").origin.record.step == 4
+
+
+def test_a_part_of_a_run_is_named_as_its_step(first):
+    folder, _ = first
+    with pytest.raises(UsageError, match=rf"is a part of a run: write {folder}@2$"):
+        begun(folder / "checkpoints" / "2")
+
+
+def test_what_the_network_was_to_mean_otherwise_is_said(first):
+    folder, _ = first
+    said = str(begun(folder, data__centered=False, sde__name="subvp").origin)
+    assert "trained otherwise: data.centered was True and is False, sde.name was vp and is subvp" in said
+    assert "trained otherwise" not in str(begun(folder).origin)
+
+
+def test_classes_of_other_names():
+    cats = Spec((8, 8, 1), labels=Labels((0.5, 0.5), ("cat", "dog")))
+    zebras = Spec((8, 8, 1), labels=Labels((0.5, 0.5), ("dog", "zebra")))
+    assert "knows the classes cat, dog, and this run's are dog, zebra" in starting._other_classes(cats, zebras)
+    assert starting._other_classes(cats, cats) == "" == starting._other_classes(Spec((8, 8, 1)), zebras)

@@ -73,6 +73,9 @@ def test_the_same_experiment_is_accepted(claimed, fields):
 )
 def test_another_experiment_is_refused_by_its_fields(claimed, fields, named):
     before = claimed.config.read_bytes()
+    with pytest.raises(UsageError, match=r"choose another --workdir, or remove it, as it has no checkpoint$"):
+        claimed.check(config(**fields))
+    (claimed.checkpoints / "5").mkdir(parents=True)
     with pytest.raises(UsageError, match="choose another --workdir") as error:
         claimed.check(config(**fields))
     assert all(name in str(error.value) for name in named)
@@ -260,3 +263,6 @@ def test_what_a_report_found_best_is_part_of_the_record_while_it_is_whole(tmp_pa
     assert workdir.record()["automatic"] == {"fault": f"{workdir.automatic} is damaged"}
     workdir.automatic.unlink()
     assert workdir.record()["automatic"] == {"fault": f"{workdir.automatic} is missing"}
+    seals = Seals(workdir.report).path
+    seals.write_bytes(seals.read_bytes() + b"x")
+    assert workdir.record()["automatic"] == {"fault": f"{seals} is damaged"}
