@@ -21,6 +21,8 @@ FOLDERS = {
 """By folder: the names of the files to train on, the one held out, and the one of the classes' names."""
 
 BATCHES = 5
+"""Of CIFAR-10 to train on."""
+
 LARGEST = 2**30
 """Bytes of a file; CIFAR-100's, the largest, has 155 million."""
 
@@ -46,8 +48,8 @@ def read(path: str, place: pathlib.Path, asked: bool = False) -> Dataset | None:
 
 def _folder(path: str, train: tuple[pathlib.Path, ...], test: pathlib.Path, meta: pathlib.Path, asked: bool) -> Dataset:
     parts = [*train, *([test] if test.is_file() else [])]
-    if place_of := (meta.parent.name if meta.name == "batches.meta" and len(train) < BATCHES else ""):
-        print(f"warning: {place_of} holds {len(train)} of CIFAR-10's {BATCHES} batches to train on", file=sys.stderr)
+    if meta.name == "batches.meta" and len(train) < BATCHES:
+        print(f"warning: {path} holds {len(train)} of CIFAR-10's {BATCHES} batches to train on", file=sys.stderr)
     contents = [_whole(file) for file in parts]
     names = _names(meta)
     return _dataset(path, contents[: len(train)], contents[len(train) :], names, test.name, asked)

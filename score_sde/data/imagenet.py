@@ -3,6 +3,7 @@
 import math
 import os
 import pathlib
+import sys
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -23,6 +24,9 @@ TRAIN, HELD_OUT = r"train_data_batch_\d+\.npz", r"val_data\.npz"
 FIRST = 1
 """The first class's number in the files."""
 
+BATCHES = 10
+"""Files of the whole set."""
+
 
 def read(path: str, place: pathlib.Path, cache: Cache, asked: bool = False) -> Dataset | None:
     """The pictures of one file or of a folder, uint8 [N, S, S, 3], memory-mapped if the cache may keep them; or None.
@@ -37,6 +41,8 @@ def read(path: str, place: pathlib.Path, cache: Cache, asked: bool = False) -> D
         train, held_out = (tuple(f for below in folders for f in files(below, name)) for name in (TRAIN, HELD_OUT))
     if not any(map(_rows, train)):
         return None
+    if place.is_dir() and len(train) < BATCHES:
+        print(f"warning: {path} holds {len(train)} of ImageNet's {BATCHES} batches to train on", file=sys.stderr)
     try:
         x, given = _pictures(path, train, cache), [np.load(file)["labels"] for file in train]
         y, beside = _pictures(path, held_out, cache) if held_out else x[:0], [np.load(f)["labels"] for f in held_out]

@@ -63,6 +63,17 @@ def test_cifar_10(cifar10):
     assert one.condition["label"].tolist() == [2]
 
 
+def test_cifar_10_that_lacks_batches_is_told_of(cifar10, capsys):
+    (cifar10 / "data_batch_2").unlink()
+    assert len(array(str(cifar10), (), Cache()).train) == 4
+    assert capsys.readouterr().err.endswith("holds 4 of CIFAR-10's 5 batches to train on\n")
+
+
+def test_imagenet_that_lacks_batches_is_told_of(small_imagenet, capsys):
+    array(str(small_imagenet), (), Cache())
+    assert "holds 3 of ImageNet's 10 batches to train on\n" in capsys.readouterr().err
+
+
 def test_cifar_100(tmp_path):
     for name, part, labels in (("train", SOME[:4], [3, 1, 99, 0]), ("test", SOME[4:], [5, 6])):
         (tmp_path / name).write_bytes(batch(part, labels, b"fine_labels"))
