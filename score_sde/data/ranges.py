@@ -69,13 +69,13 @@ class Extremes:
         for depth, extremes in other.found.items():
             self.see(depth, *extremes)
 
-    def ranges(self, asked: Ranges | None = None) -> dict[str, tuple[float, float]]:
+    def ranges(self, asked: Ranges) -> dict[str, tuple[float, float]]:
         """The ranges that are asked for, and of other depths the least that holds their values; UsageError for none.
 
         Bytes above 1 are left as they are.
         """
-        others = {depth: extremes for depth, extremes in self.found.items() if depth not in (asked or {})}
-        return {depth: (0.0, self._end(depth, *extremes)) for depth, extremes in others.items()} | dict(asked or {})
+        others = {depth: extremes for depth, extremes in self.found.items() if depth not in asked}
+        return {depth: (0.0, self._end(depth, *extremes)) for depth, extremes in others.items()} | dict(asked)
 
     def _end(self, depth: str, low: float, high: float) -> float:
         require(
@@ -161,7 +161,7 @@ def as_bytes(arrays: Iterable[np.ndarray], asked: Ranges) -> tuple[list[Any], Va
     depth = depth_of(arrays[0].dtype)
     for array in arrays:
         _look(array, depth, seen)
-    low, high = asked[depth] if depth in asked else seen.ranges()[depth]
+    low, high = seen.ranges(asked)[depth]
     same = arrays[0].dtype == np.uint8 and (low, high) == PLAIN["uint8"]
     return [x if same else Scaled(x, low, high) for x in arrays], Values({depth: (low, high)}, seen.found)
 

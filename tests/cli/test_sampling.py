@@ -25,7 +25,7 @@ from score_sde.signals import Stopped
 from score_sde.solvers.sampling import Samples
 from score_sde.storage.locks import locked
 from score_sde.storage.workdir import Workdir
-from tests.disk import DAMAGES, Halted, damage, exit_code, filled_in_turn, halting
+from tests.disk import DAMAGES, Halted, damage, filled_in_turn, halting
 from tests.tiny import tiny_config, trained_run
 
 pytestmark = pytest.mark.usefixtures("quick_compilation", "light_network")
@@ -98,10 +98,6 @@ def test_a_disk_that_is_full_from_some_write_on(run, expected, capfd):
         assert contents(run.samples / NAME) == expected
 
     assert filled_in_turn(lambda: modes.sample(config(), run), run.samples, ended, capfd, stride=4) > 5
-
-
-def sampled(config, workdir) -> int:
-    return exit_code(lambda: modes.sample(config, workdir))
 
 
 def test_killed_at_any_operation_the_end_is_bitwise_the_same(run, expected, monkeypatch):

@@ -202,9 +202,10 @@ def test_nothing_of_others_is_overwritten(format: str, tmp_path: pathlib.Path, m
     place = tmp_path / "place"
     export_checkpoint(experiment, run, format, place)
     before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
-    with monkeypatch.context() as patch, pytest.raises(UsageError, match=r"add --overwrite, or name another place by"):
+    with monkeypatch.context() as patch:
         patch.setattr(Experiment, "restore", None)  # which is not asked for it
-        export_checkpoint(experiment, run, format, place)
+        with pytest.raises(UsageError, match=r"exists already: add --overwrite, or name another place by --output"):
+            export_checkpoint(experiment, run, format, place)
     export_checkpoint(experiment, run, format, place, overwrite=True)
     assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before
     other = tmp_path / "other"

@@ -25,6 +25,7 @@ def test_auto_takes_the_runs_own_best_of_at_most_as_many_evaluations():
     assert choose("vp", 50, False, measured).fields["solver"] == "ancestral"
     other = choose("vp", 5, True, measured)
     assert other.measured is None and other.fields["churn"] == CHOICES["vp"]["churn"]
+    assert other.fields["solver"] == "sde_adams_2" and choose("vp", 15, True).fields["solver"] == "sde_adams_3"
     damaged = str(choose("vp", 30, True, {"fault": "a.json is damaged"}))
     assert damaged.endswith("(by measurements on other runs: a.json is damaged, --mode report makes it again)")
     assert "step 7" in str(choose("vp", 30, True, measured)) and "step" not in str(other).replace("num_steps", "")
