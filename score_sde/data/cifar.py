@@ -1,7 +1,6 @@
 """CIFAR-10's and CIFAR-100's python batches, read by the machine for pickles that calls nothing of a file's."""
 
 import pathlib
-import sys
 from typing import Any
 
 import numpy as np
@@ -48,11 +47,12 @@ def read(path: str, place: pathlib.Path, asked: bool = False) -> Dataset | None:
 
 def _folder(path: str, train: tuple[pathlib.Path, ...], test: pathlib.Path, meta: pathlib.Path, asked: bool) -> Dataset:
     parts = [*train, *([test] if test.is_file() else [])]
-    if meta.name == "batches.meta" and len(train) < BATCHES:
-        print(f"warning: {path} holds {len(train)} of CIFAR-10's {BATCHES} batches to train on", file=sys.stderr)
     contents = [_whole(file) for file in parts]
-    names = _names(meta)
-    return _dataset(path, contents[: len(train)], contents[len(train) :], names, test.name, asked)
+    found = _dataset(path, contents[: len(train)], contents[len(train) :], _names(meta), test.name, asked)
+    if meta.name == "batches.meta" and len(train) < BATCHES:
+        lacking = f"data: warning: {path} holds {len(train)} of CIFAR-10's {BATCHES} batches to train on"
+        return found._replace(account=found.account._replace(notes=(lacking,)))
+    return found
 
 
 def _dataset(

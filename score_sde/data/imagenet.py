@@ -3,7 +3,6 @@
 import math
 import os
 import pathlib
-import sys
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -41,8 +40,6 @@ def read(path: str, place: pathlib.Path, cache: Cache, asked: bool = False) -> D
         train, held_out = (tuple(f for below in folders for f in files(below, name)) for name in (TRAIN, HELD_OUT))
     if not any(map(_rows, train)):
         return None
-    if place.is_dir() and len(train) < BATCHES:
-        print(f"warning: {path} holds {len(train)} of ImageNet's {BATCHES} batches to train on", file=sys.stderr)
     try:
         x, given = _pictures(path, train, cache), [np.load(file)["labels"] for file in train]
         y, beside = _pictures(path, held_out, cache) if held_out else x[:0], [np.load(f)["labels"] for f in held_out]
@@ -53,7 +50,9 @@ def read(path: str, place: pathlib.Path, cache: Cache, asked: bool = False) -> D
     require(x.shape[1:] == y.shape[1:], f"data.path={path} holds pictures of several sizes: name one of its folders")
     counted = lambda: [classes(path, part, len(z), FIRST) if part else None for part, z in ((given, x), (beside, y))]
     own, other = where_asked(asked, counted, [None, None])
-    return labelled(x, y, own, other, account=Account(held_out[0].name if held_out else ""))
+    lacking = f"data: warning: {path} holds {len(train)} of ImageNet's {BATCHES} batches to train on"
+    notes = (lacking,) if place.is_dir() and len(train) < BATCHES else ()
+    return labelled(x, y, own, other, account=Account(held_out[0].name if held_out else "", notes=notes))
 
 
 def _pictures(path: str, files: tuple[pathlib.Path, ...], cache: Cache) -> np.ndarray:

@@ -10,6 +10,7 @@ from score_sde.data import cifar, imagenet
 from score_sde.data.account import Account
 from score_sde.data.cache import Cache
 from score_sde.data.resolve import array
+from score_sde.data.telling import lines
 from score_sde.errors import UsageError
 from tests.data.making import random_images
 
@@ -63,15 +64,16 @@ def test_cifar_10(cifar10):
     assert one.condition["label"].tolist() == [2]
 
 
-def test_cifar_10_that_lacks_batches_is_told_of(cifar10, capsys):
+def test_cifar_10_that_lacks_batches_is_told_of(cifar10):
     (cifar10 / "data_batch_2").unlink()
-    assert len(array(str(cifar10), (), Cache()).train) == 4
-    assert capsys.readouterr().err.endswith("holds 4 of CIFAR-10's 5 batches to train on\n")
+    found = array(str(cifar10), (), Cache())
+    assert len(found.train) == 4
+    assert lines(found)[1:] == [f"data: warning: {cifar10} holds 4 of CIFAR-10's 5 batches to train on"]
 
 
-def test_imagenet_that_lacks_batches_is_told_of(small_imagenet, capsys):
-    array(str(small_imagenet), (), Cache())
-    assert "holds 3 of ImageNet's 10 batches to train on\n" in capsys.readouterr().err
+def test_imagenet_that_lacks_batches_is_told_of(small_imagenet):
+    found = array(str(small_imagenet), (), Cache())
+    assert lines(found)[1:] == [f"data: warning: {small_imagenet} holds 3 of ImageNet's 10 batches to train on"]
 
 
 def test_cifar_100(tmp_path):
@@ -141,7 +143,7 @@ def test_downsampled_imagenet(small_imagenet, tmp_path, limit):
     assert found.condition["label"].tolist() == [0, 1, 2, 1, 2, 9]
     assert found.held_out_condition["label"].tolist() == [999, 0]
     assert isinstance(found.train, np.memmap) == (limit > 0)
-    assert found.account == Account("val_data.npz")
+    assert found.account.held_out_from == "val_data.npz"
     one = array(str(small_imagenet / "train_data_batch_2.npz"), (), Cache(str(tmp_path / "cache"), limit))
     np.testing.assert_array_equal(one.train, SOME[3:5])
 
