@@ -5,7 +5,7 @@
 
 Each candidate draws the same number of samples, from the run's newest checkpoint and its main average, with as many
 evaluations; auto and ancestral with two seeds. Printed and written, per candidate and evaluations: the pixel Frechet
-distance to the training pictures and its bootstrap error, the 1-NN accuracies on samples and on data, and the share of
+distance to the training pictures and its standard error, the 1-NN accuracies on samples and on data, and the share of
 samples that have more grain than 99.5 % of the held-out pictures, with its error (score_sde/evaluation/grain.py).
 Exit codes: 0 done, 2 bad usage or config.
 """

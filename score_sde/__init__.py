@@ -21,7 +21,8 @@ _MODULES = {
     "data.stream": "Batch Stream",
     "errors": "CheckpointError UsageError",
     "evaluation.neighbours": "copying_ratio nearest_neighbour_accuracy",
-    "evaluation.two_sample": "TwoSample frechet_distance two_sample",
+    "evaluation.frechet": "frechet_distance",
+    "evaluation.two_sample": "TwoSample two_sample",
     "experiment.building": "build",
     "experiment.experiment": "Experiment",
     "experiment.exporting": "Exported export_checkpoint",
@@ -92,8 +93,9 @@ if TYPE_CHECKING:  # the same names, for what reads Python without running it
     from score_sde.data.spec import Spec
     from score_sde.data.stream import Batch, Stream
     from score_sde.errors import CheckpointError, UsageError
+    from score_sde.evaluation.frechet import frechet_distance
     from score_sde.evaluation.neighbours import copying_ratio, nearest_neighbour_accuracy
-    from score_sde.evaluation.two_sample import TwoSample, frechet_distance, two_sample
+    from score_sde.evaluation.two_sample import TwoSample, two_sample
     from score_sde.experiment.building import build
     from score_sde.experiment.experiment import Experiment
     from score_sde.experiment.exporting import Exported, export_checkpoint

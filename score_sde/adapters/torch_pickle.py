@@ -1,7 +1,8 @@
 """PyTorch files read without PyTorch, as arrays and plain containers; whatever else they hold is refused.
 
 Their pickles are run by a machine of our own (unpickler.py), which can call only what is listed in `_known`, all of it
-written here: nothing in a file is ever executed.
+written here: nothing in a file is ever executed. Nor is the program of a TorchScript archive, of which only the tensors
+are read; its classes, `__torch__.<anything>`, stand for objects that keep a dict.
 """
 
 import io
@@ -10,7 +11,7 @@ import operator
 import pathlib
 import re
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
@@ -18,10 +19,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from score_sde.adapters.foreign import printable, reading
-from score_sde.adapters.unpickler import Allowance, Stateful, Unpickler
+from score_sde.adapters.unpickler import Allowance, Inert, Stateful, Unpickler
 from score_sde.errors import UsageError, require
 
-KIND = "a PyTorch file"
+KIND, SCRIPT = "a PyTorch file", "a TorchScript archive"
 ZIP, LEGACY = b"PK\x03\x04", b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
 """How the two formats of torch.save begin: since version 1.6, and before."""
 STARTS = (ZIP, LEGACY[:4])
@@ -43,6 +44,8 @@ DTYPES = {
 }
 Fetch = Callable[[np.dtype, str, int], np.ndarray]
 """(dtype, key, number of elements) -> the one-dimensional array of a storage."""
+Known = Callable[[str], Any]
+"""The full name of a class or function -> what is made of it, None for one that is not known."""
 
 
 def load(path: pathlib.Path) -> Any:
@@ -54,10 +57,46 @@ def load(path: pathlib.Path) -> Any:
         allowance = Allowance(path.stat().st_size)
         start = file.read(len(LEGACY))
         file.seek(0)
-        return (_load_legacy if start == LEGACY else _load_zip)(file, path, allowance)
+        return (_load_legacy if start == LEGACY else _load_zip)(file, path, allowance, _known)
 
 
-def _load_zip(file: BinaryIO, path: pathlib.Path, allowance: Allowance) -> Any:
+def is_script(path: pathlib.Path) -> bool:
+    """Whether the file is a zip archive of TorchScript, which has constants beside its tensors."""
+    with reading(path, SCRIPT):
+        if not zipfile.is_zipfile(path):
+            return False
+        with zipfile.ZipFile(path) as archive:
+            return any(name.endswith("/constants.pkl") for name in archive.namelist())
+
+
+def load_script(path: pathlib.Path) -> dict[str, np.ndarray]:
+    """The tensors of a TorchScript archive by the way to them through its modules, such as "layers.conv.weight".
+
+    Raises UsageError where `load` does. Other attributes, such as strides, are left out.
+    """
+    with reading(path, SCRIPT), path.open("rb") as file:
+        allowance = Allowance(path.stat().st_size)
+        return dict(_tensors_of(_load_zip(file, path, allowance, _known_to_scripts), allowance))
+
+
+def _tensors_of(root: Any, allowance: Allowance) -> Iterator[tuple[str, np.ndarray]]:
+    """Those of a module and the modules in it, each of them once: some may be shared, or lie in themselves."""
+    left, seen = [("", root)], set()
+    while left:
+        place, module = left.pop()
+        if not isinstance(module, Inert) or id(module) in seen:
+            continue
+        seen.add(id(module))
+        for name, value in module.state.items():
+            if isinstance(name, str):
+                allowance.spend(len(place) + len(name))
+                if isinstance(value, Inert):
+                    left.append((f"{place}{name}.", value))
+                elif isinstance(value, np.ndarray):
+                    yield f"{place}{name}", value
+
+
+def _load_zip(file: BinaryIO, path: pathlib.Path, allowance: Allowance, known: Known) -> Any:
     with zipfile.ZipFile(file) as archive:
         names = archive.namelist()
         pickles = [name for name in names if name.endswith("/data.pkl")]
@@ -76,7 +115,7 @@ def _load_zip(file: BinaryIO, path: pathlib.Path, allowance: Allowance) -> Any:
         program = _stored(archive, pickles[0], allowance)
         if len(program) > LONGEST:
             raise ValueError(f"its pickle has {len(program)} bytes, more than {LONGEST}")
-        return _unpickler(fetch, path, allowance).run(io.BytesIO(program))
+        return _unpickler(fetch, path, allowance, known).run(io.BytesIO(program))
 
 
 def _check_end(file: BinaryIO) -> None:
@@ -95,7 +134,7 @@ def _stored(archive: zipfile.ZipFile, name: str, allowance: Allowance) -> bytes:
     return archive.read(entry)
 
 
-def _load_legacy(file: BinaryIO, path: pathlib.Path, allowance: Allowance) -> Any:
+def _load_legacy(file: BinaryIO, path: pathlib.Path, allowance: Allowance, known: Known) -> Any:
     """Five pickles: magic number, version, facts of the machine, the object, the storages' keys; then the storages."""
     left = path.stat().st_size
     storages: dict[str, np.ndarray] = {}
@@ -110,7 +149,7 @@ def _load_legacy(file: BinaryIO, path: pathlib.Path, allowance: Allowance) -> An
         return storages[key]
 
     programs = io.BytesIO(file.read(LONGEST))
-    _, _, machine, value, keys = (_unpickler(fetch, path, allowance).run(programs) for _ in range(5))
+    _, _, machine, value, keys = (_unpickler(fetch, path, allowance, known).run(programs) for _ in range(5))
     if not machine["little_endian"]:
         raise ValueError("its numbers are big-endian")
     file.seek(programs.tell())
@@ -123,21 +162,21 @@ def _load_legacy(file: BinaryIO, path: pathlib.Path, allowance: Allowance) -> An
     return value
 
 
-def _unpickler(fetch: Fetch, path: pathlib.Path, allowance: Allowance) -> Unpickler:
+def _unpickler(fetch: Fetch, path: pathlib.Path, allowance: Allowance, known: Known) -> Unpickler:
     def refer(pid: list[Any]) -> _Storage:
         kind, dtype, key, _, count, *view = pid if isinstance(pid, list) else [pid]
         if kind != "storage" or any(v is not None for v in view):
             raise ValueError("it refers to something that is no storage")
         return _Storage(fetch(np.dtype(DTYPES[dtype]), key, operator.index(count)), allowance)
 
-    return Unpickler(lambda name: _find(name, path), refer, allowance)
+    return Unpickler(lambda name: _find(name, path, known), refer, allowance)
 
 
-def _find(name: str, path: pathlib.Path) -> Any:
+def _find(name: str, path: pathlib.Path, known: Known) -> Any:
     """What stands for a class or function of the file; UsageError if it is not known."""
     name = name.replace("__builtin__.", "builtins.", 1)
-    if (known := _known(name)) is not None:
-        return known
+    if (found := known(name)) is not None:
+        return found
     require(
         not re.fullmatch(r"torch\.(_utils\._rebuild_\w+|(storage\.)?\w+Storage)", name),
         f"{path} contains {printable(name)}: a tensor that is not dense, or of a type that is not read here; convert it"
@@ -168,6 +207,13 @@ def _known(name: str) -> Any:
     }.get(name)
 
 
+def _known_to_scripts(name: str) -> Any:
+    """The same for TorchScript's archives, which have modules and lists of integers besides."""
+    if name.startswith("__torch__."):
+        return Inert
+    return _plain(list) if name == "torch.jit._pickle.build_intlist" else _known(name)
+
+
 def _plain(container: type) -> Callable[..., Any]:
     """A container made of a list alone, whose length the unpickler has counted."""
 
@@ -187,7 +233,7 @@ class _NumpyDtype(Stateful):
             raise ValueError(f"numpy dtype {name!r} is no number")
         self.name = name
 
-    def check(self, state: Any) -> None:
+    def receive(self, state: Any) -> None:
         if state[1] not in "<|=":
             raise ValueError("its numbers are big-endian")
 

@@ -3,6 +3,7 @@
 A pickle is a program for a stack machine, which may call any function that it names. This one runs the part of it that
 torch.save needs, as pickletools decodes it; every other instruction is refused. It is safe with files made to do harm:
 - A name stands for what `find` returns for it, and no object takes attributes from a file.
+- Of classes it makes objects only of `Inert`, where `find` returns that, and without arguments.
 - Tuples become lists, which nothing hashes: hashing deeply nested tuples exhausts Python's stack.
 - The memo is a dict, and what calls may copy is bounded by an allowance, so that memory stays in proportion to the
   file.
@@ -80,18 +81,42 @@ class Unpickler:
         self.allowance.spend(8 * copied)
         self.stack.append(function(*arguments))
 
+    def make(self) -> None:
+        """Make an object of a class: of TorchScript's modules, which have no arguments, and of nothing else."""
+        kind, arguments = self.take(2)
+        if kind is not Inert or not isinstance(arguments, list) or arguments:
+            raise ValueError("torch.save makes no use of the instruction NEWOBJ")
+        self.stack.append(Inert())
+
     def build(self) -> None:
         """Offer a state to an object, which few take: PyTorch hangs the versions of modules on dicts."""
         state = self.stack.pop()
         if isinstance(self.stack[-1], Stateful):
-            self.stack[-1].check(state)
+            self.stack[-1].receive(state)
 
 
 class Stateful:
     """What looks at the state that a pickle gives it."""
 
-    def check(self, state: Any) -> None:
+    __slots__ = ()
+
+    def receive(self, state: Any) -> None:
         """ValueError where the state makes it something else than it stands for."""
+
+
+class Inert(Stateful):
+    """An object of a class that nobody here knows: it keeps its state, a dict, and does nothing."""
+
+    __slots__ = ("state",)
+
+    def __init__(self) -> None:
+        self.state: dict[Any, Any] = {}
+
+    def receive(self, state: Any) -> None:
+        """Keep it; ValueError where it is no dict."""
+        if not isinstance(state, dict):
+            raise ValueError("the state of an object is no dict")
+        self.state = state
 
 
 def _pairs(items: list[Any]) -> dict[Any, Any]:
@@ -134,6 +159,7 @@ INSTRUCTIONS: dict[str, Callable[[Unpickler, Any], Any]] = {
     "GLOBAL": lambda m, name: m.stack.append(m.find(name.replace(" ", ".", 1))),
     "STACK_GLOBAL": lambda m, _: m.stack.append(m.find(".".join([m.stack.pop(-2), m.stack.pop()]))),
     "REDUCE": lambda m, _: m.call(),
+    "NEWOBJ": lambda m, _: m.make(),
     "BUILD": lambda m, _: m.build(),
     "BINPERSID": lambda m, _: m.stack.append(m.refer(m.stack.pop())),
 }

@@ -5,54 +5,13 @@ import math
 
 import numpy as np
 
+from score_sde.evaluation.frechet import frechet_distance
 from score_sde.evaluation.neighbours import Vectors, copying_ratio, flat, known, neighbour_figures, reading, shared
-
-Moments = tuple[np.ndarray, np.ndarray]
-"""Mean [D] and covariance [D, D]."""
 
 
 def to_vectors(x: np.ndarray) -> Vectors:
     """Examples [N, ...] -> [N, D]: bytes on the [-1, 1] scale, real numbers as they are."""
     return flat(x) / 127.5 - 1 if x.dtype == np.uint8 else flat(x)
-
-
-def frechet_distance(a: Vectors, b: Vectors) -> float:
-    """|m_a - m_b|^2 + tr(C_a + C_b - 2 (C_a^{1/2} C_b C_a^{1/2})^{1/2}) of the fitted Gaussians (Heusel et al. 2017).
-
-    a and b [N, D], as `to_vectors` makes them; unbiased covariances; the root's trace from the eigenvalues of the
-    symmetrised product, or of fewer rows than dimensions from the rows' products. NaN of fewer than two rows.
-    """
-    few, many = sorted((a, b), key=len)
-    if len(few) < 2 or len(few) >= few.shape[1]:
-        return frechet_between(moments(few), moments(many))
-    x, y = ((rows - rows.mean(0)) / math.sqrt(len(rows) - 1) for rows in (few, many))  # C = x^T x
-    try:
-        cross = np.linalg.svd(x @ y.T, compute_uv=False).sum()
-    except np.linalg.LinAlgError:
-        return float("nan")
-    return float(((few.mean(0) - many.mean(0)) ** 2).sum() + (x**2).sum() + (y**2).sum() - 2 * cross)
-
-
-def moments(a: Vectors) -> Moments:
-    """Mean and unbiased covariance of the rows; NaN of fewer than two."""
-    dimensions = a.shape[1]
-    if len(a) < 2:
-        return np.full(dimensions, np.nan), np.full((dimensions, dimensions), np.nan)
-    return a.mean(0), np.atleast_2d(np.cov(a, rowvar=False))
-
-
-def frechet_between(a: Moments, b: Moments) -> float:
-    """The Fréchet distance of two Gaussians; NaN where a moment is not finite, or the roots are not found."""
-    (mean_a, cov_a), (mean_b, cov_b) = a, b
-    if not all(np.isfinite(part).all() for part in (*a, *b)):
-        return float("nan")
-    try:
-        values, basis = np.linalg.eigh(cov_a)
-        root = (basis * np.sqrt(np.clip(values, 0, None))) @ basis.T
-        cross = np.sqrt(np.clip(np.linalg.eigvalsh(root @ cov_b @ root), 0, None)).sum()
-    except np.linalg.LinAlgError:
-        return float("nan")
-    return float(((mean_a - mean_b) ** 2).sum() + values.sum() + np.trace(cov_b) - 2 * cross)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,9 +11,9 @@ import numpy as np
 from score_sde.data.kinds import Kind
 from score_sde.data.sources import gather
 from score_sde.devices.arrays import collect, replicate, spread
+from score_sde.evaluation.frechet import Estimate, Moments, frechet
 from score_sde.evaluation.grain import grainy
 from score_sde.evaluation.neighbours import flat, neighbour_figures, reading
-from score_sde.evaluation.two_sample import frechet_between, moments
 from score_sde.experiment import Experiment, objects
 from score_sde.experiment.generation import Generator
 from score_sde.objectives.denoising import mean, perturb
@@ -28,8 +28,6 @@ DIMENSIONS = 256
 """At most so many numbers per image enter the Fréchet distance: larger images are averaged over blocks of pixels."""
 MOST_NEIGHBOURS = 2000
 """Of the data, at most so many are neighbours of samples."""
-RESAMPLINGS = 20
-"""Of the bootstrap."""
 NODES = 24
 """Noise levels at which the score is looked at."""
 STOPS = 10
@@ -67,17 +65,11 @@ class Yardstick:
         numbers = lambda block: (height // block) * (width // block) * channels
         while numbers(self.block) > DIMENSIONS and self.block < min(height, width):
             self.block += 1
-        self._moments = moments(self._vectors(data))
+        self._moments = Moments.of(self._vectors(data))
 
-    def __call__(self, samples: np.ndarray) -> tuple[float, float]:
-        """The Fréchet distance of samples [N, ...] and its standard error by the bootstrap; NaN of fewer than two."""
-        if len(samples) < 2:
-            return float("nan"), float("nan")
-        x, random = self._vectors(samples), np.random.default_rng(0)
-        again = [
-            frechet_between(moments(x[random.integers(len(x), size=len(x))]), self._moments) for _ in range(RESAMPLINGS)
-        ]
-        return frechet_between(moments(x), self._moments), float(np.std(again, ddof=1))
+    def __call__(self, samples: np.ndarray) -> Estimate:
+        """The Fréchet distance of samples [N, ...] and its error, of these samples alone; NaN of fewer than two."""
+        return frechet(self._vectors(samples), self._moments)
 
     def grainy(self, samples: np.ndarray) -> tuple[float, float] | None:
         """The share of samples [N, H, W, C] with more grain than real pictures and its error; None of no pictures."""

@@ -124,7 +124,7 @@ def distances(
     caption = (
         f"Fréchet distance of {count} samples from {yardstick.count} training images in pixel space{averaged}: lower is"
         f" better. The least is {best[0].distance:.3f} ± {best[0].error:.3f}, by {best[1]} with"
-        f" {best[0].evaluations:.0f} evaluations. Bars: one standard error, by the bootstrap over samples. The distance"
+        f" {best[0].evaluations:.0f} evaluations. Bars: one standard error, by the jackknife over samples. The distance"
         " grows as samples get fewer, so compare numbers of equal counts alone."
     )
     if held_out:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from score_sde.adapters import torch_pickle
-from score_sde.adapters.torch_pickle import load
+from score_sde.adapters.torch_pickle import load, load_script
 from score_sde.errors import UsageError
 from tests.adapters.pickles import archive, number, numbers, scalar, storage, tensor, text, view
 
@@ -157,3 +157,86 @@ def test_escape_codes_do_not_reach_the_terminal(tmp_path: pathlib.Path) -> None:
     with pytest.raises(UsageError, match=r"contains \\x1b\[31mevil\\x1b\[2J.x, which") as error:
         load(archive(tmp_path / "a.pth", b"\x80\x02c\x1b[31mevil\x1b[2J\nx\n."))
     assert str(error.value).isprintable()
+
+
+MODULE = (
+    b"\x80\x02c__torch__.some\nNet\nq\x00"
+    + text("a")
+    + b"q\x01"
+    + view(storage(), numbers([4]), numbers([1]))
+    + b"q\x02000"
+)
+"""A class of TorchScript's, a name and a tensor, remembered as 0, 1 and 2."""
+MADE = b"h\x00)\x81}"
+"""A module and its state, still empty."""
+
+
+def script(path: pathlib.Path, program: bytes) -> pathlib.Path:
+    return archive(path, MODULE + program, **{"0": np.arange(4, dtype=np.float32).tobytes()})
+
+
+def test_modules_of_a_script(tmp_path: pathlib.Path) -> None:
+    """One inside another; what is neither a tensor nor a module is left out."""
+    integers = text("stride") + b"ctorch.jit._pickle\nbuild_intlist\n]" + number(2) + b"a\x85R"
+    inner = text("b.c") + MADE + b"(h\x01h\x02" + integers + b"K\x07Nub"
+    found = load_script(script(tmp_path / "a.pt", MADE + b"(h\x01h\x02" + inner + text("training") + b"\x89ub."))
+    assert list(found) == ["a", "b.c.a"]
+    for value in found.values():
+        np.testing.assert_array_equal(value, np.arange(4))
+
+
+@pytest.mark.parametrize(
+    ("program", "said"),
+    [
+        (b"cbuiltins\nset\n)\x81.", "no use of the instruction NEWOBJ"),
+        (b"ctorch\nSize\n)\x81.", "no use of the instruction NEWOBJ"),
+        (b"h\x00h\x02\x81.", "no use of the instruction NEWOBJ"),
+        (b"h\x00K\x01\x85\x81.", "no use of the instruction NEWOBJ"),
+        (MADE + b"N\x86\x81.", "no use of the instruction NEWOBJ"),
+        (b"h\x00)}\x92.", "no use of the instruction NEWOBJ_EX"),
+        (b"h\x00)\x81K\x01b.", "the state of an object is no dict"),
+        (b"h\x00)\x81N}\x86b.", "the state of an object is no dict"),
+        (b"\x81.", "cannot be read as a TorchScript archive"),
+        (b"cos\nsystem\n)\x81.", "contains os.system, which is neither"),
+        (b"c__torch__\nx\n0c__torch__x\ny\n.", "contains __torch__x.y, which is neither"),
+        (b"ctorch.jit._pickle\nrestore_type_tag\n.", "contains torch.jit._pickle.restore_type_tag, which is neither"),
+    ],
+)
+def test_scripts_make_modules_and_nothing_else(program: bytes, said: str, tmp_path: pathlib.Path) -> None:
+    with pytest.raises(UsageError, match=said):
+        load_script(script(tmp_path / "a.pt", program))
+
+
+def test_modules_are_for_scripts_alone(tmp_path: pathlib.Path) -> None:
+    for program, name in ((MADE, "__torch__.some.Net"), (b"ctorch.jit._pickle\nbuild_intlist\n", "torch.jit._pickle")):
+        start = MODULE if program == MADE else b"\x80\x02"
+        with pytest.raises(UsageError, match=f"contains {name}.*, which is neither a tensor nor"):
+            load(archive(tmp_path / "a.pth", start + program + b".", **{"0": bytes(16)}))
+
+
+SHARED = b"".join(b"h%c0h%c)\x81}(X\x01\0\0\0bh%cX\x01\0\0\0ch%cubq%c" % (0, 0, i, i, i + 1) for i in range(3, 60))
+MODULES = {
+    "nested modules": (MADE + b"h\x01" + (MADE + b"h\x01") * 200_000 + b"h\x02" + b"sb" * 200_001 + b".", "many times"),
+    "a long name for each of many": (
+        (MADE + b"(h\x01h\x02" + text("b")) * 10_000 + b"N" + b"ub" * 10_000 + b".",
+        "many times",
+    ),
+    "a module in itself": (MADE.replace(b"}", b"q\x03}") + text("b") + b"h\x03sb.", ""),
+    "modules that share theirs, 2^57 ways": (MADE + b"h\x01h\x02sbq\x03" + SHARED + b".", ""),
+    "a module for its name": (MADE + b"h\x00)\x81h\x02sb.", ""),
+    "nested modules for names": (MADE + (b"h\x00)\x81}") * 100_000 + b"h\x00)\x81" + b"Nsb" * 100_000 + b"Nsb.", ""),
+}
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_modules_take_little_memory(name: str, tmp_path: pathlib.Path) -> None:
+    program, said = MODULES[name]
+    file = script(tmp_path / "a.pt", program)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    try:
+        load_script(file)
+    except UsageError as error:
+        assert said and said in str(error)
+    else:
+        assert not said
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000  # of 1024 bytes

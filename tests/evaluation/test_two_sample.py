@@ -8,6 +8,7 @@ from scipy.ndimage import gaussian_filter
 
 from benchmarks.neighbours import to_bytes, waves
 from score_sde.data.sources import digits
+from score_sde.evaluation.frechet import frechet_distance
 from score_sde.evaluation.neighbours import (
     Neighbours,
     copying_ratio,
@@ -16,68 +17,7 @@ from score_sde.evaluation.neighbours import (
     reading,
     squared_distances,
 )
-from score_sde.evaluation.two_sample import frechet_between, frechet_distance, moments, to_vectors, two_sample
-
-
-def exact(mean: np.ndarray, root: np.ndarray, n: int = 50, seed: int = 0) -> np.ndarray:
-    """Vectors whose sample mean is `mean` and whose unbiased sample covariance is root root^T, to rounding."""
-    z = np.random.default_rng(seed).standard_normal((n, len(mean)))
-    z -= z.mean(0)
-    z = z @ np.linalg.inv(np.linalg.cholesky(np.cov(z, rowvar=False))).T
-    return mean + z @ root.T
-
-
-def rotation(dimension: int) -> np.ndarray:
-    return np.linalg.qr(np.random.default_rng(1).standard_normal((dimension, dimension)))[0]
-
-
-def test_exact_is_exact():
-    root = np.random.default_rng(2).standard_normal((3, 3))
-    x = exact(np.arange(3.0), root)
-    np.testing.assert_allclose(x.mean(0), np.arange(3.0), atol=1e-12)
-    np.testing.assert_allclose(np.cov(x, rowvar=False), root @ root.T, atol=1e-12)
-
-
-@pytest.mark.parametrize("turned", [False, True])
-def test_frechet_distance_of_commuting_covariances(turned):
-    """|m_1 - m_2|^2 + sum_i (s_1i - s_2i)^2, standard deviations of 0 included, in any basis."""
-    s, r = np.array([1.0, 2.0, 0.5, 0.0]), np.array([3.0, 0.1, 0.5, 1.0])
-    m = np.array([1.0, -2.0, 0.0, 0.5])
-    q = rotation(4) if turned else np.eye(4)
-    a, b = exact(np.zeros(4), q @ np.diag(s)), exact(q @ m, q @ np.diag(r), 80, 3)
-    expected = (m**2).sum() + ((s - r) ** 2).sum()
-    assert frechet_distance(a, b) == pytest.approx(expected, rel=1e-6)  # a root of rounding error where s is 0
-    assert frechet_distance(b, a) == pytest.approx(expected, rel=1e-6)
-
-
-def test_frechet_distance_against_scipy():
-    """The formula with the matrix root of the product itself, of covariances that do not commute."""
-    linalg = pytest.importorskip("scipy.linalg")
-    random = np.random.default_rng(4)
-    a = random.standard_normal((40, 5)) @ random.standard_normal((5, 5))
-    b = random.standard_normal((60, 5)) @ random.standard_normal((5, 5)) + 1
-    p, q = np.cov(a, rowvar=False), np.cov(b, rowvar=False)
-    root = np.real(linalg.sqrtm(p @ q))
-    expected = ((a.mean(0) - b.mean(0)) ** 2).sum() + np.trace(p + q - 2 * root)
-    assert frechet_distance(a, b) == pytest.approx(expected, rel=1e-9)
-
-
-def test_frechet_distance_is_invariant():
-    """Under rotation and translation; 0 of a set to itself; scaling by c multiplies it by c^2."""
-    random = np.random.default_rng(5)
-    a, b = random.standard_normal((30, 6)), random.standard_normal((40, 6)) ** 3
-    q, d = rotation(6), frechet_distance(a, b)
-    assert frechet_distance(a @ q + 7, b @ q + 7) == pytest.approx(d, rel=1e-9)
-    assert frechet_distance(3 * a, 3 * b) == pytest.approx(9 * d, rel=1e-9)
-    assert frechet_distance(b[::-1], b) == pytest.approx(0, abs=1e-9)
-
-
-@pytest.mark.parametrize("rows", [(5, 40), (40, 5), (7, 7), (12, 40), (11, 13)])
-def test_frechet_distance_of_few_rows(rows):
-    """From the rows' products, as from the covariances, which are singular of fewer rows than the 12 dimensions."""
-    random = np.random.default_rng(7)
-    a, b = (random.normal(i, 1 + i, (n, 12)) for i, n in enumerate(rows))
-    assert frechet_distance(a, b) == pytest.approx(frechet_between(moments(a), moments(b)), rel=1e-6)
+from score_sde.evaluation.two_sample import to_vectors, two_sample
 
 
 def test_squared_distances():

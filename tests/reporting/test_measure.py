@@ -55,7 +55,7 @@ def test_large_images_are_averaged_over_blocks():
 
 
 def test_the_standard_error_is_the_spread_of_independent_sets():
-    """Of 60 sets; a bootstrap of 20 is known to about 16 %, the spread to 9 %, each as one standard deviation."""
+    """Of 60 sets, whose spread is known to 9 %, as one standard deviation."""
     random = np.random.default_rng(0)
     sets = np.clip(random.normal(140, 30, (60, 200, 2, 1, 1)), 0, 255).astype(np.uint8)
     yardstick = Yardstick(BYTES, np.clip(random.normal(120, 25, (4000, 2, 1, 1)), 0, 255).astype(np.uint8))
