@@ -48,12 +48,6 @@ def manifold(samples: Features, data: Features, k: int = 3) -> Manifold:
     return Manifold(*map(Estimate, whole, errors.tolist()))
 
 
-def nearest(a: Features, b: Features) -> np.ndarray:
-    """The distance of each row of a [N, D] to the nearest of b [M, D], in float64."""
-    x, y = (np.asarray(rows, np.float64) for rows in (a, b))
-    return np.concatenate([np.sqrt(squared_distances(x[part], y).min(1)) for part in blocks(len(x), len(y))])
-
-
 def _near_zero(a: Features, b: Features) -> tuple[Features, Features]:
     """Both moved by the same integers, so that equal distances of integers stay equal."""
     x, y = (np.asarray(rows, np.float64) for rows in (a, b))

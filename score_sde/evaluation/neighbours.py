@@ -5,6 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from score_sde.evaluation.blocks import blocks
+
 Vectors = np.ndarray
 """One row per example, float64 [N, D]."""
 
@@ -23,6 +25,12 @@ def squared_distances(a: Vectors, b: Vectors) -> np.ndarray:
     squares = lengths - 2 * a @ b.T
     squares[squares < SAME * lengths] = 0
     return squares
+
+
+def nearest(a: Vectors, b: Vectors) -> np.ndarray:
+    """The distance of each row of a [N, D] to the nearest of b [M, D], in float64."""
+    x, y = (np.asarray(rows, np.float64) for rows in (a, b))
+    return np.concatenate([np.sqrt(squared_distances(x[part], y).min(1)) for part in blocks(len(x), len(y))])
 
 
 class Neighbours(NamedTuple):
@@ -130,8 +138,8 @@ def copying_ratio(samples: Vectors, train: Vectors, held_out: Vectors) -> float:
     """
     if not (len(samples) and len(train) and len(held_out)):
         return float("nan")
-    nearest = [np.median(np.sqrt(squared_distances(x, train).min(1))) for x in (samples, held_out)]
-    return float(nearest[0] / nearest[1]) if nearest[1] > 0 else float("nan")
+    medians = [np.median(nearest(x, train)) for x in (samples, held_out)]
+    return float(medians[0] / medians[1]) if medians[1] > 0 else float("nan")
 
 
 def shared(a: np.ndarray, b: np.ndarray) -> int:

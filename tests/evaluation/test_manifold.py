@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from score_sde.evaluation import blocks
-from score_sde.evaluation.manifold import manifold, nearest
+from score_sde.evaluation.manifold import manifold
 from tests.evaluation import goldens
 
 SETS, GOLDEN = goldens.feature_sets(), goldens.metrics()["prc"]
@@ -47,8 +47,3 @@ def test_few_rows():
     assert np.isnan(manifold(x[:3], x)).all()
     values, errors = np.transpose(manifold(x[:4], x))
     assert np.isfinite(values).all() and np.isnan(errors).all()
-
-
-def test_nearest():
-    a, b = np.array([[0.0], [1.0], [10.0]]), np.array([[2.5], [9.0]])
-    np.testing.assert_allclose(nearest(a, b), [2.5, 1.5, 1.0])

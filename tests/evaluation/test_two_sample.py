@@ -12,6 +12,7 @@ from score_sde.evaluation.frechet import frechet_distance
 from score_sde.evaluation.neighbours import (
     Neighbours,
     copying_ratio,
+    nearest,
     nearest_neighbour_accuracy,
     neighbour_figures,
     reading,
@@ -26,6 +27,11 @@ def test_squared_distances():
     expected = ((a[:, None] - b[None]) ** 2).sum(-1)
     np.testing.assert_allclose(squared_distances(a, b), expected, rtol=1e-12)
     assert (squared_distances(a * 1e6, a * 1e6) >= 0).all()
+
+
+def test_nearest():
+    a, b = np.array([[0.0], [1.0], [10.0]]), np.array([[2.5], [9.0]])
+    np.testing.assert_allclose(nearest(a, b), [2.5, 1.5, 1.0])
 
 
 def test_nearest_neighbours_by_hand():
