@@ -1,0 +1,78 @@
+"""All figures of samples against data, of their features or moments, by flat names, each with its error."""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from score_sde.evaluation.frechet import FEWEST, Estimate, extrapolated, frechet
+from score_sde.evaluation.inception_score import inception_score
+from score_sde.evaluation.kernel import kernel_distance, subset_distances
+from score_sde.evaluation.manifold import manifold
+from score_sde.evaluation.neighbours import copying_ratio
+from score_sde.evaluation.statistics import FeatureSet, check_comparable
+
+NAMES = (
+    "frechet_distance", "frechet_distance_extrapolated", "kernel_distance", "kernel_distance_subsets",
+    "inception_score", "precision", "recall", "density", "coverage", "copying_ratio",
+)  # fmt: skip
+"""Of the figures; each has an _error beside it, but for the last."""
+
+
+def figures(samples: FeatureSet, data: FeatureSet, held_out: FeatureSet | None = None) -> dict[str, Any]:
+    """Every figure that can be computed of these, None for others, and `notes`, which say why not.
+
+    Against moments alone there is the Fréchet distance only, whose error then is that of the samples. Raises UsageError
+    for features of different kinds.
+    """
+    check_comparable(samples.about, data.about, "the samples", "the data")
+    x, y = samples.features, data.features
+    found = {"frechet_distance": frechet(_rows(samples), _rows(data))}
+    notes = _notes(samples, data)
+    if x is not None and len(x) >= FEWEST:
+        found["frechet_distance_extrapolated"] = extrapolated(x, _rows(data))
+    if x is not None and y is not None:
+        subsets = subset_distances(x, y)
+        found["kernel_distance"] = kernel_distance(x, y)
+        found["kernel_distance_subsets"] = Estimate(float(subsets.mean()), float(subsets.std()))
+        found |= manifold(x, y)._asdict()
+        if held_out is not None and held_out.features is not None and len(held_out.features):
+            found["copying_ratio"] = Estimate(copying_ratio(*(_vectors(f) for f in (x, y, held_out.features))))
+    if samples.logits is not None:
+        found["inception_score"] = inception_score(samples.logits)
+    flat: dict[str, Any] = {}
+    for name in NAMES:
+        value, error = found.get(name, Estimate(math.nan))
+        flat |= {name: _known(value), f"{name}_error": _known(error)}
+    return {**flat, "num_samples": samples.moments.n, "num_data": data.moments.n, "notes": notes}
+
+
+def _rows(of: FeatureSet) -> Any:
+    return of.moments if of.features is None else of.features
+
+
+def _vectors(features: np.ndarray) -> np.ndarray:
+    return np.asarray(features, np.float64)
+
+
+def _known(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _notes(samples: FeatureSet, data: FeatureSet) -> list[str]:
+    """What is missing and why, and what to mind, a sentence each."""
+    notes, dimensions = [], len(samples.moments.mean)
+    few = [f"{of.moments.n:,} {name}" for name, of in (("samples", samples), ("of the data", data))
+           if 0 < of.moments.n < dimensions]  # fmt: skip
+    if few:
+        notes.append(
+            f"fewer than the {dimensions:,} dimensions of the features: {' and '.join(few)}; the Fréchet distance is"
+            " far above that of more, and comparable between equal numbers alone"
+        )
+    if 0 < samples.moments.n < FEWEST:
+        notes.append(f"not extrapolated to infinitely many samples, which takes {FEWEST:,} of them")
+    if data.features is None:
+        notes.append("against moments alone there is the Fréchet distance only")
+    if samples.logits is None and samples.about.get("features") == "inception":
+        notes.append("no inception score: the weights have no head, which files of pytorch-fid and TensorFlow have")
+    return notes
