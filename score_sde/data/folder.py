@@ -148,24 +148,39 @@ def _walk(root: pathlib.Path) -> Iterator[tuple[str, list[str], list[str]]]:
 
 def zip_file(path: str, asked: bool = False) -> Encoded:
     """The pictures of a zip file, as `folder` finds them in the directory that it unpacks to; UsageError likewise."""
-    file = str(pathlib.Path(path).expanduser())
+    members, tables = _members(path)
+    return _encoded(path, sorted(members), tables, lambda names: _zip(path, members, names), asked)
+
+
+def every_picture(path: str) -> Files:
+    """All pictures below a directory or in a zip file, in whatever folders; UsageError where there are none."""
+    root = pathlib.Path(path).expanduser()
+    members = {} if root.is_dir() else _members(path)[0]
+    names = files_below(root) if root.is_dir() else sorted(members)
+    pictures = tuple(name for name in names if _is_picture(name))
+    if not pictures:
+        raise UsageError(no_picture(path, names))
+    return Folder(str(root), pictures) if root.is_dir() else _zip(path, members, pictures)
+
+
+def _members(path: str) -> tuple[dict[str, zipfile.ZipInfo], dict[str, bytes]]:
+    """What is in a zip file by name, and its tables of labels."""
     try:
-        with zipfile.ZipFile(file) as opened:
+        with zipfile.ZipFile(pathlib.Path(path).expanduser()) as opened:
             infos = [info for info in opened.infolist() if not info.is_dir()]
             members = {info.filename.replace("\\", "/"): info for info in infos}  # as some programs on Windows write
-            tables = {name: opened.read(info) for name, info in members.items() if is_table(name)}
+            return members, {name: opened.read(info) for name, info in members.items() if is_table(name)}
     except (OSError, zipfile.BadZipFile, NotImplementedError, RuntimeError, zlib.error) as error:
         raise UsageError(f"data.path={path} cannot be read ({error}): write the zip file anew") from None
 
-    def chosen(names: tuple[str, ...]) -> Zip:
-        infos = [members[name] for name in names]
-        for info in infos:
-            readable = info.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) and not info.flag_bits & 1
-            require(readable, f"{path}:{info.filename} is encrypted or packed in a rare way: store or deflate it")
-        rows = [(info.header_offset, info.compress_size, info.compress_type, info.CRC) for info in infos]
-        return Zip(file, names, np.array(rows, np.int64).reshape(len(rows), 4))
 
-    return _encoded(path, sorted(members), tables, chosen, asked)
+def _zip(path: str, members: dict[str, zipfile.ZipInfo], names: tuple[str, ...]) -> Zip:
+    infos = [members[name] for name in names]
+    for info in infos:
+        readable = info.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) and not info.flag_bits & 1
+        require(readable, f"{path}:{info.filename} is encrypted or packed in a rare way: store or deflate it")
+    rows = [(info.header_offset, info.compress_size, info.compress_type, info.CRC) for info in infos]
+    return Zip(str(pathlib.Path(path).expanduser()), names, np.array(rows, np.int64).reshape(len(rows), 4))
 
 
 def _is_picture(name: str) -> bool:

@@ -150,6 +150,18 @@ def decode(
         raise _unreadable(name, error) from None
 
 
+def raw(encoded: bytes | np.ndarray, name: str) -> np.ndarray:
+    """uint8 [H, W, 3] of an encoded picture as it is stored: Pillow's colours, neither turned, cropped nor resized.
+
+    As the tools that measure folders decode them: what is transparent is dropped. Raises as `decode`.
+    """
+    try:
+        with _open(encoded, Format(1, 3), name) as image:
+            return np.asarray(image.convert("RGB"))
+    except Exception as error:
+        raise _unreadable(name, error) from None
+
+
 def look(encoded: bytes | np.ndarray, form: Format, name: str, seen: Extremes) -> str:
     """A picture's depth; only where `seen` wants more values of it is it decoded. Raises as `decode`."""
     try:

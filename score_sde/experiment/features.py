@@ -119,8 +119,8 @@ class FunctionFeatures:
         rows = np.asarray(self._function(pictures))
         require(
             rows.ndim == 2 and len(rows) == len(pictures) and rows.dtype.kind in "fiu",
-            f"evaluation.features={self.about['features']!r} gave {rows.dtype} {rows.shape} for {len(pictures)} pictures:"
-            " return a row of numbers for each, [N, D]",
+            f"evaluation.features={self.about['features']!r} gave {rows.dtype} {rows.shape} of {len(pictures)} pictures,"
+            " not a row of numbers for each: return [N, D]",
         )
         return rows
 

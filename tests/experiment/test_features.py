@@ -80,7 +80,7 @@ def test_what_is_no_function(name):
 
 def test_a_function_that_gives_no_rows_and_pictures_of_several_sizes():
     own: Extractor = extractor("numpy.sum", "tf1", "")
-    with pytest.raises(UsageError, match=r"numpy.sum' gave .* for 3 pictures: return a row of numbers for each"):
+    with pytest.raises(UsageError, match=r"numpy.sum' gave .* of 3 pictures, not a row of numbers for each"):
         own(np.ones((3, 2, 2, 1), np.uint8))
     with pytest.raises(UsageError, match="takes pictures of one size, and these have several"):
         pixels().check([np.ones((2, 2, 1), np.uint8), np.ones((2, 3, 1), np.uint8)])
