@@ -18,7 +18,9 @@ from score_sde.config.guide import help_lines
 from score_sde.config.validation import check_likelihood, validate
 from score_sde.errors import CheckpointError, UsageError, require
 
-MODES = ("train", "sample", "likelihood", "report", "import", "export")
+MODES = ("train", "sample", "likelihood", "evaluate", "report", "import", "export")
+REPLACING = ("sample", "likelihood", "evaluate", "export")
+"""Modes that may replace what is there."""
 OWN_FLAGS = ("config", "workdir", "mode", "overwrite", "checkpoint", "distributed", "connect_timeout")
 FLAGS = (*OWN_FLAGS, *exporting.FLAGS, *processes.FLAGS)
 PROGRAMS = {"score-sde": "score-sde", "__main__.py": "python -m score_sde"}
@@ -26,7 +28,7 @@ PROGRAMS = {"score-sde": "score-sde", "__main__.py": "python -m score_sde"}
 
 HELP = """\
 usage: python launch.py --config configs/digits.py [--workdir runs/digits]
-                        [--mode train|sample|likelihood|report|import|export]
+                        [--mode train|sample|likelihood|evaluate|report|import|export]
                         [--overwrite] [--checkpoint path] [--format name] [--output path]
                         [--config.<section>.<field>=value ...]
 
@@ -34,12 +36,14 @@ usage: python launch.py --config configs/digits.py [--workdir runs/digits]
   --workdir    where the run lives; if not given, runs/<path of the config below configs/>, without .py
   --mode       train (default): train, or resume what is in workdir, then draw samples
                sample: draw sampling.num_samples samples from the newest checkpoint
+               evaluate: Fréchet and kernel inception distances and others of evaluation.num_samples samples, or of the
+               pictures at evaluation.samples, which needs no run; goes on where it was stopped
                likelihood: bits or nats per dimension of every example of likelihood.split; goes on where it was stopped
                import: make a new workdir of another program's checkpoint, to sample from or to train on
                report: write report/index.html, a page about the newest checkpoint; an earlier one is replaced
                export: write the newest checkpoint's weights, by sampling.average, as another program's file
   --overwrite  with --mode sample: replace samples of the same name drawn with other settings; with --mode likelihood:
-               replace the figures of other settings; with --mode export: replace what was exported there
+               or evaluate: replace the figures of other settings; with --mode export: replace what was exported there
   --checkpoint with --mode import: a checkpoint of the official JAX or PyTorch code, a directory of them, or a directory
                of a diffusers UNet2DModel
   --format     with --mode export: safetensors (the names of the official PyTorch code), diffusers (a directory, for
@@ -171,9 +175,9 @@ def parse(argv: Sequence[str]) -> Arguments:
     require(mode in MODES, f"--mode={mode} is unknown: {nearest(mode, MODES)}")
     require(workdir != "", "--workdir= is empty: name a directory, or leave it out for runs/<config name>")
     require(
-        mode in ("sample", "likelihood", "export") or not overwrite,
-        f"--overwrite does not go with --mode={mode}, only with --mode=sample, --mode=likelihood and --mode=export:"
-        " choose another --workdir instead",
+        mode in REPLACING or not overwrite,
+        f"--overwrite does not go with --mode={mode}, only with {', '.join(f'--mode={m}' for m in REPLACING)}: choose"
+        " another --workdir instead",
     )
     _check_checkpoint(mode, checkpoint)
     exporting.check(mode, given)
@@ -246,7 +250,8 @@ def _run(arguments: Arguments) -> int:
         )
         workdir.check_new()
     else:
-        workdir.check(arguments.config, trained=arguments.mode != "train")
+        needless = arguments.mode == "train" or (arguments.mode == "evaluate" and arguments.config.evaluation.samples)
+        workdir.check(arguments.config, trained=not needless)
     from score_sde.devices import distributed
 
     if arguments.processes is not None:
@@ -256,13 +261,14 @@ def _run(arguments: Arguments) -> int:
         from score_sde.devices.parallel import check_batch_size  # jax and the devices, but not yet the slow rest
 
         check_batch_size("training.batch_size", c.batch_size, c.microbatches)
-    from score_sde.cli import likelihood, modes
+    from score_sde.cli import evaluating, likelihood, modes
 
     modes.start_jax()
     actions: dict[str, Any] = {
         "train": modes.train,
         "sample": lambda config, workdir: modes.sample(config, workdir, arguments.overwrite),
         "likelihood": lambda config, workdir: likelihood.likelihood(config, workdir, arguments.overwrite),
+        "evaluate": lambda config, workdir: evaluating.evaluate(config, workdir, arguments.overwrite),
         "import": lambda config, workdir: modes.import_(config, workdir, arguments.checkpoint, arguments.command),
         "export": lambda config, workdir: exporting.export(
             config, workdir, arguments.format, arguments.output, arguments.overwrite

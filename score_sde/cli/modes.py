@@ -161,13 +161,13 @@ def sample(config: Config, workdir: Workdir, overwrite: bool = False) -> int:
     experiment = built(config, workdir)
     c, path = config.sampling, workdir.samples / samples_name(config.sampling)
     with closing(Checkpoints(workdir.checkpoints)) as checkpoints:
-        folder = SampleFolder(path, _settings(experiment, checkpoints.latest_step()))
+        folder = SampleFolder(path, settings_of(experiment, checkpoints.latest_step()))
         if together(folder.is_done):
             say(f"{path} already holds these samples")
             _require_finite(experiment, path, together(folder.not_finite))
             return 0
         state, meta = experiment.restore(checkpoints)
-    folder = SampleFolder(path, _settings(experiment, meta["step"]))  # not the newest, if that is damaged
+    folder = SampleFolder(path, settings_of(experiment, meta["step"]))  # not the newest, if that is damaged
     if choice := experiment.drawing.choice:
         say(choice, file=sys.stderr)
     early, average = experiment.early, (meta["step"], c.average)
@@ -182,7 +182,7 @@ def sample(config: Config, workdir: Workdir, overwrite: bool = False) -> int:
     return 0
 
 
-def _settings(experiment: Experiment, step: int | None) -> dict[str, Any]:
+def settings_of(experiment: Experiment, step: int | None) -> dict[str, Any]:
     """What tells samples from others: fields, the checkpoint, and what auto stood for."""
     choice = experiment.drawing.choice
     chosen = {} if choice is None else {"auto": choice.words()}

@@ -317,11 +317,24 @@ FIELDS: dict[str, Section] = {
         },
     ),
     "evaluation": Section(
-        "held-out loss and two-sample figures",
+        "held-out loss, two-sample figures, --mode evaluate",
         {
             "every": field(0, "updates between held-out losses; 0 for none", NOT_NEGATIVE, free=True),
             "num_images": field(1024, "held-out examples, a fixed choice; 0 for all", NOT_NEGATIVE, free=True),
             "final_samples": field(0, "samples of the final two-sample figures; 0 for none", NOT_NEGATIVE, free=True),
+            "num_samples": field(10_000, "samples of --mode evaluate", AT_LEAST_ONE, free=True),
+            "samples": field("", "pictures in their place: a folder, zip, .npy or .npz file", free=True),
+            "against": field("train", "train, held_out, or a file of statistics or of pictures", free=True),
+            "num_data": field(0, "how many of the data, a fixed choice; 0 for all", NOT_NEGATIVE, free=True),
+            "checkpoints": field("", "all, or steps as 1000,2000; empty for the newest", free=True),
+            "averages": field((), "names as sampling.average; () for that one", free=True, element=str),
+            "features": field("inception", "inception, pixels, or a function's dotted path", free=True),
+            "weights": field("", "the Inception's file; empty for the installed package's", free=True),
+            "preprocessing": field(
+                "tf1", "how pictures are resized and scaled for it", one_of("tf1", "torch", "clean"), free=True
+            ),
+            "keep_features": field(False, "the samples' features stay in statistics.npz", free=True),
+            "batch_size": field(0, "pictures at once through the network; 0 for what suits", NOT_NEGATIVE, free=True),
         },
     ),
     "checkpoint": Section(

@@ -33,6 +33,8 @@ def validate(config: Config, own_system: bool = False) -> None:
     require(
         config.evaluation.final_samples != 1, "evaluation.final_samples=1 has no covariance: give it 0, or 2 or more"
     )
+    require(config.evaluation.num_samples > 1, "evaluation.num_samples=1 has no covariance: give it 2 or more")
+    require(config.evaluation.num_data != 1, "evaluation.num_data=1 has no covariance: give it 0 for all, or 2 or more")
     require_increasing("sde.beta_min", config.sde.beta_min, "sde.beta_max", config.sde.beta_max)
     require_increasing("sde.sigma_min", config.sde.sigma_min, "sde.sigma_max", config.sde.sigma_max)
     for section in ("training", "sampling", "likelihood"):

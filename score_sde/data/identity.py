@@ -33,12 +33,13 @@ def digest(dataset: Dataset) -> dict[str, Any]:
     conditions = {"condition": dataset.condition, "held_out_condition": dataset.held_out_condition}
     return {
         "range": ranges,
-        **{name: _facts(source) for name, source in splits.items()},
-        **{name: {c: _facts(source) for c, source in by_name.items()} for name, by_name in conditions.items()},
+        **{name: facts(source) for name, source in splits.items()},
+        **{name: {c: facts(source) for c, source in by_name.items()} for name, by_name in conditions.items()},
     }
 
 
-def _facts(source: Source) -> dict[str, Any]:
+def facts(source: Source) -> dict[str, Any]:
+    """What one source is known by, as in `digest`."""
     count = len(source)
     found: dict[str, Any] = {"count": count, "shape": [int(n) for n in source.shape[1:]]}
     if not count:

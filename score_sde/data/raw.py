@@ -1,13 +1,17 @@
 """Pictures as they are stored, of any size, to be measured and not trained on: of a folder, a zip or an array file."""
 
 import dataclasses
+import hashlib
+import json
 import pathlib
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 
 from score_sde.data.folder import every_picture
+from score_sde.data.identity import facts
 from score_sde.data.npz import headers, reason
 from score_sde.data.pictures import Files, raw
 from score_sde.data.sources import cores
@@ -29,6 +33,11 @@ class RawPictures:
     def __len__(self) -> int:
         return len(self.files)
 
+    def facts(self) -> dict[str, Any]:
+        """What they are known by, wherever they lie: how many, and a digest of names and sizes of files."""
+        listing = hashlib.sha256(json.dumps(self.files.listing()).encode()).hexdigest()
+        return {"count": len(self), "files": listing}
+
     def __getitem__(self, part: slice) -> np.ndarray | list[np.ndarray]:
         read = lambda index: raw(self.files.read(index), self.files.name(index))
         with ThreadPoolExecutor(cores()) as pool:
@@ -45,6 +54,10 @@ class Stored:
 
     def __len__(self) -> int:
         return len(self.x)
+
+    def facts(self) -> dict[str, Any]:
+        """What they are known by: shape, dtype, values."""
+        return facts(self.x)
 
     def __getitem__(self, part: slice) -> np.ndarray:
         return np.asarray(self.x[part])

@@ -1,7 +1,7 @@
 """Features of a set of pictures, or their moments alone, with what they are of; files of ours and of other programs.
 
 One .npz: `mu` [D] and `sigma` [D, D] in float64, as pytorch-fid, clean-fid and EDM write and read them; `n`; `about`,
-JSON; and where they are kept `features` [n, D] and `logits` [n, 1008] in float32.
+JSON; and where they are kept `features` [n, D] and `logits` [n, 1008] in float32 and `labels` [n].
 """
 
 import json
@@ -21,11 +21,13 @@ OF_ONE_KIND = ("features", "fingerprint", "preprocessing")
 """Facts in which sets must agree to be compared."""
 OTHERS_FEATURES = ("pool_3", "feats")
 """What score_sde's first code and clean-fid call their features."""
+ROWS = ("features", "logits", "labels")
+"""What there is of every picture, if it is kept."""
 UNREADABLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
 
 
 class FeatureSet(NamedTuple):
-    """Moments (n is 0 where no file says it), facts about them, and features [n, D] and logits where they are there.
+    """Moments (n is 0 where no file says it), facts about them; features [n, D], logits and labels where there are any.
 
     about: features, fingerprint (of the weights), preprocessing, and of which pictures: dataset, split, n.
     """
@@ -34,22 +36,23 @@ class FeatureSet(NamedTuple):
     about: Mapping[str, Any]
     features: Features | None = None
     logits: np.ndarray | None = None
+    labels: np.ndarray | None = None
 
     @classmethod
-    def of(cls, features: Features, about: Mapping[str, Any], logits: np.ndarray | None = None) -> "FeatureSet":
-        """With the moments of these features."""
-        return cls(Moments.of(features), {**about, "n": len(features)}, features, logits)
+    def of(cls, features: Features, about: Mapping[str, Any], **rows: np.ndarray | None) -> "FeatureSet":
+        """With the moments of these features; rows: logits and labels."""
+        return cls(Moments.of(features), {**about, "n": len(features)}, features, **rows)
 
     def merged(self, other: "FeatureSet") -> "FeatureSet":
         """Both together, such as parts that several processes or runs computed; UsageError for other kinds."""
         check_comparable(self.about, other.about, "one part", "another")
         both = lambda a, b: None if a is None or b is None else np.concatenate([a, b])
-        moments, logits = self.moments.merged(other.moments), both(self.logits, other.logits)
-        return FeatureSet(moments, {**self.about, "n": moments.n}, both(self.features, other.features), logits)
+        moments = self.moments.merged(other.moments)
+        return FeatureSet(moments, {**self.about, "n": moments.n}, *map(both, self[2:], other[2:]))
 
     def save(self, path: pathlib.Path, keep_features: bool = False) -> None:
         """Write the file, whole or not at all."""
-        kept = {"features": self.features, "logits": self.logits} if keep_features else {}
+        kept = dict(zip(ROWS, self[2:])) if keep_features else {}
         arrays: dict[str, Any] = {
             "mu": self.moments.mean,
             "sigma": self.moments.covariance,
@@ -59,6 +62,15 @@ class FeatureSet(NamedTuple):
         }
         with whole(path) as unfinished, unfinished.open("wb") as file:
             np.savez(file, **arrays)
+
+
+def is_statistics(path: str | pathlib.Path) -> bool:
+    """Whether a file holds moments or features, and not pictures."""
+    try:
+        with zipfile.ZipFile(pathlib.Path(path).expanduser()) as file:
+            return any(f"{name}.npy" in file.namelist() for name in ("mu", "features", *OTHERS_FEATURES))
+    except UNREADABLE:
+        return False
 
 
 def load(path: str | pathlib.Path) -> tuple[FeatureSet, str]:
@@ -100,8 +112,8 @@ def _read(path: str, stored: Mapping[str, np.ndarray]) -> tuple[FeatureSet, str]
     )
     finite = all(np.isfinite(part).all() for part in moments[1:])
     require(finite, f"{path} has numbers that are not finite, or fewer than two rows: compute it anew")
-    logits = np.asarray(stored["logits"]) if about and "logits" in names else None
-    return FeatureSet(moments, about, features, logits), "" if about else _unsaid(path, moments)
+    more = {name: np.asarray(stored[name]) for name in ROWS[1:] if about and name in names}
+    return FeatureSet(moments, about, features, **more), "" if about else _unsaid(path, moments)
 
 
 def _unsaid(path: str, moments: Moments) -> str:

@@ -119,15 +119,18 @@ class FunctionFeatures:
         rows = np.asarray(self._function(pictures))
         require(
             rows.ndim == 2 and len(rows) == len(pictures) and rows.dtype.kind in "fiu",
-            f"evaluation.features={self.about['features']!r} gave {rows.dtype} {rows.shape} of {len(pictures)} pictures,"
-            " not a row of numbers for each: return [N, D]",
+            f"evaluation.features={self.about['features']!r} gave {rows.dtype} {rows.shape} of {len(pictures)}"
+            " pictures, not a row of numbers for each: return [N, D]",
         )
         return rows
 
 
-def pixels(size: int = 0) -> FunctionFeatures:
-    """The pictures' own numbers, bytes on the [-1, 1] scale: what the digits are measured by."""
-    return FunctionFeatures(to_vectors, "pixels", size)
+def pixels(size: int = 0, comparable: Callable[[np.ndarray], np.ndarray] = np.asarray) -> FunctionFeatures:
+    """The pictures' own numbers, bytes on the [-1, 1] scale: what the digits are measured by.
+
+    comparable: what is done to them first, such as a kind's own.
+    """
+    return FunctionFeatures(lambda x: to_vectors(comparable(x)), "pixels", size)
 
 
 def extractor(name: str, preprocessing: str, weights: str, size: int = 0) -> Extractor:

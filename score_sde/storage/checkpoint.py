@@ -52,6 +52,10 @@ class Checkpoints:
         """The step of the newest finished checkpoint, None where there is none."""
         return together(lambda: max(self._finished(), default=None))
 
+    def steps(self) -> list[int]:
+        """The steps of the finished checkpoints, oldest first."""
+        return together(self._finished)
+
     def save(self, step: int, state: Any, meta: dict[str, Any]) -> None:
         """Save asynchronously; returns when the state is copied. Saving a finished step again does nothing.
 

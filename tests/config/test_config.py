@@ -24,6 +24,7 @@ from score_sde.config.guide import help_lines, markdown
 from score_sde.config.validation import FROZEN, check_likelihood, validate
 from score_sde.data.spec import Spec
 from score_sde.errors import UsageError
+from score_sde.evaluation.preprocessing import PREPROCESSINGS
 from score_sde.experiment import objects
 from score_sde.networks import layers, ncsnpp, ncsnv2, refinenet, remat
 from score_sde.storage.workdir import Workdir
@@ -78,6 +79,7 @@ TABLES = {
     "sampling.corrector": objects.CORRECTORS,
     "sampling.times": [*objects.GRIDS, "optimised"],
     "likelihood.split": objects.SPLITS,
+    "evaluation.preprocessing": PREPROCESSINGS,
     "likelihood.divergence": objects.DIVERGENCES,
     **{f"network.{name}": choices for name, choices in ncsnpp.CHOICES.items()},
 }
