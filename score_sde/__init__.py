@@ -20,12 +20,18 @@ _MODULES = {
     "data.spec": "Spec",
     "data.stream": "Batch Stream",
     "errors": "CheckpointError UsageError",
+    "evaluation.figures": "figures",
+    "evaluation.frechet": "Moments frechet_distance",
+    "evaluation.inception_score": "inception_score",
+    "evaluation.kernel": "kernel_distance",
+    "evaluation.manifold": "manifold",
     "evaluation.neighbours": "copying_ratio nearest_neighbour_accuracy",
-    "evaluation.frechet": "frechet_distance",
+    "evaluation.statistics": "FeatureSet",
     "evaluation.two_sample": "TwoSample two_sample",
     "experiment.building": "build",
     "experiment.experiment": "Experiment",
     "experiment.exporting": "Exported export_checkpoint",
+    "experiment.features": "InceptionFeatures extractor",
     "experiment.generation": "Generated Generator",
     "experiment.image_likelihood": "ImageLikelihood",
     "experiment.importing": "Imported import_checkpoint",
@@ -93,12 +99,18 @@ if TYPE_CHECKING:  # the same names, for what reads Python without running it
     from score_sde.data.spec import Spec
     from score_sde.data.stream import Batch, Stream
     from score_sde.errors import CheckpointError, UsageError
-    from score_sde.evaluation.frechet import frechet_distance
+    from score_sde.evaluation.figures import figures
+    from score_sde.evaluation.frechet import Moments, frechet_distance
+    from score_sde.evaluation.inception_score import inception_score
+    from score_sde.evaluation.kernel import kernel_distance
+    from score_sde.evaluation.manifold import manifold
     from score_sde.evaluation.neighbours import copying_ratio, nearest_neighbour_accuracy
+    from score_sde.evaluation.statistics import FeatureSet
     from score_sde.evaluation.two_sample import TwoSample, two_sample
     from score_sde.experiment.building import build
     from score_sde.experiment.experiment import Experiment
     from score_sde.experiment.exporting import Exported, export_checkpoint
+    from score_sde.experiment.features import InceptionFeatures, extractor
     from score_sde.experiment.generation import Generated, Generator
     from score_sde.experiment.image_likelihood import ImageLikelihood
     from score_sde.experiment.importing import Imported, import_checkpoint

@@ -46,6 +46,7 @@ class InceptionFeatures:
 
     One program for pictures of a size, in batches of `size`, the last one padded and cut: a picture's features do not
     depend on its companions. Grey is repeated to three channels. Pictures of several sizes are resized on the host.
+    layer: "2048" [N, 2048], or "64", "192", "768". Raises UsageError for a preprocessing that is unknown.
     """
 
     def __init__(
@@ -71,7 +72,7 @@ class InceptionFeatures:
         self._features = jax.jit(features)
 
     def check(self, pictures: Pictures) -> None:
-        """UsageError unless they are bytes."""
+        """UsageError unless they are bytes [N, H, W, C]."""
         kind = pictures.dtype if isinstance(pictures, np.ndarray) else pictures[0].dtype
         require(
             kind == np.uint8,
@@ -80,7 +81,7 @@ class InceptionFeatures:
         )
 
     def __call__(self, pictures: Pictures) -> dict[str, np.ndarray]:
-        """Features and logits, batch by batch."""
+        """Features [N, D] and logits [N, 1008], batch by batch; UsageError for what are no bytes."""
         self.check(pictures)
         found = [self._batch(pictures[i : i + self.size]) for i in range(0, len(pictures), self.size)]
         return {name: np.concatenate([part[name] for part in found]) for name in found[0]}
@@ -133,10 +134,11 @@ def pixels(size: int = 0, comparable: Callable[[np.ndarray], np.ndarray] = np.as
     return FunctionFeatures(lambda x: to_vectors(comparable(x)), "pixels", size)
 
 
-def extractor(name: str, preprocessing: str, weights: str, size: int = 0) -> Extractor:
+def extractor(name: str = "inception", preprocessing: str = "tf1", weights: str = "", size: int = 0) -> Extractor:
     """By `evaluation.features`: inception, pixels, or the dotted path of a function images [N, ...] -> [N, D].
 
-    Raises UsageError where there are no weights, or no such function.
+    weights: the Inception's file, "" for the installed package's. size: pictures at once, 0 for what suits. Raises
+    UsageError where there are no weights, or no such function.
     """
     if name == "inception":
         return InceptionFeatures(published.find(weights), preprocessing, size=size)
