@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import closing
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from score_sde.cli.modes import built, samples_name, say, settings_of, warn
@@ -206,7 +207,7 @@ def _kept(
                 folder.finish()
 
             together(lambda: finish() if first else None)
-    return load(place / STATISTICS)[0]
+    return load(place / STATISTICS)[0] if jax.process_index() == 0 else None
 
 
 def _kind(measure: Extractor) -> tuple[str, ...]:

@@ -56,7 +56,7 @@ def _vectors(features: np.ndarray) -> np.ndarray:
 
 
 def _known(value: float) -> float | None:
-    return value if math.isfinite(value) else None
+    return float(value) if math.isfinite(value) else None
 
 
 def _notes(samples: FeatureSet, data: FeatureSet) -> list[str]:

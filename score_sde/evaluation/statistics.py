@@ -127,6 +127,6 @@ def check_comparable(a: Mapping[str, Any], b: Mapping[str, Any], name: str, othe
         if a.get(fact) and b.get(fact):
             require(
                 a[fact] == b[fact],
-                f"{name} has {fact} {a[fact]!r} and {other} {b[fact]!r}: their features cannot be compared; compute one"
-                " of them anew as the other",
+                f"{name} and {other} differ in {fact}, {a[fact]!r} and {b[fact]!r}: their features cannot be compared;"
+                " compute one of them anew as the other",
             )
