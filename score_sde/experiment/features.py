@@ -20,7 +20,7 @@ from score_sde.networks.inception import Inception, folded
 
 Pictures = np.ndarray | Sequence[np.ndarray]
 """uint8 [N, H, W, C], or uint8 [H, W, C] each where their sizes differ."""
-BATCH = {"cpu": 16}
+BATCH = {"cpu": 8}
 """Pictures at once on a device, by its kind; 64 on others."""
 
 
