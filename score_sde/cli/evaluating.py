@@ -17,6 +17,7 @@ from score_sde.data.raw import pictures_at
 from score_sde.data.sources import Dataset
 from score_sde.devices.distributed import together
 from score_sde.errors import NotFinite, UsageError, require
+from score_sde.evaluation.figures import TITLES, known, written
 from score_sde.evaluation.statistics import FeatureSet, check_comparable, is_statistics, load
 from score_sde.experiment import evaluating
 from score_sde.experiment.diagnosis import remedies
@@ -30,14 +31,6 @@ from score_sde.experiment.resolving import agree_on_data, load_data
 from score_sde.storage.checkpoint import Checkpoints
 from score_sde.storage.workdir import Workdir, read_json, versions, write_json
 from score_sde.storage.writing import writing
-
-COLUMNS = {
-    "frechet_distance": "Fréchet", "frechet_distance_extrapolated": "extrapolated", "kernel_distance": "kernel",
-    "inception_score": "inception score", "precision": "precision", "recall": "recall", "density": "density",
-    "coverage": "coverage", "copying_ratio": "to training data / held-out",
-}  # fmt: skip
-"""Of the table at the end: what is called how; a column without any number is left out."""
-
 
 MANY = 2000
 """Samples whose figures take long enough to be told of."""
@@ -245,22 +238,14 @@ def _measured(
 
 def describe(report: dict[str, Any]) -> str:
     """The figures of a report.json in a line, and its notes."""
-    parts = [f"{title} {_number(report, name)}" for name, title in COLUMNS.items() if report.get(name) is not None]
+    parts = [f"{TITLES[name]} {written(report, name)}" for name in known([report])]
     return "; ".join([f"{report['num_samples']:,} samples", *parts, *report["notes"]])
-
-
-def _number(report: dict[str, Any], name: str) -> str:
-    value, error = report.get(name), report.get(f"{name}_error")
-    if value is None:
-        return ""
-    digits = 3 if abs(value) >= 0.1 or value == 0 else 6
-    return f"{value:.{digits}f}" + (f" ± {error:.{digits}f}" if error is not None else "")
 
 
 def table(reports: list[dict[str, Any]]) -> str:
     """The figures of several reports, a line each, under their names."""
-    names = [name for name in COLUMNS if any(report.get(name) is not None for report in reports)]
-    lines = [["samples", "n", *(COLUMNS[name] for name in names)]]
-    lines += [[r["name"], f"{r['num_samples']:,}", *(_number(r, name) for name in names)] for r in reports]
+    names = known(reports)
+    lines = [["samples", "n", *(TITLES[name] for name in names)]]
+    lines += [[r["name"], f"{r['num_samples']:,}", *(written(r, name) for name in names)] for r in reports]
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
     return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in lines)

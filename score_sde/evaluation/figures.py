@@ -1,6 +1,7 @@
 """All figures of samples against data, of their features or moments, by flat names, each with its error."""
 
 import math
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,29 @@ NAMES = (
     "inception_score", "precision", "recall", "density", "coverage", "copying_ratio",
 )  # fmt: skip
 """Of the figures; each has an _error beside it, but for the last."""
+
+
+TITLES = {
+    "frechet_distance": "Fréchet", "frechet_distance_extrapolated": "extrapolated", "kernel_distance": "kernel",
+    "inception_score": "inception score", "precision": "precision", "recall": "recall", "density": "density",
+    "coverage": "coverage", "copying_ratio": "to training data / held-out",
+}  # fmt: skip
+"""What figures are called in a table."""
+
+
+def written(report: Mapping[str, Any], name: str) -> str:
+    """A figure of a report with its error, "" for one that is not known."""
+    value, error = report.get(name), report.get(f"{name}_error")
+    if value is None:
+        return ""
+    digits = 3 if abs(value) >= 0.1 or value == 0 else 6
+    return f"{value:.{digits}f}" + (f" ± {error:.{digits}f}" if error is not None else "")
+
+
+def known(reports: Iterable[Mapping[str, Any]]) -> list[str]:
+    """The names of those figures that one of the reports has."""
+    found = list(reports)
+    return [name for name in TITLES if any(report.get(name) is not None for report in found)]
 
 
 def figures(samples: FeatureSet, data: FeatureSet, held_out: FeatureSet | None = None) -> dict[str, Any]:

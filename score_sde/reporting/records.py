@@ -9,6 +9,9 @@ import numpy as np
 
 from score_sde.evaluation.likelihoods import TABLE, columns
 from score_sde.evaluation.per_image import OLD, PerImage
+from score_sde.experiment.feature_folder import REPORT
+from score_sde.storage.seals import Seals
+from score_sde.storage.workdir import read_json
 
 Curve = tuple[np.ndarray, np.ndarray]
 """Steps and values."""
@@ -49,6 +52,25 @@ def _line(text: bytes) -> dict | None:
         return line if 0 <= line["step"] == int(line["step"]) < 2**53 else None
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None
+
+
+class Evaluations(NamedTuple):
+    """What --mode evaluate found, by the names of its folders; those whose report.json is damaged or missing."""
+
+    reports: dict[str, dict]
+    damaged: tuple[str, ...] = ()
+
+
+def evaluations(folder: pathlib.Path) -> Evaluations:
+    """The whole report.json files in a run's folder of evaluations. Raises OSError."""
+    reports, damaged = {}, []
+    for place in sorted(path for path in folder.iterdir() if path.is_dir()) if folder.exists() else ():
+        seals = Seals(place)
+        if seals.whole(REPORT):
+            reports[place.name] = read_json(place / REPORT)
+        elif seals.known(REPORT):
+            damaged.append(place.name)
+    return Evaluations(reports, tuple(damaged))
 
 
 class Likelihoods(NamedTuple):

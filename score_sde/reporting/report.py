@@ -18,7 +18,7 @@ from score_sde.reporting import measure, rows, sections
 from score_sde.reporting.best import best
 from score_sde.reporting.measure import Yardstick
 from score_sde.reporting.page import Section, Table, page
-from score_sde.reporting.records import likelihoods, log
+from score_sde.reporting.records import evaluations, likelihoods, log
 from score_sde.storage.files import whole
 from score_sde.storage.seals import Seals
 from score_sde.storage.workdir import Workdir, versions, write_json
@@ -61,6 +61,7 @@ def report(experiment: Experiment, params: Any, step: int, workdir: Workdir, com
         sections.noise_levels(levels, data.is_held_out) if levels else _without("Score and loss", data),
         sections.training(log(workdir.metrics)),
         sections.likelihood(found, command),
+        sections.evaluation(evaluations(workdir.path / "evaluation"), command),
     ]
     if jax.process_index() == 0:
         measured = {"step": step, "samples": _count(experiment)}
