@@ -38,7 +38,8 @@ RUN = ("--config.training.num_steps=4", "--config.logging.samples_every=2", "--c
        "--config.ema.averages=('warmup','power')", "--config.sampling.num_samples=36",
        "--config.evaluation.final_samples=36", "--config.likelihood.num_images=24", "--config.likelihood.batch_size=8",
        "--config.likelihood.rtol=0.1", "--config.likelihood.atol=0.1",
-       "--config.likelihood.bound_samples=2")  # fmt: skip
+       "--config.likelihood.bound_samples=2", "--config.evaluation.features=pixels",
+       "--config.evaluation.num_samples=24", "--config.evaluation.num_data=64")  # fmt: skip
 
 
 def get_config() -> Config:
@@ -77,6 +78,7 @@ KINDS = [
     Kind("samples", ("--mode=sample",), ("samples/ancestral-4-seed0/*",)),
     Kind("likelihoods", ("--mode=likelihood",), ("likelihood/*",)),
     Kind("final figures", ("--mode=train",), ("samples/final_*.png", "evaluation/*")),
+    Kind("evaluations", ("--mode=evaluate",), ("evaluation/*pixels*/*",), timed=("report.json",)),
     Kind("reports", ("--mode=report",), ("report/*",), timed=("index.html", "numbers.json", "distance.png")),
     Kind("grids and snapshots", (), ("samples/step_*.png", "averages/*"), read_again=False),
 ]
@@ -111,8 +113,10 @@ class Trial:
         found = [path for pattern in self.kind.files for path in run.glob(pattern)]
         found = [path for path in found if path.is_file() and not path.name.startswith("lock")]
         files = {str(path.relative_to(run)): path.read_bytes() for path in found}
-        if self.kind.timed and Seals(run / "report").whole(*self.kind.timed):
-            files |= {f"report/{name}": b"whole" for name in (*self.kind.timed, "seals.json")}
+        for place in {path.parent for path in found} if self.kind.timed else ():
+            if Seals(place).whole(*self.kind.timed):
+                names = (*self.kind.timed, "seals.json")
+                files |= {str((place / name).relative_to(run)): b"whole" for name in names}
         return files | (_parameters(run) if self.kind.once and files else {})
 
     def command(self, run: pathlib.Path, *mode: str) -> tuple[int, str]:

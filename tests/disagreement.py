@@ -121,7 +121,9 @@ def finished(trial: Trial) -> None:
     trial.run("a whole run", common=steps, workdirs=(workdir, workdir))
     trial.run("a finished run", common=steps, workdirs=(workdir, workdir))
     one = ("--config.likelihood.num_images=4", "--config.likelihood.bound_samples=0", "--config.data.random_flip=True")
-    for mode in ("sample", "likelihood", "report"):
+    few = ("--config.evaluation.num_samples=16", "--config.evaluation.num_data=64")
+    one = (*one, *few, "--config.evaluation.features=pixels")
+    for mode in ("sample", "likelihood", "evaluate", "report"):
         both = {"common": (*steps, *one, "--mode", mode), "workdirs": (workdir, workdir)}
         trial.run(f"{mode}: alike", **both)
         trial.run(f"{mode}: again", **both)
