@@ -24,7 +24,7 @@ from score_sde.experiment.diagnosis import remedies
 from score_sde.experiment.evaluating import Pictured
 from score_sde.experiment.experiment import Experiment
 from score_sde.experiment.feature_folder import REPORT, STATISTICS, FeatureFolder
-from score_sde.experiment.features import Extractor, extractor, pixels
+from score_sde.experiment.features import Extractor, Pictures, extractor, pixels
 from score_sde.experiment.generation import Generator
 from score_sde.experiment.objects import SPLITS
 from score_sde.experiment.resolving import agree_on_data, load_data
@@ -81,17 +81,24 @@ def _extractor(config: Config, experiment: Experiment | None) -> Extractor:
     measure = extractor(c.features, c.preprocessing, c.weights, c.batch_size)
     if experiment is not None:
         dtype = np.uint8 if experiment.spec.kind == "bytes" else np.float32
-        measure.check(np.zeros((1, *experiment.shape), dtype))
+        _check(measure, np.zeros((1, *experiment.shape), dtype), "the run")
     return measure
 
 
 def _pictures(path: str, measure: Extractor) -> Row:
     pictures, finite = pictures_at(path)
-    measure.check(pictures[0:1])
+    _check(measure, pictures[0:1], path)
     settings = read_json(pathlib.Path(path).expanduser() / "settings.json")
     sampler = {"samples": path, **{n: v for n, v in settings.items() if n in ("sampling", "step")}}
     name = pathlib.Path(path).expanduser().absolute().stem
     return Row(evaluating.found("samples", pictures, finite, measure), (name,), sampler)
+
+
+def _check(measure: Extractor, some: Pictures, name: str) -> None:
+    """UsageError for pictures that cannot be measured; a warning of grey ones, which the network does not know."""
+    measure.check(some)
+    if measure.about["features"] == "inception" and np.shape(some)[-1] < 3:
+        warn(f"{name}: grey pictures, whose channel is repeated: of a network of colours such figures say little")
 
 
 def _of_run(experiment: Experiment, workdir: Workdir, checkpoints: Checkpoints) -> list[Row]:
@@ -163,7 +170,7 @@ def _split(split: str, config: Config, data: Dataset, measure: Extractor) -> Pic
         f"evaluation.against={split!r} names {len(source)} pictures of data.name={config.data.name!r}: set"
         " evaluation.against to another split or a file",
     )
-    measure.check(source[np.arange(1)])
+    _check(measure, source[np.arange(1)], split)
     return evaluating.of_data(split, source, conditions, config.evaluation.num_data, measure)
 
 
@@ -177,7 +184,7 @@ def _of_file(path: str, workdir: Workdir, measure: Extractor, overwrite: bool) -
             warn(warning)
         return Reference(found, None, {"statistics": evaluating.digest({"mu": found.moments.mean.tolist()})})
     pictures, finite = pictures_at(path)
-    measure.check(pictures[0:1])
+    _check(measure, pictures[0:1], path)
     pictured = evaluating.found("data", pictures, finite, measure)
     about = {"dataset": path, "split": ""}
     return Reference(_kept(pictured, measure, workdir, about, overwrite), None, pictured.settings)

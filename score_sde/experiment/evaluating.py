@@ -61,7 +61,7 @@ def found(name: str, pictures: RawPictures | Stored, finite: np.ndarray, extract
     def parts(first: int) -> Iterator[tuple[Pictures, Arrays]]:
         for start in range(first * size, len(pictures), size):
             part = slice(start, start + size)
-            yield pictures[part], {"finite": finite[part]}
+            yield (read := pictures[part]), {"finite": finite[part], **_sides(read)}
 
     return Pictured(name, len(pictures), size, {"pictures": pictures.facts()}, parts)
 
@@ -77,6 +77,12 @@ def of_data(name: str, source: Source, conditions: Mapping[str, Source], most: i
             yield gather(source, part), {"finite": np.ones(len(part), bool), **given}
 
     return Pictured(name, len(numbers), size, {"data": facts(source), "num_data": len(numbers)}, parts)
+
+
+def _sides(pictures: Pictures) -> Arrays:
+    """Height and width of each picture, where they may differ."""
+    sides = np.array([x.shape[:2] for x in pictures], np.int32)
+    return {"height": sides[:, 0], "width": sides[:, 1]} if sides.ndim == 2 and sides.shape[1] == 2 else {}
 
 
 def _part_size(extractor: Extractor) -> int:
@@ -125,8 +131,10 @@ def _finite(rows: Arrays) -> np.ndarray:
 def report(rows: Arrays, samples: FeatureSet, data: FeatureSet, held_out: FeatureSet | None) -> dict[str, Any]:
     """What report.json says of measured samples: flat keys, of every figure and its error, and what they are of."""
     evaluations = float(rows["evaluations"].mean()) if "evaluations" in rows else None
+    found = figures(samples, data, held_out)
     return {
-        **figures(samples, data, held_out),
+        **found,
+        "notes": [*_of_sizes(rows), *found["notes"]],
         "not_finite": int((~_finite(rows)).sum()),
         **{name: samples.about.get(name) for name in OF_ONE_KIND},
         **{name: data.about.get(name) for name in ("dataset", "split")},
@@ -134,6 +142,15 @@ def report(rows: Arrays, samples: FeatureSet, data: FeatureSet, held_out: Featur
         "seconds": float(rows["seconds"].sum()),
         "by_class": by_class(samples, data),
     }
+
+
+def _of_sizes(rows: Arrays) -> list[str]:
+    """That sizes differ, with the smallest and the largest."""
+    sizes = set(zip(rows["height"].tolist(), rows["width"].tolist())) if "height" in rows else set()
+    if len(sizes) < 2:
+        return []
+    (h, w), (height, width) = (end(sizes, key=np.prod) for end in (min, max))
+    return [f"pictures of several sizes, from {h}x{w} to {height}x{width}, each resized"]
 
 
 def by_class(samples: FeatureSet, data: FeatureSet) -> dict[str, dict[str, Any]]:

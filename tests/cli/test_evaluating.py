@@ -20,6 +20,7 @@ from score_sde.evaluation.frechet import frechet
 from score_sde.evaluation.statistics import FeatureSet, load
 from score_sde.evaluation.two_sample import to_vectors
 from score_sde.experiment import Experiment, build
+from score_sde.experiment import evaluating as measured
 from score_sde.experiment.feature_folder import FeatureFolder
 from score_sde.experiment.generation import Generator
 from score_sde.signals import Stopped
@@ -203,6 +204,12 @@ def test_pictures_at_a_path_need_no_run(tmp_path, capsys):
     assert main([*command, *of("given.npz", str(data))]) == 0
     assert report(Workdir(tmp_path / "here"), "given-pixels")["kernel_distance"] < 0
     assert not (tmp_path / "here" / "checkpoints").exists()
+
+
+def test_sizes_that_differ_are_told(tmp_path, capsys):
+    rows = {"height": np.array([8, 4, 9]), "width": np.array([8, 5, 9])}
+    assert measured._of_sizes(rows) == ["pictures of several sizes, from 4x5 to 9x9, each resized"]
+    assert measured._of_sizes({"height": np.array([8, 8]), "width": np.array([8, 8])}) == measured._of_sizes({}) == []
 
 
 def test_moments_of_another_program(run, tmp_path, capsys):
