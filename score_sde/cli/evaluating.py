@@ -2,6 +2,7 @@
 
 import copy
 import functools
+import hashlib
 import pathlib
 import sys
 from collections.abc import Callable
@@ -69,7 +70,8 @@ def evaluate(config: Config, workdir: Workdir, overwrite: bool = False) -> int:
     say(table(reports))
     missing = sum(report["not_finite"] for report in reports)
     if missing:
-        raise NotFinite(f"{missing} of the samples are not finite, and in no figure; {remedies(config.sampling)}")
+        way = f"; {remedies(config.sampling)}" if experiment is not None else ""
+        raise NotFinite(f"{missing} of the samples, or of their features, are not finite, and in no figure{way}")
     return 0
 
 
@@ -91,7 +93,7 @@ def _pictures(path: str, measure: Extractor) -> Row:
     settings = read_json(pathlib.Path(path).expanduser() / "settings.json")
     sampler = {"samples": path, **{n: v for n, v in settings.items() if n in ("sampling", "step")}}
     name = pathlib.Path(path).expanduser().absolute().stem
-    return Row(evaluating.found("samples", pictures, finite, measure), (name,), sampler)
+    return Row(evaluating.found("samples", pictures, finite), (name,), sampler)
 
 
 def _check(measure: Extractor, some: Pictures, name: str) -> None:
@@ -171,7 +173,7 @@ def _split(split: str, config: Config, data: Dataset, measure: Extractor) -> Pic
         " evaluation.against to another split or a file",
     )
     _check(measure, source[np.arange(1)], split)
-    return evaluating.of_data(split, source, conditions, config.evaluation.num_data, measure)
+    return evaluating.of_data(split, source, conditions, config.evaluation.num_data)
 
 
 def _of_file(path: str, workdir: Workdir, measure: Extractor, overwrite: bool) -> Reference:
@@ -182,10 +184,12 @@ def _of_file(path: str, workdir: Workdir, measure: Extractor, overwrite: bool) -
         check_comparable(measure.about, found.about, "evaluation", path)
         if warning:
             warn(warning)
-        return Reference(found, None, {"statistics": evaluating.digest({"mu": found.moments.mean.tolist()})})
+        return Reference(
+            found, None, {"statistics": [hashlib.sha256(part.tobytes()).hexdigest() for part in found.moments[1:]]}
+        )
     pictures, finite = pictures_at(path)
     _check(measure, pictures[0:1], path)
-    pictured = evaluating.found("data", pictures, finite, measure)
+    pictured = evaluating.found("data", pictures, finite)
     about = {"dataset": path, "split": ""}
     return Reference(_kept(pictured, measure, workdir, about, overwrite), None, pictured.settings)
 

@@ -60,25 +60,26 @@ def check_averages(config: Config) -> None:
         f"ema.snapshot_every={c.snapshot_every} writes averages of the kind 'power', and ema.averages={c.averages}:"
         " add it there, or set ema.snapshot_every=0",
     )
-    for section in ("sampling", "likelihood"):
-        _check_wanted(config, section)
+    wanted = {f"{section}.average": config[section].average for section in ("sampling", "likelihood")}
+    for field, name in [*wanted.items(), *(("evaluation.averages", name) for name in config.evaluation.averages)]:
+        _check_wanted(config, field, name)
 
 
-def _check_wanted(config: Config, section: str) -> None:
-    name, stored = config[section].average, stored_names(config)
+def _check_wanted(config: Config, field: str, name: str) -> None:
+    stored = stored_names(config)
     if name in ("", RAW) or canonical(name) in stored:
         return
     std, choices = width(name), (*stored, RAW)
     require(
         std is not None,
-        f"{section}.average={name!r} is not among this run's averages: {nearest(name, choices)}"
+        f"{field}={name!r} is not among this run's averages: {nearest(name, choices)}"
         + ", or a width of your own, such as power_0.070" * ("power" in config.ema.averages),
     )
     assert std is not None
-    _check_width(f"{section}.average is", std)
+    _check_width(f"{field} is", std)
     require(
         "power" in config.ema.averages,
-        f"{section}.average={name!r} is put together from averages of the kind 'power', and ema.averages="
+        f"{field}={name!r} is put together from averages of the kind 'power', and ema.averages="
         f"{config.ema.averages}: train with it, or choose from {', '.join(choices)}",
     )
 

@@ -14,6 +14,7 @@ import numpy as np
 from score_sde.data.identity import facts
 from score_sde.data.raw import RawPictures, Stored
 from score_sde.data.sources import Source, chosen, gather
+from score_sde.devices.agreement import agree
 from score_sde.devices.arrays import Agreement
 from score_sde.devices.distributed import together
 from score_sde.evaluation.figures import figures
@@ -27,7 +28,7 @@ from score_sde.signals import Stopped, collected
 from score_sde.systems.base import Params
 
 PART = 512
-"""Pictures of a part, about."""
+"""Pictures of a part that are not drawn: a number that nothing changes, as parts of before are gone on from."""
 FEWEST_OF_A_CLASS = 50
 """Of samples and of data, below which a class has no figure of its own."""
 
@@ -54,39 +55,34 @@ def drawn(
     return Pictured("samples", number, size, settings, parts)
 
 
-def found(name: str, pictures: RawPictures | Stored, finite: np.ndarray, extractor: Extractor) -> Pictured:
+def found(name: str, pictures: RawPictures | Stored, finite: np.ndarray) -> Pictured:
     """Pictures of a folder, a zip or an array file."""
-    size = _part_size(extractor)
 
     def parts(first: int) -> Iterator[tuple[Pictures, Arrays]]:
-        for start in range(first * size, len(pictures), size):
-            part = slice(start, start + size)
+        for start in range(first * PART, len(pictures), PART):
+            part = slice(start, start + PART)
             yield (read := pictures[part]), {"finite": finite[part], **_sides(read)}
 
-    return Pictured(name, len(pictures), size, {"pictures": pictures.facts()}, parts)
+    return Pictured(name, len(pictures), PART, {"pictures": pictures.facts()}, parts)
 
 
-def of_data(name: str, source: Source, conditions: Mapping[str, Source], most: int, extractor: Extractor) -> Pictured:
+def of_data(name: str, source: Source, conditions: Mapping[str, Source], most: int) -> Pictured:
     """A split of the data, or a fixed choice of at most so many (0: all); conditions: of its examples, by name."""
-    numbers, size = chosen(len(source), most or len(source)), _part_size(extractor)
+    numbers = chosen(len(source), most or len(source))
 
     def parts(first: int) -> Iterator[tuple[Pictures, Arrays]]:
-        for start in range(first * size, len(numbers), size):
-            part = numbers[start : start + size]
+        for start in range(first * PART, len(numbers), PART):
+            part = numbers[start : start + PART]
             given = {c: gather(conditions[c], part) for c in conditions if c == "label"}
             yield gather(source, part), {"finite": np.ones(len(part), bool), **given}
 
-    return Pictured(name, len(numbers), size, {"data": facts(source), "num_data": len(numbers)}, parts)
+    return Pictured(name, len(numbers), PART, {"data": facts(source), "num_data": len(numbers)}, parts)
 
 
 def _sides(pictures: Pictures) -> Arrays:
     """Height and width of each picture, where they may differ."""
     sides = np.array([x.shape[:2] for x in pictures], np.int32)
     return {"height": sides[:, 0], "width": sides[:, 1]} if sides.ndim == 2 and sides.shape[1] == 2 else {}
-
-
-def _part_size(extractor: Extractor) -> int:
-    return max(1, PART // extractor.size) * extractor.size
 
 
 def digest(settings: dict[str, Any]) -> str:
@@ -99,6 +95,7 @@ def measured(pictured: Pictured, extractor: Extractor, folder: FeatureFolder, ov
 
     Every process calls it, the first of which writes. Raises Stopped behind a part by a signal to any process.
     """
+    agree({f"pictures of {pictured.name}": digest(pictured.settings)}, "give all processes the same ones")
     first, agreed = jax.process_index() == 0, Agreement()
     total = -(-pictured.number // pictured.size)
     done = together(lambda: min(folder.resume(overwrite), total) if first else None)

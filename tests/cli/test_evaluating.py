@@ -176,7 +176,7 @@ def test_several_averages_and_checkpoints_over_one_set_of_data(run, capsys):
 
 
 def test_samples_that_are_not_finite_are_counted_and_left_out(run):
-    with pytest.raises(NotFinite, match="of the samples are not finite, and in no figure"):
+    with pytest.raises(NotFinite, match="of the samples, or of their features, are not finite, and in no figure; "):
         evaluating.evaluate(config(sampling__snr=2.0, keep_features=True), run)
     found = report(run)
     assert 0 < found["not_finite"] < COUNT and found["num_samples"] == COUNT - found["not_finite"]
@@ -231,6 +231,7 @@ BAD = {
     "against": ("no_such_file", "is no file: name it, or one of held_out, train"),
     "samples": ("no_such_file", "no_such_file does not exist: name a folder"),
     "weights": ("no_such_file", "cannot be read"),
+    "averages": (("nope",), r"evaluation\.averages='nope' is not among this run's averages"),
 }
 
 
