@@ -184,9 +184,8 @@ def _of_file(path: str, workdir: Workdir, measure: Extractor, overwrite: bool) -
         check_comparable(measure.about, found.about, "evaluation", path)
         if warning:
             warn(warning)
-        return Reference(
-            found, None, {"statistics": [hashlib.sha256(part.tobytes()).hexdigest() for part in found.moments[1:]]}
-        )
+        values = [hashlib.sha256(part.tobytes()).hexdigest() for part in found.moments[1:]]
+        return Reference(found, None, {"statistics": values})
     pictures, finite = pictures_at(path)
     _check(measure, pictures[0:1], path)
     pictured = evaluating.found("data", pictures, finite)
