@@ -139,7 +139,7 @@ class _Array(Stateful):
 
     array = np.zeros((0, 0), np.uint8)
 
-    def check(self, state: Any) -> None:
+    def receive(self, state: Any) -> None:
         _, shape, dtype, fortran, content = state
         if not isinstance(dtype, _Dtype) or fortran:
             raise ValueError("its array is no bytes, row by row")

@@ -69,7 +69,7 @@ class Yardstick:
 
     def __call__(self, samples: np.ndarray) -> Estimate:
         """The Fréchet distance of samples [N, ...] and its error, of these samples alone; NaN of fewer than two."""
-        return frechet(self._vectors(samples), self._moments)
+        return frechet(self._vectors(samples), self._moments) if len(samples) > 1 else Estimate(float("nan"))
 
     def grainy(self, samples: np.ndarray) -> tuple[float, float] | None:
         """The share of samples [N, H, W, C] with more grain than real pictures and its error; None of no pictures."""

@@ -48,7 +48,6 @@ def make(tmp_path, monkeypatch):
     for name in ("samples", "distances", "noise_levels", "training", "likelihood"):
         monkeypatch.setattr(figures, name, lambda *_, **__: None)
     monkeypatch.setattr(figures, "png", lambda figure: b"a picture")
-    monkeypatch.setattr(measure, "RESAMPLINGS", 2)
     data = report.Data.of(experiment)
     monkeypatch.setattr(report.Data, "of", lambda _: data)
     monkeypatch.setattr(report.rows, "rows", lambda experiment: [])
