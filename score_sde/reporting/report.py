@@ -16,6 +16,7 @@ from score_sde.experiment.resolving import agree_on_data
 from score_sde.progress import Progress
 from score_sde.reporting import measure, rows, sections
 from score_sde.reporting.best import best
+from score_sde.reporting.evaluations import evaluation
 from score_sde.reporting.measure import Yardstick
 from score_sde.reporting.page import Section, Table, page
 from score_sde.reporting.records import evaluations, likelihoods, log
@@ -61,7 +62,7 @@ def report(experiment: Experiment, params: Any, step: int, workdir: Workdir, com
         sections.noise_levels(levels, data.is_held_out) if levels else _without("Score and loss", data),
         sections.training(log(workdir.metrics)),
         sections.likelihood(found, command),
-        sections.evaluation(evaluations(workdir.path / "evaluation"), command),
+        evaluation(evaluations(workdir.path / "evaluation"), command),
     ]
     if jax.process_index() == 0:
         measured = {"step": step, "samples": _count(experiment)}

@@ -5,13 +5,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from score_sde.evaluation import figures as evaluated
 from score_sde.evaluation.neighbours import known
 from score_sde.evaluation.two_sample import number
 from score_sde.reporting import figures
 from score_sde.reporting.measure import Drawn, NoiseLevels, Path, Yardstick
 from score_sde.reporting.page import Section, Table
-from score_sde.reporting.records import Evaluations, Likelihoods, Log
+from score_sde.reporting.records import Likelihoods, Log
 from score_sde.reporting.rows import BUDGETS
 from score_sde.storage.images import as_images, grid, mark, shown
 
@@ -281,63 +280,3 @@ def likelihood(found: Likelihoods | None, command: str) -> Section:
     if found.bound is not None:
         caption += f" The mean bound of the reverse SDE, another model of the same score, is {found.bound.mean():.3f}."
     return Section("Likelihood", caption + said, "likelihood", figures.png(figures.likelihood(bits, found.bound, unit)))
-
-
-KIND = ("features", "preprocessing", "fingerprint", "num_samples", "num_data", "dataset", "split")
-"""What evaluations must have alike to be points of one figure."""
-
-
-def evaluation(found: Evaluations, command: str) -> Section:
-    """What --mode evaluate has found, with the Fréchet distances that can be compared against their cost."""
-    title, reports, mode = "Evaluation", found.reports, f"{command} --mode evaluate"
-    damaged = f" Damaged: {', '.join(found.damaged)}; {mode} makes them again." if found.damaged else ""
-    if not reports:
-        return Section(title, f"Not computed yet: {mode} does, and then --mode report again.{damaged}")
-    caption = (
-        "Figures of samples against data by the features of a network, each with its error, in"
-        " evaluation/*/report.json. Fréchet distances are comparable between equal features, preprocessing and numbers"
-        " alone."
-    )
-    points, kind = _comparable(reports)
-    if not points:
-        return Section(title, caption + damaged, table=_evaluation_table(reports))
-    caption += (
-        f" The figure: {kind['num_samples']:,} samples against {kind['num_data']:,} of {kind['dataset']} by"
-        f" {kind['features']}; seconds per sample, features included."
-    )
-    picture = figures.png(figures.distances(points, {}))
-    return Section(title, caption + damaged, "evaluation", picture, _evaluation_table(reports))
-
-
-def _evaluation_table(reports: Mapping[str, dict]) -> Table:
-    """An evaluation per row, a figure per column."""
-    names = evaluated.known(reports.values())
-    heading = ("samples", "n", "features", "evaluations", *(evaluated.TITLES[name] for name in names))
-    rows = [
-        (
-            name,
-            f"{r['num_samples']:,}",
-            " ".join(filter(None, (r["features"], r["preprocessing"]))),
-            "" if r["evaluations"] is None else f"{r['evaluations']:.0f}",
-            *(evaluated.written(r, figure) for figure in names),
-        )
-        for name, r in reports.items()
-    ]
-    return Table(heading, rows)
-
-
-def _comparable(reports: Mapping[str, dict]) -> tuple[dict[str, list[figures.Point]], dict[str, Any]]:
-    """The points by solver of the largest group of evaluations of one kind, and the kind; none of a single one."""
-    groups: dict[tuple, list[dict]] = {}
-    for r in reports.values():
-        if r["evaluations"] is not None and r["frechet_distance"] is not None:
-            groups.setdefault(tuple(r.get(name) for name in KIND), []).append(r)
-    largest = max(groups, key=lambda kind: len(groups[kind]), default=None)
-    if largest is None or len(groups[largest]) < 2:
-        return {}, {}
-    points: dict[str, list[figures.Point]] = {}
-    for r in sorted(groups[largest], key=lambda r: r["evaluations"]):
-        cost = r["evaluations"], r["seconds"] / (r["num_samples"] + r["not_finite"])
-        point = figures.Point(*cost, r["frechet_distance"], r["frechet_distance_error"] or 0.0)
-        points.setdefault(f"{r['solver']}, step {r['step']}", []).append(point)
-    return points, dict(zip(KIND, largest))

@@ -5,8 +5,8 @@ import pathlib
 
 import pytest
 
+from score_sde.reporting.evaluations import evaluation
 from score_sde.reporting.records import Evaluations, evaluations
-from score_sde.reporting.sections import evaluation
 from score_sde.storage.seals import Seals
 
 COMMAND = "python launch.py --config configs/digits.py"
