@@ -138,6 +138,21 @@ def halting(monkeypatch, at: int):
     return done
 
 
+def halted_in_turn(act: Callable[[], int], monkeypatch) -> int:
+    """How many halts there were: each start of the act is halted one operation later than the one before."""
+    at, halts = 1, 0
+    while True:
+        with monkeypatch.context() as patch:
+            done = halting(patch, at)
+            try:
+                act()
+                if len(done) < at:
+                    return halts
+            except Halted:
+                halts += 1
+        at += 1
+
+
 def exit_code(act: Callable[[], int]) -> int:
     """As the command line ends."""
     try:

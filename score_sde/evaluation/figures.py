@@ -4,8 +4,6 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import numpy as np
-
 from score_sde.evaluation.frechet import FEWEST, Estimate, extrapolated, frechet
 from score_sde.evaluation.inception_score import inception_score
 from score_sde.evaluation.kernel import kernel_distance, subset_distances
@@ -61,7 +59,7 @@ def figures(samples: FeatureSet, data: FeatureSet, held_out: FeatureSet | None =
         found["kernel_distance_subsets"] = Estimate(float(subsets.mean()), float(subsets.std()))
         found |= manifold(x, y)._asdict()
         if held_out is not None and held_out.features is not None and len(held_out.features):
-            found["copying_ratio"] = Estimate(copying_ratio(*(_vectors(f) for f in (x, y, held_out.features))))
+            found["copying_ratio"] = Estimate(copying_ratio(x, y, held_out.features))
     if samples.logits is not None:
         found["inception_score"] = inception_score(samples.logits)
     flat: dict[str, Any] = {}
@@ -73,10 +71,6 @@ def figures(samples: FeatureSet, data: FeatureSet, held_out: FeatureSet | None =
 
 def _rows(of: FeatureSet) -> Any:
     return of.moments if of.features is None else of.features
-
-
-def _vectors(features: np.ndarray) -> np.ndarray:
-    return np.asarray(features, np.float64)
 
 
 def _known(value: float) -> float | None:

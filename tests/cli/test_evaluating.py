@@ -26,7 +26,7 @@ from score_sde.experiment.generation import Generator
 from score_sde.signals import Stopped
 from score_sde.solvers.sampling import Samples
 from score_sde.storage.workdir import Workdir
-from tests.disk import DAMAGES, Halted, damage, filled_in_turn, halting
+from tests.disk import DAMAGES, damage, filled_in_turn, halted_in_turn
 from tests.tiny import tiny_config, trained_run
 
 pytestmark = pytest.mark.usefixtures("quick_compilation", "light_network")
@@ -101,20 +101,8 @@ def test_the_figures_are_those_of_the_samples(expected):
 
 
 def test_killed_at_any_operation_the_end_is_the_same(run, expected, monkeypatch):
-    """All of them in turn: each start is halted one operation later than the one before."""
-    at, halts = 1, 0
-    while True:
-        with monkeypatch.context() as patch:
-            done = halting(patch, at)
-            try:
-                evaluating.evaluate(config(), run)
-                if len(done) < at:
-                    break
-            except Halted:
-                halts += 1
-        at += 1
+    assert halted_in_turn(lambda: evaluating.evaluate(config(), run), monkeypatch) > 20
     assert timeless(report(run)) == expected
-    assert halts > 20
 
 
 def test_a_disk_that_is_full_from_some_write_on(run, expected, capfd):

@@ -25,7 +25,7 @@ from score_sde.signals import Stopped
 from score_sde.solvers.sampling import Samples
 from score_sde.storage.locks import locked
 from score_sde.storage.workdir import Workdir
-from tests.disk import DAMAGES, Halted, damage, filled_in_turn, halting
+from tests.disk import DAMAGES, Halted, damage, filled_in_turn, halted_in_turn
 from tests.tiny import tiny_config, trained_run
 
 pytestmark = pytest.mark.usefixtures("quick_compilation", "light_network")
@@ -101,20 +101,8 @@ def test_a_disk_that_is_full_from_some_write_on(run, expected, capfd):
 
 
 def test_killed_at_any_operation_the_end_is_bitwise_the_same(run, expected, monkeypatch):
-    """All of them in turn: each start is halted one operation later than the one before."""
-    at, halts = 1, 0
-    while True:
-        with monkeypatch.context() as patch:
-            done = halting(patch, at)
-            try:
-                modes.sample(config(), run)
-                if len(done) < at:
-                    break
-            except Halted:
-                halts += 1
-        at += 1
+    assert halted_in_turn(lambda: modes.sample(config(), run), monkeypatch) > 20
     assert contents(run.samples / NAME) == expected
-    assert halts > 20
 
 
 def test_a_signal_ends_it_behind_a_batch_and_the_same_command_goes_on(run, expected, monkeypatch):
