@@ -15,7 +15,7 @@ from score_sde.experiment import build
 from score_sde.experiment.generation import Generated
 from score_sde.storage.locks import locked
 from score_sde.storage.workdir import Workdir
-from tests.disk import DAMAGES, Halted, damage, filled_in_turn, halting
+from tests.disk import DAMAGES, damage, filled_in_turn, halted_in_turn
 from tests.tiny import tiny_config
 
 pytestmark = pytest.mark.usefixtures("light_network")
@@ -69,19 +69,8 @@ def test_a_disk_that_is_full_from_any_write_on(end, expected, tmp_path, capfd):
 
 
 def test_killed_at_any_operation_the_end_is_bitwise_the_same(end, expected, tmp_path, monkeypatch):
-    at = 1
-    while True:
-        with monkeypatch.context() as patch:
-            done = halting(patch, at)
-            try:
-                end()
-                if len(done) < at:
-                    break
-            except Halted:
-                pass
-        at += 1
+    assert halted_in_turn(end, monkeypatch) >= 5
     assert contents(tmp_path / "run") == expected
-    assert at > 5
 
 
 @pytest.mark.parametrize("name", FILES)

@@ -23,7 +23,7 @@ from score_sde.reporting.sections import likelihood as section
 from score_sde.signals import Stopped
 from score_sde.storage.locks import locked
 from score_sde.storage.workdir import Workdir
-from tests.disk import DAMAGES, Halted, damage, filled_in_turn, halting
+from tests.disk import DAMAGES, damage, filled_in_turn, halted_in_turn
 from tests.tiny import tiny_config, trained_run
 
 pytestmark = pytest.mark.usefixtures("light_network")
@@ -114,19 +114,8 @@ def test_killed_at_any_operation_the_end_is_bitwise_the_same(run, expected, monk
     """All of them in turn: each start is halted one operation later than the one before; over other figures, too."""
     if overwriting:
         assert likelihood(config(seed=7), run) == 0
-    at, halts = 1, 0
-    while True:
-        with monkeypatch.context() as patch:
-            done = halting(patch, at)
-            try:
-                likelihood(config(), run, overwriting)
-                if len(done) < at:
-                    break
-            except Halted:
-                halts += 1
-        at += 1
+    assert halted_in_turn(lambda: likelihood(config(), run, overwriting), monkeypatch) > 10
     assert contents(run) == expected
-    assert halts > 10
 
 
 @pytest.mark.parametrize("name", FILES)

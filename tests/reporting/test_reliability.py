@@ -18,7 +18,7 @@ from score_sde.reporting.sections import distances, neighbours, result, samples,
 from score_sde.reporting.sections import noise_levels as section_of_levels
 from score_sde.storage.seals import Seals
 from score_sde.storage.workdir import Workdir
-from tests.disk import DAMAGES, Halted, damage, exit_code, filling, halting
+from tests.disk import DAMAGES, damage, exit_code, filling, halted_in_turn
 from tests.tiny import tiny_config
 
 pytestmark = pytest.mark.usefixtures("light_network")
@@ -95,18 +95,9 @@ def test_a_disk_that_is_full_from_any_write_on(make, tmp_path, capfd):
 
 def test_killed_at_any_operation_the_next_one_is_whole(make, tmp_path, monkeypatch):
     make()
-    expected, at = contents(tmp_path / "run"), 1
-    while True:
-        with monkeypatch.context() as patch:
-            done = halting(patch, at)
-            try:
-                make()
-                if len(done) < at:
-                    break
-            except Halted:
-                pass
-        at += 1
-    assert at > 10 and contents(tmp_path / "run") == expected
+    expected = contents(tmp_path / "run")
+    assert halted_in_turn(make, monkeypatch) >= 10
+    assert contents(tmp_path / "run") == expected
 
 
 @pytest.mark.parametrize("kind", DAMAGES)
