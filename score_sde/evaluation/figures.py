@@ -8,7 +8,7 @@ from score_sde.evaluation.frechet import FEWEST, Estimate, extrapolated, frechet
 from score_sde.evaluation.inception_score import inception_score
 from score_sde.evaluation.kernel import kernel_distance, subset_distances
 from score_sde.evaluation.manifold import manifold
-from score_sde.evaluation.neighbours import copying_ratio
+from score_sde.evaluation.neighbours import copying_ratio, if_finite
 from score_sde.evaluation.statistics import FeatureSet, check_comparable
 
 NAMES = (
@@ -65,16 +65,12 @@ def figures(samples: FeatureSet, data: FeatureSet, held_out: FeatureSet | None =
     flat: dict[str, Any] = {}
     for name in NAMES:
         value, error = found.get(name, Estimate(math.nan))
-        flat |= {name: _known(value), f"{name}_error": _known(error)}
+        flat |= {name: if_finite(value), f"{name}_error": if_finite(error)}
     return {**flat, "num_samples": samples.moments.n, "num_data": data.moments.n, "notes": notes}
 
 
 def _rows(of: FeatureSet) -> Any:
     return of.moments if of.features is None else of.features
-
-
-def _known(value: float) -> float | None:
-    return float(value) if math.isfinite(value) else None
 
 
 def _notes(samples: FeatureSet, data: FeatureSet) -> list[str]:

@@ -95,10 +95,9 @@ def _influence(own: _Factor, other_mean: np.ndarray, product: np.ndarray) -> np.
         return None
     values, vectors = np.linalg.eigh(product @ product.T)
     half = vectors * np.clip(values, 0, None) ** 0.25  # u^T A u = (n - 1) q^T (P P^T)^{1/2} q of the row q of Q
-    basis = np.eye(len(own.root)) if own.basis is None else own.basis
-    rows = basis @ own.root
+    rows, turned = (part if own.basis is None else own.basis @ part for part in (own.root, half))
     n = own.n
-    psi = (n - 1) * ((rows**2).sum(1) - ((basis @ half) ** 2).sum(1))
+    psi = (n - 1) * ((rows**2).sum(1) - (turned**2).sum(1))
     psi += 2 * math.sqrt(n - 1) * rows @ (own.mean - other_mean)
     return (psi - psi.mean()) / math.sqrt(n * (n - 1))
 

@@ -96,17 +96,17 @@ def neighbour_figures(samples: Vectors, data: Vectors) -> dict[str, float | None
     near = Neighbours.of(samples, data)
     (on_samples, on_data), (precision, recall) = near.accuracies(), near.precision_and_recall()
     return {
-        "nearest_neighbour_accuracy": known((on_samples + on_data) / 2),
-        "accuracy_on_samples": known(on_samples),
-        "accuracy_on_data": known(on_data),
-        "precision": known(precision),
-        "recall": known(recall),
+        "nearest_neighbour_accuracy": if_finite((on_samples + on_data) / 2),
+        "accuracy_on_samples": if_finite(on_samples),
+        "accuracy_on_data": if_finite(on_data),
+        "precision": if_finite(precision),
+        "recall": if_finite(recall),
     }
 
 
-def known(value: float) -> float | None:
+def if_finite(value: float) -> float | None:
     """The value, None where it is not finite."""
-    return value if math.isfinite(value) else None
+    return float(value) if math.isfinite(value) else None
 
 
 _APART = "told apart from the data"

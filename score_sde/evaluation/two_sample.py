@@ -6,7 +6,7 @@ import math
 import numpy as np
 
 from score_sde.evaluation.frechet import frechet_distance
-from score_sde.evaluation.neighbours import Vectors, copying_ratio, flat, known, neighbour_figures, reading, shared
+from score_sde.evaluation.neighbours import Vectors, copying_ratio, flat, if_finite, neighbour_figures, reading, shared
 
 
 def to_vectors(x: np.ndarray) -> Vectors:
@@ -71,7 +71,7 @@ def two_sample(
     kept = samples[np.isfinite(flat(samples)).all(1) & (True if finite is None else finite)]
     x, y, z = flat(kept), flat(train), flat(held_out)  # bytes as they are: their distances are exact
     distance, ratio = frechet_distance(to_vectors(kept), to_vectors(train)), copying_ratio(x, y, z)
-    figures = {"frechet_distance": known(distance), **neighbour_figures(x, y)}
+    figures = {"frechet_distance": if_finite(distance), **neighbour_figures(x, y)}
     counts = {"copies": shared(x, y), "copies_held_out": shared(z, y), "non_finite": len(samples) - len(x)}
     if counts["copies_held_out"] or not math.isfinite(ratio):
         ratio = None

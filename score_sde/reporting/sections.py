@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from score_sde.evaluation.neighbours import known
+from score_sde.evaluation.neighbours import if_finite
 from score_sde.evaluation.two_sample import number
 from score_sde.reporting import figures
 from score_sde.reporting.measure import Drawn, NoiseLevels, Path, Yardstick
@@ -42,7 +42,7 @@ Results = Mapping[str, Mapping[int, Result]]
 def result(drawn: Drawn, yardstick: Yardstick | None) -> Result:
     """The first samples as a picture, and the distance of all that are finite; None for what is not known."""
     x = drawn.x[drawn.finite]
-    distance, error = map(known, yardstick(x)) if yardstick else (None, None)
+    distance, error = map(if_finite, yardstick(x)) if yardstick else (None, None)
     neighbours = yardstick.neighbours(x) if yardstick else {}
     images = shown(drawn.x[:SHOWN], yardstick.scale if yardstick else None).images.copy()
     if len(bad := images[~drawn.finite[:SHOWN]]):
@@ -79,7 +79,7 @@ def numbers(results: Results, levels: NoiseLevels | None) -> dict[str, Any]:
     columns = {"t": levels.t, "log_snr": levels.log_snr}
     for name, (value, error) in (("score_norm", levels.norm), ("loss", levels.loss), ("sum", levels.total)):
         columns |= {name: value, f"{name}_standard_error": error}
-    by_level: dict[str, list] = {name: [known(float(v)) for v in values] for name, values in columns.items()}
+    by_level: dict[str, list] = {name: [if_finite(v) for v in values] for name, values in columns.items()}
     by_level["left_out"] = levels.left_out.tolist()
     return {"solvers": solvers, "noise_levels": {"images": levels.images, **by_level}}
 
