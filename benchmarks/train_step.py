@@ -100,9 +100,8 @@ def measure(
     from score_sde.training.step import make_train_step
 
     update = make_train_step(experiment.loss, experiment.optimizers, experiment.averages)
-    step = jax.jit(
-        lambda state, batches: update(state, {}, batches), donate_argnums=0, compiler_options=compiler_options()
-    )
+    options = compiler_options(experiment.platform.name)
+    step = jax.jit(lambda state, batches: update(state, {}, batches), donate_argnums=0, compiler_options=options)
     size, dtype = config.training.batch_size, config.training.compute_dtype
     state, rows, tables = None, [], {}
     for k in steps:

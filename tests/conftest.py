@@ -17,6 +17,7 @@ from jax._src import compiler
 from tests.processes import QUICK
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_default_matmul_precision", "highest")  # what tests compute themselves, on accelerators
 
 
 SLOWEST = (

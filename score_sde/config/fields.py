@@ -50,6 +50,8 @@ MULTISTEP = (
 PUBLISHED_SETS = ("cifar10", "svhn", "celeba", "lsun", "ffhq", "celebahq")
 DECODED = ("folder", "tfds", *PUBLISHED_SETS)
 """Values of data.name whose pictures are decoded and brought to one size."""
+PRECISIONS = one_of("default", "high", "highest")
+"""How exactly products of float32 are made."""
 
 FIELDS: dict[str, Section] = {
     "": Section(
@@ -192,6 +194,7 @@ FIELDS: dict[str, Section] = {
             "steps_per_call": field(1, "updates in one compiled call", AT_LEAST_ONE, free=True),
             "microbatches": field(1, "parts that a batch passes in, one after the other", AT_LEAST_ONE, free=True),
             "compute_dtype": field("float32", "of convolutions and products", one_of("float32", "bfloat16")),
+            "precision": field("default", "of float32's products: the backend's fast one, or more", PRECISIONS),
             "remat": field("none", "what is computed again, for memory", one_of("none", "dots", "blocks"), free=True),
             "objective": field(
                 "denoising", "what is minimised",
@@ -243,6 +246,10 @@ FIELDS: dict[str, Section] = {
         {
             "strategy": field("pmap", "copies on all devices, or a mesh", one_of("pmap", "sharded"), free=True),
             "fsdp": field(1, "of sharded: devices that share one copy; 0 for all", NOT_NEGATIVE, free=True),
+            "topology": field(
+                "", "what programs are compiled for: v5e:4x4, h100, cpu and others; empty for the devices at hand",
+                free=True,
+            ),
         },
     ),
     "sampling": Section(
@@ -293,6 +300,7 @@ FIELDS: dict[str, Section] = {
             "batch_size": field(64, "samples drawn at once", AT_LEAST_ONE, free=True),
             "seed": field(0, "decides the noise; sample k depends on it and on k alone", SEED, free=True),
             "average": field("", "a name, raw, or a power's width; empty for the main one", free=True),
+            "precision": field("default", "as training.precision", PRECISIONS, free=True),
         },
     ),
     "likelihood": Section(
@@ -314,12 +322,14 @@ FIELDS: dict[str, Section] = {
             "atol": field(1e-5, "absolute tolerance, in the network's data range", POSITIVE, free=True),
             "seed": field(0, "decides noise and probes", SEED, free=True),
             "average": field("", "as sampling.average", free=True),
+            "precision": field("highest", "as training.precision", PRECISIONS, free=True),
         },
     ),
     "evaluation": Section(
         "held-out loss, two-sample figures, --mode evaluate",
         {
             "every": field(0, "updates between held-out losses; 0 for none", NOT_NEGATIVE, free=True),
+            "precision": field("highest", "of held-out losses, as training.precision", PRECISIONS, free=True),
             "num_images": field(1024, "held-out examples, a fixed choice; 0 for all", NOT_NEGATIVE, free=True),
             "final_samples": field(0, "samples of the final two-sample figures; 0 for none", NOT_NEGATIVE, free=True),
             "num_samples": field(10_000, "samples of --mode evaluate", AT_LEAST_ONE, free=True),

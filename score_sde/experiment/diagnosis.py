@@ -8,6 +8,7 @@ import numpy as np
 from score_sde.config import Config
 from score_sde.config.sampling_checks import ADAPTIVE
 from score_sde.devices.arrays import collect, replicate
+from score_sde.devices.precision import at
 from score_sde.experiment.experiment import Experiment
 from score_sde.rng import example_keys, positions, root_key
 from score_sde.solvers import Solver
@@ -50,7 +51,8 @@ def _where(experiment: Experiment, params: Any) -> str:
 
     position = positions(0, 1)
     condition = jax.tree.map(np.asarray, experiment.conditions(position))
-    path, times = collect(jax.jit(walk)(replicate(params), *replicate((position, condition)), np.uint32(c.seed)))
+    program = jax.jit(at(c.precision, walk))
+    path, times = collect(program(replicate(params), *replicate((position, condition)), np.uint32(c.seed)))
     bad = np.flatnonzero(~np.isfinite(path.reshape(len(path), -1)).all(1))
     if len(bad) == 0:
         return ", at its end alone"

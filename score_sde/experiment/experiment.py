@@ -19,6 +19,8 @@ from score_sde.data.spec import Spec
 from score_sde.data.stream import Batch, Stream
 from score_sde.devices import memory
 from score_sde.devices.parallel import Compiled, Strategy
+from score_sde.devices.platform import Platform, platform
+from score_sde.devices.precision import at
 from score_sde.errors import require
 from score_sde.experiment import objects
 from score_sde.experiment.drawing import Drawing
@@ -138,7 +140,7 @@ class Experiment:
 
     def init_params(self) -> Params:
         """Fresh parameters {part: tree}, a function of the config's seed and architecture alone."""
-        return _once(lambda: jax.jit(self._init, compiler_options=_hastily())(self._init_key()))
+        return _once(lambda: jax.jit(self._init, compiler_options=self._hastily)(self._init_key()))
 
     def _init_key(self) -> Array:
         return jax.random.fold_in(root_key(self.config.seed), Purpose.INITIALIZATION)
@@ -160,7 +162,7 @@ class Experiment:
         begun = self._init_key(), self.origin.read() if self.origin else {}
         with memory.uncollected():
             lowered = self.strategy.lower(self._begin, begun)
-        return lambda: _once(lambda: lowered.compile(_hastily())(begun))
+        return lambda: _once(lambda: lowered.compile(self._hastily)(begun))
 
     @functools.cached_property
     def _begin(self) -> Callable[[Any], TrainState]:
@@ -253,11 +255,21 @@ class Experiment:
         """The pure training step, for the strategy to compile."""
         c, loss, axis = self.config.training, self.strategy.wrap(self.loss), self.strategy.axis_name
         options = {"microbatches": c.microbatches, "skip_nonfinite": objects.SKIPPING[c.nonfinite]}
-        return make_train_step(loss, self.optimizers, self.averages, axis, **options)
+        return at(c.precision, make_train_step(loss, self.optimizers, self.averages, axis, **options))
+
+    @property
+    def platform(self) -> Platform:
+        """What programs are compiled for."""
+        return platform(self.config.parallel.topology)
+
+    @property
+    def _hastily(self) -> dict[str, Any] | None:
+        """Options for a program that runs once: compiling it with care costs more than it could ever save."""
+        return {"xla_backend_optimization_level": 0} if self.platform.name == "cpu" else None
 
     def compiled_step(self) -> Compiled:
         """The training step over the strategy's devices: (placed state, placed batches) -> (placed state, metrics)."""
-        state, options = jax.eval_shape(self._begin, (root_key(0), {})), compiler_options()
+        state, options = jax.eval_shape(self._begin, (root_key(0), {})), compiler_options(self.platform.name)
         return self.strategy.compile(self.train_step(), state, self.frozen_params, options)
 
     def conditions(self, position: Any) -> dict[str, Any]:
@@ -293,11 +305,6 @@ class Experiment:
         frozen = {part: found.record._asdict() for part, found in self.frozen.items()}
         start = self.origin.record._asdict() if self.origin else {}
         return {"data": data.to_json()} | ({"frozen": frozen} if frozen else {}) | ({"start": start} if start else {})
-
-
-def _hastily() -> dict[str, Any] | None:
-    """Options for a program that runs once: compiling it with care costs more than it could ever save."""
-    return {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
 
 
 def _once(program: Callable[[], Any]) -> Any:

@@ -21,6 +21,7 @@ from score_sde.data.resolve import CROPS, array, resolve
 from score_sde.data.sources import Dataset, Source, digits
 from score_sde.data.spec import Spec
 from score_sde.devices.parallel import Pmap, Sharded, Strategy
+from score_sde.devices.platform import platform
 from score_sde.networks.ddpm import ddpm
 from score_sde.networks.ncsnpp import NCSNpp
 from score_sde.networks.ncsnv2 import NCSNv2
@@ -120,6 +121,7 @@ def score_system(config: Config, spec: Spec, sampler: Callable[..., Samples], fr
         dropped=Dropped(config.network.label_dropout, labels.count if labels else 0),
         labelled=labels is not None,
         remat=config.training.remat,
+        platform=platform(config.parallel.topology),
     )
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import jax
 
 from score_sde.config import flatten
+from score_sde.devices.precision import at
 from score_sde.experiment.experiment import Experiment
 
 UNCOMPILED = ("num_samples", "num_images", "batch_size", "average", "split", "seed")
@@ -15,15 +16,25 @@ UNCOMPILED = ("num_samples", "num_images", "batch_size", "average", "split", "se
 class Program:
     """A pure function of arrays that reads one section of the experiment's config: jitted, and traced anew for others.
 
-    seeded: whether it reads the section's seed itself.
+    Its products have the section's precision. seeded: whether it reads the section's seed itself.
     """
 
     def __init__(self, experiment: Experiment, section: str, function: Callable, seeded: bool = False) -> None:
-        self._experiment, self._section = experiment, section
+        self._experiment, self._section, self._function = experiment, section, function
         self._left_out = [name for name in UNCOMPILED if name != "seed" or not seeded]
-        self._program = jax.jit(lambda settings, *arguments: function(*arguments), static_argnums=0)
+        self._program = jax.jit(self._traced, static_argnums=0)
 
     def __call__(self, *arguments: Any) -> Any:
+        return self._program(self._settings(), *arguments)
+
+    def trace(self, *arguments: Any) -> jax.stages.Traced:
+        """Of arguments or their shapes: what it would run."""
+        return self._program.trace(self._settings(), *arguments)
+
+    def _settings(self) -> tuple[tuple[str, Any], ...]:
         section = flatten(self._experiment.config[self._section])
-        settings = tuple(sorted((name, value) for name, value in section.items() if name not in self._left_out))
-        return self._program(settings, *arguments)
+        return tuple(sorted((name, value) for name, value in section.items() if name not in self._left_out))
+
+    def _traced(self, settings: Any, *arguments: Any) -> Any:
+        del settings  # which jit compares
+        return at(self._experiment.config[self._section].precision, self._function)(*arguments)

@@ -9,6 +9,7 @@ import numpy as np
 from score_sde.data.sources import chosen, gather
 from score_sde.data.stream import Batch
 from score_sde.devices.arrays import collect, replicate, spread
+from score_sde.devices.precision import at
 from score_sde.errors import require
 from score_sde.experiment import Experiment
 from score_sde.rng import positions
@@ -36,7 +37,8 @@ class HeldOut:
         devices = jax.device_count()
         self._size = min(c.training.batch_size, -(-len(self._numbers) // devices) * devices)
         self._images, self._condition = images, experiment.chosen(experiment.data.held_out_condition)
-        self._frozen, self._loss = experiment.frozen_params, jax.jit(experiment.held_out_loss)
+        self._frozen = experiment.frozen_params
+        self._loss = jax.jit(at(c.evaluation.precision, experiment.held_out_loss))
 
     def __call__(self, weights: dict[str, Any]) -> dict[str, float]:
         """The loss of every set of weights, by its name."""

@@ -1,7 +1,5 @@
 """Single-head self-attention over all pixels."""
 
-import functools
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -38,31 +36,24 @@ def can_fuse(dtype: Dtype, channels: int, capability: str | None) -> bool:
     return major >= 8 and channels % 8 == 0 and channels <= (256 if major == 9 else 128)
 
 
-@functools.cache
-def gpu_capability() -> str | None:
-    """Compute capability, such as "9.0", of the default backend's first device; None if that is no NVIDIA GPU."""
-    device = jax.local_devices()[0]
-    return device.compute_capability if "cuda" in device.client.platform_version else None
-
-
 class AttnBlockpp(nn.Module):
     """x + NIN(attention(GroupNorm(x))), divided by sqrt(2) if `skip_rescale`: x [B, H, W, C] (Ho et al. 2020).
 
-    `fused`: by cuDNN where it can, without forward mode.
+    `fused`: by cuDNN where it can on a GPU of this compute capability, without forward mode.
     """
 
     skip_rescale: bool = False
     init_scale: float = 0.0
     groups: int | None = None  # of the GroupNorm
     dtype: Dtype = jnp.float32
-    fused: bool = False
+    fused: str | None = None
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         b, h, w, c = x.shape
         normalised = GroupNorm(self.groups, name="GroupNorm_0")(x).reshape(b, h * w, c)
         q, k, v = (NIN(c, dtype=self.dtype, name=f"NIN_{i}")(normalised) for i in range(3))
-        attention = attend_fused if self.fused and can_fuse(q.dtype, c, gpu_capability()) else attend
+        attention = attend_fused if can_fuse(q.dtype, c, self.fused) else attend
         o = NIN(c, init_scale=self.init_scale, dtype=self.dtype, name="NIN_3")(attention(q, k, v))
         y = x + o.reshape(x.shape)
         return y / 2**0.5 if self.skip_rescale else y

@@ -24,7 +24,7 @@ def ddpm(
     label_embedding: str = "edm",
     dtype: Dtype = jnp.float32,
     loop_safe: bool = False,
-    fused_attention: bool = False,
+    fused_attention: str | None = None,
     remat: str = "none",
 ) -> NCSNpp:
     """DDPM, as the special case of NCSN++ that it is; the arguments are NCSN++'s, the defaults those for CIFAR-10.

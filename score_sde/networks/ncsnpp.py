@@ -103,7 +103,7 @@ class NCSNpp(nn.Module):
     label_embedding: str = "edm"  # edm | adm
     dtype: Dtype = jnp.float32
     loop_safe: bool = False
-    fused_attention: bool = False
+    fused_attention: str | None = None
     remat: str = "none"  # none | dots | blocks
 
     def __post_init__(self) -> None:

@@ -57,7 +57,7 @@ class NCSNv2(nn.Module):
     centered: bool = False
     dtype: Dtype = jnp.float32
     loop_safe: bool = False
-    fused_attention: bool = False
+    fused_attention: str | None = None
     remat: str = "none"  # none | dots | blocks
 
     def __post_init__(self) -> None:

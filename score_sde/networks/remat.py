@@ -43,10 +43,10 @@ def remat(block: type[nn.Module], choice: str) -> Any:
     return nn.remat(block, policy=POLICIES[choice], prevent_cse=True)
 
 
-def compiler_options() -> dict[str, str] | None:
-    """What a program with rematerialisation is to be compiled with (jax.jit's argument) on the default backend.
+def compiler_options(platform: str) -> dict[str, str] | None:
+    """What a program with rematerialisation is to be compiled with (jax.jit's argument) for such a backend.
 
     XLA's CPU compiler drops the barriers between the two passes before it eliminates common subexpressions, which
     undoes rematerialisation; without that pass of it the barriers stand. Programs without barriers are not changed.
     """
-    return {"xla_disable_hlo_passes": "cse_barrier_expander"} if jax.default_backend() == "cpu" else None
+    return {"xla_disable_hlo_passes": "cse_barrier_expander"} if platform == "cpu" else None

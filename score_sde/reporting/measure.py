@@ -11,6 +11,7 @@ import numpy as np
 from score_sde.data.kinds import Kind
 from score_sde.data.sources import gather
 from score_sde.devices.arrays import collect, replicate, spread
+from score_sde.devices.precision import at
 from score_sde.evaluation.frechet import Estimate, Moments, frechet
 from score_sde.evaluation.grain import grainy
 from score_sde.evaluation.neighbours import flat, neighbour_figures, reading
@@ -120,6 +121,7 @@ def path(experiment: Experiment, params: Any) -> Path | None:
 
     position = positions(0, 1)
     condition = replicate(experiment.conditions(position))
+    walk = at(config.sampling.precision, walk)
     return Path(*collect(jax.jit(walk)(replicate(params), replicate(position), condition)))
 
 
@@ -155,7 +157,7 @@ def noise_levels(
         x0 = experiment.kind.encode(keys, stored, training=False)
         return look(keys, experiment.score_of(params, condition), sde, x0, grid)
 
-    program, params = jax.jit(at_examples), replicate(params)
+    program, params = jax.jit(at(config.evaluation.precision, at_examples)), replicate(params)
     found = []
     for first in range(0, len(chosen), size):
         numbers = chosen[first : first + size]

@@ -70,10 +70,10 @@ class Gaussian:
 
     def _to_basis(self, x: Array, alpha: Time) -> Array:
         centred = x - expand(alpha, x) * self.mean[None]
-        return centred.reshape(len(x), -1) @ self.basis
+        return _product(centred.reshape(len(x), -1), self.basis)
 
     def _from_basis(self, y: Array, alpha: Time) -> Array:
-        x = (y @ self.basis.T).reshape(len(y), *self.mean.shape)
+        x = _product(y, self.basis.T).reshape(len(y), *self.mean.shape)
         return x + expand(alpha, x) * self.mean[None]
 
 
@@ -120,7 +120,7 @@ class Mixture:
         def score(x: Array, t: Array) -> Array:
             offset, variance, joint = self._components(sde, x, t)
             weight = jax.nn.softmax(joint, axis=-1) / variance
-            return -jnp.einsum("bk,bkd->bd", weight, offset).reshape(x.shape)
+            return -jnp.einsum("bk,bkd->bd", weight, offset, precision="highest").reshape(x.shape)
 
         return score
 
@@ -153,3 +153,8 @@ def mixture(weights: Array, means: Array, stds: Array) -> Mixture:
     require(bool(jnp.all(weights > 0)), f"weights {weights} must all be positive: drop the empty components")
     require(bool(jnp.all(stds > 0)), f"stds {stds} must all be positive")
     return Mixture(weights / jnp.sum(weights), means, stds)
+
+
+def _product(a: Array, b: Array) -> Array:
+    """a @ b of the highest precision: accelerators round the operands of others."""
+    return jnp.matmul(a, b, precision="highest")

@@ -5,9 +5,9 @@ from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 
+from score_sde.devices.platform import Platform, platform
 from score_sde.objectives.variational import Model
 from score_sde.rng import Purpose, child, uniform
 from score_sde.scores.parametrization import Parametrization
@@ -52,7 +52,8 @@ class Score:
     """One part, "score": a network whose output the parametrization makes a score of.
 
     shape: of an example; image_shape: what the network is shown of it, one more axis for [H, W]. network: x, noise
-    label, sigma, dropout keys [, condition] -> output. sampler: (system, params, keys, condition) -> Samples.
+    label, sigma, dropout keys [, condition] -> output. sampler: (system, params, keys, condition) -> Samples. platform:
+    what training is compiled for.
     """
 
     shape: tuple[int, ...]
@@ -67,6 +68,7 @@ class Score:
     dropped: Dropped = Dropped(0.0, 0)
     labelled: bool = False
     remat: str = "none"
+    platform: Platform = dataclasses.field(default_factory=platform)
     parts: tuple[str, ...] = (PART,)
     frozen: tuple[str, ...] = ()
 
@@ -81,8 +83,11 @@ class Score:
     ) -> tuple[Array, dict[str, Array]]:
         """The objective on examples at quantiles u of the law of t; labels are dropped in training alone."""
         backwards = self.objective.backwards
-        on_cpu = jax.default_backend() == "cpu"
-        execution = {"loop_safe": on_cpu and backwards, "fused_attention": backwards, "remat": self.remat}
+        execution = {
+            "loop_safe": backwards and self.platform.name == "cpu",
+            "fused_attention": self.platform.capability if backwards else None,
+            "remat": self.remat,
+        }
         dropout_keys = child(keys, Purpose.DROPOUT) if self.dropout and training else None
         condition = self.dropped(keys, condition) if training else condition
         model = self.model(params, condition, dropout_keys, **execution)

@@ -82,6 +82,10 @@ TABLES = {
     "evaluation.preprocessing": PREPROCESSINGS,
     "likelihood.divergence": objects.DIVERGENCES,
     **{f"network.{name}": choices for name, choices in ncsnpp.CHOICES.items()},
+    **{
+        f"{section}.precision": [word.name.lower() for word in jax.lax.Precision]
+        for section in ("training", "sampling", "likelihood", "evaluation")
+    },
 }
 
 

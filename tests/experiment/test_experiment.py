@@ -29,7 +29,7 @@ class Exact(nn.Module):
     sde: str
     discrete: bool
     loop_safe: bool = False
-    fused_attention: bool = False
+    fused_attention: str | None = None
     remat: str = "none"
 
     def __call__(self, x, label, sigma, dropout_keys=None):

@@ -110,7 +110,7 @@ def test_memory_falls_with_less_kept() -> None:
     """By three arrays a block and more without all of it, by a product in most of the blocks without products."""
     x, sizes = jnp.zeros((2, 64, 64, 8)), []
     params = jax.eval_shape(Chain("none").init, jax.random.key(0), x, KEYS)
-    options = {"xla_backend_optimization_level": 0, **(compiler_options() or {})}
+    options = {"xla_backend_optimization_level": 0, **(compiler_options(jax.default_backend()) or {})}
     for choice in REMAT:
         run = jax.jit(gradient_in_a_loop(Chain(choice).apply, x, KEYS), compiler_options=options)
         sizes.append(run.lower(params).compile().memory_analysis().temp_size_in_bytes / x.nbytes)

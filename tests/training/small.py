@@ -10,7 +10,7 @@ class OneConvolution(nn.Module):
     """x convolved; under dropout, of the key's own, something else."""
 
     loop_safe: bool = False
-    fused_attention: bool = False
+    fused_attention: str | None = None
     remat: str = "none"
 
     @nn.compact
@@ -22,7 +22,7 @@ class Shallow(nn.Module):
     """What a run can get wrong of a network: noise labels, dropout by each example's own key, arrays to be sharded."""
 
     loop_safe: bool = False
-    fused_attention: bool = False
+    fused_attention: str | None = None
     remat: str = "none"
 
     @nn.compact
@@ -36,7 +36,7 @@ class Labelled(nn.Module):
     """x times a number, plus one for each of eleven labels."""
 
     loop_safe: bool = False
-    fused_attention: bool = False
+    fused_attention: str | None = None
     remat: str = "none"
 
     @nn.compact

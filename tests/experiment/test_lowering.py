@@ -1,0 +1,149 @@
+"""Every program is lowered for accelerators on processors: nothing that only processors have may be in it."""
+
+import pathlib
+import re
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from score_sde.config import Config, choices, flatten, load
+from score_sde.data.stream import Batch
+from score_sde.experiment import build
+from score_sde.experiment.experiment import Experiment
+from score_sde.experiment.generation import Generator
+from score_sde.experiment.image_likelihood import ImageLikelihood
+from score_sde.experiment.objects import SKIPPING
+from score_sde.training.step import make_train_step
+from tests.tiny import tiny_config
+
+CONFIGS = pathlib.Path(__file__).parents[2] / "configs"
+PUBLISHED = sorted(str(path.relative_to(CONFIGS)) for path in CONFIGS.rglob("*.py") if path.parent != CONFIGS)
+PLATFORMS = {"tpu": "v5e:2x2", "cuda": "h100"}
+HOST = re.compile(r"callback|eigh|lapack|xla_ffi_python|geev|syevd", re.I)
+"""Calls of the host's, or of its libraries."""
+
+
+def lowered(platform: str, traced: jax.stages.Traced) -> str:
+    """The program for that platform, in which nothing of the host's is called."""
+    text = traced.lower(lowering_platforms=(platform,)).as_text()
+    calls = re.findall(r"custom_call @(\S+?)\(", text)
+    assert not [name for name in calls if HOST.search(name)], calls
+    return text
+
+
+def experiment_for(platform: str, config: Config) -> Experiment:
+    config.parallel.topology = PLATFORMS[platform]
+    return build(config)
+
+
+def training(experiment: Experiment) -> jax.stages.Traced:
+    """Of two updates on one device."""
+    c = experiment.config.training
+    options = {"microbatches": c.microbatches, "skip_nonfinite": SKIPPING[c.nonfinite]}
+    step = make_train_step(experiment.loss, experiment.optimizers, experiment.averages, **options)
+    dtype = jnp.uint8 if experiment.spec.kind == "bytes" else jnp.float32
+    x, position = jax.ShapeDtypeStruct((2, 4, *experiment.shape), dtype), jax.ShapeDtypeStruct((2, 4, 2), jnp.uint32)
+    labels = {"label": jax.ShapeDtypeStruct((2, 4), jnp.int32)} if experiment.spec.labels else {}
+    return jax.jit(step).trace(experiment.abstract_state(), {}, Batch(x, position, labels))
+
+
+def shrunk(name: str) -> Config:
+    """A published configuration with 32 channels and one block a level."""
+    config = load(str(CONFIGS / name))
+    config.network.nf = 32
+    config.network.num_res_blocks = 1
+    return config
+
+
+def lowered_alike(name: str) -> tuple:
+    """What its training program depends on, but for sizes of arrays: of configurations alike one is enough."""
+    flat = flatten(shrunk(name))
+    sections = ("network.", "sde.name", "sde.discrete", "parametrization.", "data.centered", "data.augmentation")
+    more = ("data.random_flip", "data.uniform", "training.objective", "training.weighting", "training.times", "ema.av")
+    return tuple(sorted((field, value) for field, value in flat.items() if field.startswith(sections + more)))
+
+
+DISTINCT = sorted({lowered_alike(name): name for name in PUBLISHED}.values())
+
+
+@pytest.mark.parametrize("name", DISTINCT)
+def test_training_of_every_published_configuration(name: str) -> None:
+    traced = training(experiment_for("tpu", shrunk(name)))
+    for platform in PLATFORMS:  # of float32 one trace is for both
+        assert "stablehlo.while" in lowered(platform, traced)
+
+
+@pytest.mark.certification
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_training_of_every_published_configuration_at_full_size(name: str) -> None:
+    traced = training(experiment_for("tpu", load(str(CONFIGS / name))))
+    for platform in PLATFORMS:
+        lowered(platform, traced)
+
+
+def sampling(experiment: Experiment) -> jax.stages.Traced:
+    position = jax.ShapeDtypeStruct((4, 2), jnp.uint32)
+    times = jax.ShapeDtypeStruct((5,), jnp.float32) if experiment.config.sampling.times == "optimised" else None
+    return Generator(experiment)._draw.trace(experiment.abstract_params(), np.uint32(0), {}, times, position)
+
+
+SOLVERS = [solver for solver in choices("sampling.solver") if solver not in ("auto", "none")]
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_every_solver(solver: str) -> None:
+    experiment = experiment_for("tpu", tiny_config(sampling__solver=solver))
+    for platform in PLATFORMS:
+        lowered(platform, sampling(experiment))
+
+
+@pytest.mark.parametrize("changes", [{"solver": "none", "corrector": "langevin"}, {"corrector": "annealed_langevin"}])
+def test_every_corrector(changes: dict[str, str]) -> None:
+    config = tiny_config(sampling__solver="reverse_diffusion")
+    config.sampling.update(changes)
+    for platform in PLATFORMS:
+        lowered(platform, sampling(experiment_for("tpu", config)))
+
+
+@pytest.mark.parametrize("divergence", choices("likelihood.divergence"))
+def test_the_likelihood(divergence: str) -> None:
+    experiment = experiment_for("tpu", tiny_config(likelihood__divergence=divergence, likelihood__bound_samples=2))
+    stored, position = (jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in STORED)
+    program = ImageLikelihood(experiment)._program
+    traced = program.trace(experiment.abstract_params(), stored, position, {}, np.uint32(0))
+    for platform in PLATFORMS:
+        lowered(platform, traced)
+
+
+STORED = (((4, 8, 8, 1), jnp.uint8), ((4, 2), jnp.uint32))
+
+LOSSES: list[dict[str, Any]] = [
+    {"objective": "implicit"}, {"objective": "sliced"}, {"objective": "sliced_variance_reduced"},
+    {"remat": "dots"}, {"remat": "blocks"}, {"microbatches": 2}, {"nonfinite": "skip"},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("changes", LOSSES, ids=lambda changes: "-".join(map(str, *changes.items())))
+@pytest.mark.parametrize("platform", ["tpu", "cuda"])
+def test_every_objective_and_way_to_train(platform: str, changes: dict[str, Any]) -> None:
+    config = tiny_config()
+    config.training.update(changes)
+    lowered(platform, training(experiment_for(platform, config)))
+
+
+def test_bfloat16() -> None:
+    """Not for cuda, where tracing asks cuDNN whether it is there."""
+    lowered("tpu", training(experiment_for("tpu", tiny_config(training__compute_dtype="bfloat16"))))
+
+
+def test_the_forms_of_processors_are_theirs_alone() -> None:
+    """The loop-safe kernel gradient has the channels in the place of the batch, behind a transpose."""
+    gradient = re.compile(r"stablehlo\.transpose.*3, 1, 2, 0")
+    found = {}
+    for platform in ("tpu", "cuda"):
+        found[platform] = gradient.search(lowered(platform, training(experiment_for(platform, tiny_config()))))
+    assert not any(found.values())
+    assert gradient.search(training(build(tiny_config())).lower().as_text())
