@@ -3,31 +3,33 @@
 import copy
 import functools
 import hashlib
+import json
 import pathlib
 import sys
 from collections.abc import Callable
 from contextlib import closing
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
 from score_sde.cli.modes import built, samples_name, say, settings_of, warn
 from score_sde.config import Config
-from score_sde.data.raw import pictures_at
+from score_sde.data.kinds import Real
+from score_sde.data.raw import RawPictures, Stored
 from score_sde.data.sources import Dataset
+from score_sde.data.spec import statistics
 from score_sde.devices.distributed import together
-from score_sde.errors import NotFinite, UsageError, require
+from score_sde.errors import NotFinite, require
 from score_sde.evaluation.figures import TITLES, known, written
-from score_sde.evaluation.statistics import FeatureSet, check_comparable, is_statistics, load
 from score_sde.experiment import evaluating
 from score_sde.experiment.diagnosis import remedies
 from score_sde.experiment.evaluating import Pictured
 from score_sde.experiment.experiment import Experiment
 from score_sde.experiment.feature_folder import REPORT, STATISTICS, FeatureFolder
-from score_sde.experiment.features import Extractor, Pictures, extractor, pixels
+from score_sde.experiment.features import Extractor, Pixels, extractor
 from score_sde.experiment.generation import Generator
 from score_sde.experiment.objects import SPLITS
+from score_sde.experiment.reference import Reference, Wanted, check, pictures, reference
 from score_sde.experiment.resolving import agree_on_data, load_data
 from score_sde.storage.checkpoint import Checkpoints
 from score_sde.storage.workdir import Workdir, read_json, versions, write_json
@@ -45,14 +47,6 @@ class Row(NamedTuple):
     sampler: dict[str, Any]
 
 
-class Reference(NamedTuple):
-    """What samples are measured against, None of other processes than the first, and what it is known by."""
-
-    data: FeatureSet | None
-    held_out: FeatureSet | None
-    settings: dict[str, Any]
-
-
 def evaluate(config: Config, workdir: Workdir, overwrite: bool = False) -> int:
     """Figures of samples of checkpoints, or of pictures at a path, against a split of the data or a file.
 
@@ -60,13 +54,21 @@ def evaluate(config: Config, workdir: Workdir, overwrite: bool = False) -> int:
     Stopped, and NotFinite.
     """
     c, experiment = config.evaluation, None
+    require(
+        not c.samples or not (c.checkpoints or c.averages),
+        f"evaluation.samples={c.samples!r} are of no run: leave evaluation.checkpoints and evaluation.averages empty",
+    )
     if not c.samples:
         experiment = built(config, workdir)
-    measure = _extractor(config, experiment)
+    data = _data(config, experiment)
+    measure, given = _extractor(config, experiment, data)
+    wanted = Wanted(measure, 0, workdir, overwrite, warn)
     with closing(Checkpoints(workdir.checkpoints)) as checkpoints:
-        rows = [_pictures(c.samples, measure)] if experiment is None else _of_run(experiment, workdir, checkpoints)
-        reference = _reference(config, experiment, workdir, measure, overwrite)
-        reports = [_measured(row, reference, measure, workdir, config, overwrite) for row in rows]
+        rows = [_pictures(c.samples, *given)] if given else _of_run(_sure(experiment), workdir, checkpoints)
+        shapes, dtype = _seen(experiment, given)
+        check(wanted, shapes, dtype, c.samples or "the run")
+        against = reference(config, data, wanted._replace(dimensions=measure.dimensions(min(shapes))))
+        reports = [_measured(row, against, measure, workdir, config, overwrite) for row in rows]
     say(table(reports))
     missing = sum(report["not_finite"] for report in reports)
     if missing:
@@ -75,32 +77,53 @@ def evaluate(config: Config, workdir: Workdir, overwrite: bool = False) -> int:
     return 0
 
 
-def _extractor(config: Config, experiment: Experiment | None) -> Extractor:
-    """By the config; UsageError where samples of the run are nothing for it."""
+def _data(config: Config, experiment: Experiment | None) -> Dataset | None:
+    """Where samples are compared with a split of them."""
+    if config.evaluation.against not in SPLITS:
+        return None
+    data = experiment.data if experiment is not None else load_data(config)
+    agree_on_data(lambda: data)
+    return data
+
+
+Given = tuple[RawPictures | Stored, np.ndarray]
+"""Pictures that are there already, and which of them are finite."""
+
+
+def _extractor(config: Config, experiment: Experiment | None, data: Dataset | None) -> tuple[Extractor, Given | None]:
+    """By the config, and the pictures of `evaluation.samples`; real numbers are standardised as their data are."""
     c = config.evaluation
-    if experiment is not None and c.features == "pixels":
-        return pixels(c.batch_size, experiment.kind.comparable)
-    measure = extractor(c.features, c.preprocessing, c.weights, c.batch_size)
+    given = pictures(c.samples, "samples", warn) if experiment is None else None
+    real = given[0][0:1][0].dtype != np.uint8 if given else _sure(experiment).spec.kind != "bytes"
+    if c.features != "pixels" or not real or data is None:
+        return extractor(c.features, c.preprocessing, c.weights, c.batch_size, real), given
     if experiment is not None:
-        dtype = np.uint8 if experiment.spec.kind == "bytes" else np.float32
-        _check(measure, np.zeros((1, *experiment.shape), dtype), "the run")
-    return measure
+        moments = experiment.spec.mean, experiment.spec.std
+    else:
+        moments = statistics(data, tuple(config.data.mean), tuple(config.data.std))
+    told = hashlib.sha256(json.dumps(moments).encode()).hexdigest()
+    return Pixels(True, c.batch_size, Real(False, *moments).comparable, told), given
 
 
-def _pictures(path: str, measure: Extractor) -> Row:
-    pictures, finite = pictures_at(path)
-    _check(measure, pictures[0:1], path)
-    settings = read_json(pathlib.Path(path).expanduser() / "settings.json")
+def _sure(experiment: Experiment | None) -> Experiment:
+    assert experiment is not None
+    return experiment
+
+
+def _seen(experiment: Experiment | None, given: Given | None) -> tuple[set[tuple[int, ...]], np.dtype]:
+    """The shapes of single samples, and their dtype."""
+    if given:
+        return given[0].shapes, given[0][0:1][0].dtype
+    run = _sure(experiment)
+    return {tuple(run.shape)}, np.dtype(np.uint8 if run.spec.kind == "bytes" else np.float32)
+
+
+def _pictures(path: str, found: RawPictures | Stored, finite: np.ndarray) -> Row:
+    place = pathlib.Path(path).expanduser()
+    settings = read_json(place / "settings.json")
     sampler = {"samples": path, **{n: v for n, v in settings.items() if n in ("sampling", "step")}}
-    name = pathlib.Path(path).expanduser().absolute().stem
-    return Row(evaluating.found("samples", pictures, finite), (name,), sampler)
-
-
-def _check(measure: Extractor, some: Pictures, name: str) -> None:
-    """UsageError for pictures that cannot be measured; a warning of grey ones, which the network does not know."""
-    measure.check(some)
-    if measure.about["features"] == "inception" and np.shape(some)[-1] < 3:
-        warn(f"{name}: grey pictures, whose channel is repeated: of a network of colours such figures say little")
+    name = place.absolute().name if place.is_dir() else place.stem
+    return Row(evaluating.found("samples", found, finite), (name,), sampler)
 
 
 def _of_run(experiment: Experiment, workdir: Workdir, checkpoints: Checkpoints) -> list[Row]:
@@ -112,7 +135,7 @@ def _of_run(experiment: Experiment, workdir: Workdir, checkpoints: Checkpoints) 
     for step in _steps(c.checkpoints, checkpoints):
         number = experiment.restore(checkpoints)[1]["step"] if step is None else step  # newest that is whole
         restore = functools.partial(experiment.restore, checkpoints, number)
-        for average in c.averages or (sampling.average,):
+        for average in dict.fromkeys(c.averages or (sampling.average,)):
             own = copy.deepcopy(sampling)
             own.average, own.num_samples = average, c.num_samples
             settings = {**settings_of(experiment, number), "sampling": own.to_dict()}
@@ -131,13 +154,13 @@ def _steps(asked: str, checkpoints: Checkpoints) -> list[int | None]:
         return list(there)
     if not asked:
         return [None]
-    try:
-        steps = [int(step) for step in asked.replace(" ", "").split(",")]
-    except ValueError:
-        raise UsageError(f"evaluation.checkpoints={asked!r} must be all, or steps such as 1000,2000") from None
+    words = asked.replace(" ", "").split(",")
+    decimal = all(word.isdecimal() for word in words)
+    require(decimal, f"evaluation.checkpoints={asked!r} must be all, or steps such as 1000,2000")
+    steps = list(dict.fromkeys(map(int, words)))
     missing = [step for step in steps if step not in there]
     require(not missing, f"evaluation.checkpoints={asked!r} asks for {missing}: there are {there}")
-    return list(steps)
+    return [*steps]
 
 
 def _weights(experiment: Experiment, restore: Callable[[], Any], average: str, workdir: Workdir) -> Any:
@@ -146,92 +169,24 @@ def _weights(experiment: Experiment, restore: Callable[[], Any], average: str, w
     return experiment.weights_of(state, average, meta["position"], workdir.averages)
 
 
-def _reference(
-    config: Config, experiment: Experiment | None, workdir: Workdir, measure: Extractor, overwrite: bool
-) -> Reference:
-    """The split of the data with what is held out, or the file, that samples are measured against."""
-    c = config.evaluation
-    if c.against not in SPLITS:
-        return _of_file(c.against, workdir, measure, overwrite)
-    data = experiment.data if experiment is not None else load_data(config)
-    agree_on_data(lambda: data)
-    sets: dict[str, FeatureSet | None] = {}
-    settings: dict[str, Any] = {}
-    for split in (c.against, *(["held_out"] if c.against == "train" and len(data.held_out) else [])):
-        pictured = _split(split, config, data, measure)
-        about = {"dataset": config.data.path or config.data.name, "split": split}
-        sets[split] = _kept(pictured, measure, workdir, about, overwrite)
-        settings[split] = pictured.settings
-    return Reference(sets[c.against], sets.get("held_out") if c.against == "train" else None, settings)
-
-
-def _split(split: str, config: Config, data: Dataset, measure: Extractor) -> Pictured:
-    source, conditions = SPLITS[split](data)
-    require(
-        len(source) > 1,
-        f"evaluation.against={split!r} names {len(source)} pictures of data.name={config.data.name!r}: set"
-        " evaluation.against to another split or a file",
-    )
-    _check(measure, source[np.arange(1)], split)
-    return evaluating.of_data(split, source, conditions, config.evaluation.num_data)
-
-
-def _of_file(path: str, workdir: Workdir, measure: Extractor, overwrite: bool) -> Reference:
-    place = pathlib.Path(path).expanduser()
-    require(place.exists(), f"evaluation.against={path!r} is no file: name it, or one of {', '.join(SPLITS)}")
-    if is_statistics(place):
-        found, warning = load(place)
-        check_comparable(measure.about, found.about, "evaluation", path)
-        if warning:
-            warn(warning)
-        values = [hashlib.sha256(part.tobytes()).hexdigest() for part in found.moments[1:]]
-        return Reference(found, None, {"statistics": values})
-    pictures, finite = pictures_at(path)
-    _check(measure, pictures[0:1], path)
-    pictured = evaluating.found("data", pictures, finite)
-    about = {"dataset": path, "split": ""}
-    return Reference(_kept(pictured, measure, workdir, about, overwrite), None, pictured.settings)
-
-
-def _kept(
-    pictured: Pictured, measure: Extractor, workdir: Workdir, about: dict[str, str], overwrite: bool
-) -> FeatureSet | None:
-    """Features of a set of data, which stay for the next evaluation; None in other processes than the first."""
-    settings = {"about": measure.about, **pictured.settings}
-    place = evaluating.place(workdir.path, pictured.name, *_kind(measure), evaluating.digest(settings))
-    folder = FeatureFolder(place, settings, (STATISTICS,))
-    if not together(folder.is_done):
-        with writing(place) as first:
-            evaluating.measured(pictured, measure, folder, overwrite)
-
-            def finish() -> None:
-                found = evaluating.as_set(folder.gathered(), {**measure.about, **about})
-                found.save(place / STATISTICS, keep_features=True)
-                folder.finish()
-
-            together(lambda: finish() if first else None)
-    return load(place / STATISTICS)[0] if jax.process_index() == 0 else None
-
-
-def _kind(measure: Extractor) -> tuple[str, ...]:
-    return measure.about["features"], measure.about.get("preprocessing", "")
-
-
 def _measured(
     row: Row, reference: Reference, measure: Extractor, workdir: Workdir, config: Config, overwrite: bool
 ) -> dict[str, Any]:
     """report.json of samples, read where it is there."""
     settings = {"about": measure.about, "against": reference.settings, **row.pictured.settings}
-    place = evaluating.place(workdir.path, *row.name, *_kind(measure))
-    folder = FeatureFolder(place, settings, (STATISTICS, REPORT))
+    place = evaluating.place(workdir.path, settings, *row.name, *evaluating.kind(measure))
+    plain, kept = (FeatureFolder(place, {**settings, **f}, (STATISTICS, REPORT)) for f in ({}, {"keep_features": True}))
+    folder = kept if config.evaluation.keep_features or together(kept.is_done) else plain
     if not together(folder.is_done):
         with writing(place) as first:
-            evaluating.measured(row.pictured, measure, folder, overwrite)
+            evaluating.measured(row.pictured, measure, folder, overwrite or (folder is kept and plain.is_done()))
 
             def finish() -> None:
                 rows = folder.gathered()
                 samples = evaluating.as_set(rows, measure.about)
-                require(samples.moments.n > 1, f"{place} has {samples.moments.n} finite samples: draw 2 or more")
+                if samples.moments.n < 2:
+                    bad = len(rows["finite"]) - samples.moments.n
+                    raise NotFinite(f"{bad} of {len(rows['finite'])} samples, or of their features, are not finite")
                 assert reference.data is not None
                 if samples.moments.n > MANY:
                     say("computing the figures ...", file=sys.stderr)

@@ -150,14 +150,39 @@ def decode(
         raise _unreadable(name, error) from None
 
 
-def raw(encoded: bytes | np.ndarray, name: str) -> np.ndarray:
-    """uint8 [H, W, 3] of an encoded picture as it is stored: Pillow's colours, neither turned, cropped nor resized.
+class Header(NamedTuple):
+    """Of an encoded picture. channels: 1 of a grey one, else 3. transparent: whether it has transparency."""
+
+    height: int
+    width: int
+    channels: int
+    transparent: bool
+
+
+def header(encoded: bytes | np.ndarray, name: str) -> Header:
+    """What `raw` will see, without decoding; raises as `decode`, and UsageError for more than 8 bits."""
+    try:
+        with _open(encoded, Format(1, 3), name) as image:
+            mode, size, transparent = image.mode, image.size, image.has_transparency_data
+    except Exception as error:
+        raise _unreadable(name, error) from None
+    require(
+        mode not in DEEP,
+        f"{name} has more than 8 bits (Pillow's mode {mode}), and nothing says which values are black and white:"
+        " write it with 8 bits, or give an array and features of your own",
+    )
+    return Header(size[1], size[0], 1 if mode in ("1", "L", "LA", "La") else 3, transparent)
+
+
+def raw(encoded: bytes | np.ndarray, name: str, channels: int = 3) -> np.ndarray:
+    """uint8 [H, W, C] of an encoded picture as it is stored: Pillow's colours, neither turned, cropped nor resized.
 
     As the tools that measure folders decode them: what is transparent is dropped. Raises as `decode`.
     """
     try:
-        with _open(encoded, Format(1, 3), name) as image:
-            return np.asarray(image.convert("RGB"))
+        with _open(encoded, Format(1, channels), name) as image:
+            decoded = np.asarray(image.convert(MODES[channels]))
+            return decoded.reshape(*decoded.shape[:2], channels)
     except Exception as error:
         raise _unreadable(name, error) from None
 

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from score_sde.evaluation.frechet import FEWEST, Estimate, extrapolated, frechet
+from score_sde.evaluation.frechet import FEWEST, Estimate, can_extrapolate, extrapolated, frechet
 from score_sde.evaluation.inception_score import inception_score
 from score_sde.evaluation.kernel import kernel_distance, subset_distances
 from score_sde.evaluation.manifold import manifold
@@ -47,11 +47,11 @@ def figures(samples: FeatureSet, data: FeatureSet, held_out: FeatureSet | None =
     Against moments alone there is the Fréchet distance only, whose error then is that of the samples. Raises UsageError
     for features of different kinds.
     """
-    check_comparable(samples.about, data.about, "the samples", "the data")
+    check_comparable(samples, data, "the samples", "the data")
     x, y = samples.features, data.features
     found = {"frechet_distance": frechet(_rows(samples), _rows(data))}
     notes = _notes(samples, data)
-    if x is not None and len(x) >= FEWEST:
+    if x is not None and can_extrapolate(x, _rows(data)):
         found["frechet_distance_extrapolated"] = extrapolated(x, _rows(data))
     if x is not None and y is not None:
         subsets = subset_distances(x, y)
@@ -85,6 +85,12 @@ def _notes(samples: FeatureSet, data: FeatureSet) -> list[str]:
         )
     if 0 < samples.moments.n < FEWEST:
         notes.append(f"not extrapolated to infinitely many samples, which takes {FEWEST:,} of them")
+    elif samples.features is not None and not can_extrapolate(samples.features, _rows(data)):
+        notes.append(f"not extrapolated to infinitely many samples: {data.moments.n} of the data are too few")
+    if data.about.get("not_finite"):
+        notes.append(
+            f"{data.about['not_finite']:,} of the data, or of their features, are not finite, and in no figure"
+        )
     if data.features is None:
         notes.append("against moments alone there is the Fréchet distance only")
     if samples.logits is None and samples.about.get("features") == "inception":

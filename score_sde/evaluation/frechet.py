@@ -140,16 +140,26 @@ SIZES, FEWEST = 15, 5000
 """Of `extrapolated`: how many sizes, and below how many rows it is refused."""
 
 
+def can_extrapolate(a: Features, b: Features | Moments) -> bool:
+    """Whether there are rows enough: of a, and, at the smallest size, two of b."""
+    return len(a) >= FEWEST and (isinstance(b, Moments) or round(len(b) * _smallest(a) / len(a)) > 1)
+
+
+def _smallest(a: Features) -> float:
+    return max(len(a) / 10, FEWEST / 2)
+
+
 def extrapolated(a: Features, b: Features | Moments, seed: int = 0) -> Estimate:
     """The distance of infinitely many rows: a line in 1 / n through 15 sizes, by least squares (Chong & Forsyth 2020).
 
     The sizes n lie evenly between max(N / 10, 2,500) and the N rows of a, drawn anew without replacement for each; of
     features b the same share is drawn, so that the line ends where both are infinite, of moments b where a is. The
-    error is the infinitesimal jackknife's of the whole. Raises ValueError of fewer than 5,000 rows of a.
+    error is the infinitesimal jackknife's of the whole. Raises ValueError of fewer than 5,000 rows of a, or so few of b
+    that the smallest size has fewer than two.
     """
-    if len(a) < FEWEST:
-        raise ValueError(f"{len(a)} rows are too few to extrapolate from: give {FEWEST} or more")
-    sizes = np.linspace(max(len(a) / 10, FEWEST / 2), len(a), SIZES).round().astype(int)
+    if not can_extrapolate(a, b):
+        raise ValueError(f"{len(a)} rows against {len(b)} are too few to extrapolate from: give {FEWEST} or more")
+    sizes = np.linspace(_smallest(a), len(a), SIZES).round().astype(int)
     weights = np.linalg.pinv(np.stack([np.ones(SIZES), 1 / sizes], axis=1))[0]  # of the line's value at 1 / n = 0
     random, value, totals = np.random.default_rng(seed), 0.0, (np.zeros(len(a)), np.zeros(len(b)))
     fixed = _factor(b) if isinstance(b, Moments) else None

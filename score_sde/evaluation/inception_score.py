@@ -29,6 +29,7 @@ def inception_score(logits: np.ndarray, splits: int = 10, seed: int | None = 202
 def _score(logs: np.ndarray) -> float:
     """Of log p(class | picture) [N, classes]."""
     p = np.exp(logs)
-    with np.errstate(divide="ignore"):  # the log of a class that no picture has, times 0
+    with np.errstate(divide="ignore", invalid="ignore"):  # the log of a class that no picture has, times 0
         marginal = np.log(p.mean(0))
-    return float(np.exp(np.where(p > 0, p * (logs - marginal), 0).sum(1).mean()))
+        divergences = np.where(p > 0, p * (logs - marginal), 0).sum(1)
+    return float(np.exp(divergences.mean()))

@@ -13,7 +13,7 @@ import numpy as np
 
 from score_sde.evaluation.blocks import blocks
 from score_sde.evaluation.frechet import Estimate, Features
-from score_sde.evaluation.neighbours import squared_distances
+from score_sde.evaluation.neighbours import near_zero, squared_distances
 
 GROUPS = 20
 """Of the jackknife: so many parts of a set are left out in turn."""
@@ -29,13 +29,14 @@ class Manifold(NamedTuple):
 
 
 def manifold(samples: Features, data: Features, k: int = 3) -> Manifold:
-    """Of samples [N, D] against data [M, D]; NaN of k or fewer rows, the errors of fewer than 40 (k + 1).
+    """Of samples [N, D] against data [M, D]; NaN of k or fewer rows, and of what is not finite.
 
-    Errors are the jackknife's, with every twentieth of the samples, then of the data left out in turn.
+    Errors, of 40 (k + 1) rows or more, are the jackknife's, with every twentieth of the samples, then of the data left
+    out in turn.
     """
-    if min(len(samples), len(data)) <= k:
+    if min(len(samples), len(data)) <= k or not (np.isfinite(samples).all() and np.isfinite(data).all()):
         return Manifold(*[Estimate(math.nan)] * 4)
-    x, y = _near_zero(samples, data)
+    x, y = near_zero(samples, data)
     groups = GROUPS if min(len(x), len(y)) >= 2 * GROUPS * (k + 1) else 0
     pairs = _Pairs(_radii(x, k, groups), _radii(y, k, groups), k)
     for part in blocks(len(x), len(y)):
@@ -46,13 +47,6 @@ def manifold(samples: Features, data: Features, k: int = 3) -> Manifold:
     without = [[pairs.figures(g, 0) for g in range(1, groups + 1)], [pairs.figures(0, g) for g in range(1, groups + 1)]]
     errors = np.sqrt((groups - 1) * np.var(without, axis=1).sum(0))
     return Manifold(*map(Estimate, whole, errors.tolist()))
-
-
-def _near_zero(a: Features, b: Features) -> tuple[Features, Features]:
-    """Both moved by the same integers, so that equal distances of integers stay equal."""
-    x, y = (np.asarray(rows, np.float64) for rows in (a, b))
-    middle = np.round(y.mean(0))
-    return x - middle, y - middle
 
 
 def _out(g: int, groups: int, count: int) -> np.ndarray:

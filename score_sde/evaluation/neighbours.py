@@ -27,9 +27,25 @@ def squared_distances(a: Vectors, b: Vectors) -> np.ndarray:
     return squares
 
 
+CENTRED = 1000
+"""Rows whose median is taken for the middle of a set."""
+
+
+def near_zero(a: Vectors, b: Vectors) -> tuple[Vectors, Vectors]:
+    """Both in float64, moved alike to b's middle, where squared distances lose least: equal ones stay equal.
+
+    The middle is a median, which no outlier moves, and of integers an integer.
+    """
+    x, y = (np.asarray(rows, np.float64) for rows in (a, b))
+    some = y[:CENTRED]
+    middle = np.median(some, axis=0)
+    middle = np.round(middle) if (some == np.round(some)).all() else middle
+    return x - middle, y - middle
+
+
 def nearest(a: Vectors, b: Vectors) -> np.ndarray:
     """The distance of each row of a [N, D] to the nearest of b [M, D], in float64."""
-    x, y = (np.asarray(rows, np.float64) for rows in (a, b))
+    x, y = near_zero(a, b)
     return np.concatenate([np.sqrt(squared_distances(x[part], y).min(1)) for part in blocks(len(x), len(y))])
 
 

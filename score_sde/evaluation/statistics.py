@@ -23,7 +23,7 @@ OTHERS_FEATURES = ("pool_3", "feats")
 """What score_sde's first code and clean-fid call their features."""
 ROWS = ("features", "logits", "labels")
 """What there is of every picture, if it is kept."""
-UNREADABLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
+UNREADABLE = (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
 
 
 class FeatureSet(NamedTuple):
@@ -40,15 +40,26 @@ class FeatureSet(NamedTuple):
 
     @classmethod
     def of(cls, features: Features, about: Mapping[str, Any], **rows: np.ndarray | None) -> "FeatureSet":
-        """With the moments of these features; rows: logits and labels."""
+        """With the moments of these features [N, D]; rows: logits and labels. ValueError for another shape."""
+        if features.ndim != 2:
+            raise ValueError(f"features have shape {features.shape}: give one row for each picture, [N, D]")
         return cls(Moments.of(features), {**about, "n": len(features)}, features, **rows)
 
     def merged(self, other: "FeatureSet") -> "FeatureSet":
-        """Both together, such as parts that several processes or runs computed; UsageError for other kinds."""
-        check_comparable(self.about, other.about, "one part", "another")
-        both = lambda a, b: None if a is None or b is None else np.concatenate([a, b])
+        """Both together, such as parts that several processes or runs computed.
+
+        UsageError for other kinds, and for moments that do not say of how many rows they are.
+        """
+        check_comparable(self, other, "one part", "another")
+        features, logits, labels = (
+            None if a is None or b is None else np.concatenate([a, b]) for a, b in zip(self[2:], other[2:])
+        )
+        if features is not None:
+            return FeatureSet.of(features, self.about, logits=logits, labels=labels)
+        for part in (self, other):
+            require(part.moments.n > 1, f"a part of {part.moments.n or 'an unknown number of'} rows cannot be merged")
         moments = self.moments.merged(other.moments)
-        return FeatureSet(moments, {**self.about, "n": moments.n}, *map(both, self[2:], other[2:]))
+        return FeatureSet(moments, {**self.about, "n": moments.n})
 
     def save(self, path: pathlib.Path, keep_features: bool = False) -> None:
         """Write the file, whole or not at all."""
@@ -98,6 +109,7 @@ def _read(path: str, stored: Mapping[str, np.ndarray]) -> tuple[FeatureSet, str]
     names = set(stored)
     features = next((np.asarray(stored[name]) for name in ("features", *OTHERS_FEATURES) if name in names), None)
     about: dict[str, Any] = json.loads(str(stored["about"])) if "about" in names else {}
+    require(isinstance(about, dict), f"{path} says about itself {about!r}: {_WANTED}")
     if {"mu", "sigma"} <= names:
         mean, covariance = (np.asarray(stored[name], np.float64) for name in ("mu", "sigma"))
         moments = Moments(int(stored["n"]) if "n" in names else 0, mean, covariance)
@@ -121,7 +133,7 @@ def _unsaid(path: str, moments: Moments) -> str:
     return f"{path} is another program's and does not say its {', '.join(unknown)}: compare only what you know to agree"
 
 
-def check_comparable(a: Mapping[str, Any], b: Mapping[str, Any], name: str, other: str) -> None:
+def check_facts(a: Mapping[str, Any], b: Mapping[str, Any], name: str, other: str) -> None:
     """UsageError where facts that both have make their features different kinds."""
     for fact in OF_ONE_KIND:
         if a.get(fact) and b.get(fact):
@@ -130,3 +142,14 @@ def check_comparable(a: Mapping[str, Any], b: Mapping[str, Any], name: str, othe
                 f"{name} and {other} differ in {fact}, {a[fact]!r} and {b[fact]!r}: their features cannot be compared;"
                 " compute one of them anew as the other",
             )
+
+
+def check_comparable(a: FeatureSet, b: FeatureSet, name: str, other: str) -> None:
+    """UsageError where facts that both have, or their dimensions, make their features different kinds."""
+    check_facts(a.about, b.about, name, other)
+    d, e = len(a.moments.mean), len(b.moments.mean)
+    require(
+        d == e,
+        f"{name} and {other} have features of {d:,} and {e:,} dimensions, which cannot be compared: measure both by the"
+        " same evaluation.features, and of pixels pictures of the same size and channels",
+    )

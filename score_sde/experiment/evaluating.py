@@ -63,7 +63,8 @@ def found(name: str, pictures: RawPictures | Stored, finite: np.ndarray) -> Pict
             part = slice(start, start + PART)
             yield (read := pictures[part]), {"finite": finite[part], **_sides(read)}
 
-    return Pictured(name, len(pictures), PART, {"pictures": pictures.facts()}, parts)
+    settings = {"pictures": pictures.facts()} | ({} if finite.all() else {"finite": facts(finite)})
+    return Pictured(name, len(pictures), PART, settings, parts)
 
 
 def of_data(name: str, source: Source, conditions: Mapping[str, Source], most: int) -> Pictured:
@@ -114,8 +115,9 @@ def measured(pictured: Pictured, extractor: Extractor, folder: FeatureFolder, ov
 
 
 def as_set(rows: Arrays, about: Mapping[str, Any]) -> FeatureSet:
-    """Of measured rows those that are finite, and whose features are."""
+    """Of measured rows those that are finite, and whose features are; `about` says how many are not."""
     kept = _finite(rows)
+    about = {**about, **({} if kept.all() else {"not_finite": int((~kept).sum())})}
     logits = rows["logits"][kept] if "logits" in rows else None
     labels = rows["label"].reshape(-1)[kept] if "label" in rows else None
     return FeatureSet.of(rows["features"][kept], about, logits=logits, labels=labels)
@@ -165,6 +167,16 @@ def by_class(samples: FeatureSet, data: FeatureSet) -> dict[str, dict[str, Any]]
     return figured
 
 
-def place(workdir: pathlib.Path, *parts: str) -> pathlib.Path:
-    """The folder of a set, its name made of parts."""
-    return workdir / "evaluation" / "-".join(part.replace("/", "_") for part in parts if part)
+LONGEST = 120
+"""Characters of a folder's name, but for its digest."""
+
+
+def place(workdir: pathlib.Path, settings: dict[str, Any], *parts: str) -> pathlib.Path:
+    """The folder of a set, its name made of parts, and of a digest of its settings: others have another."""
+    name = "-".join(part.replace("/", "_") for part in parts if part)
+    return workdir / "evaluation" / f"{name[:LONGEST]}-{digest(settings)}"
+
+
+def kind(measure: Extractor) -> tuple[str, ...]:
+    """What a folder's name says of the features."""
+    return measure.about["features"], measure.about.get("preprocessing", "")

@@ -37,12 +37,14 @@ class FeatureFolder:
 
     def resume(self, overwrite: bool) -> int:
         """How many parts are kept. UsageError where other settings' results are there and may not be overwritten."""
-        theirs = [seals.folder for seals in (self._seals, self._parts) if not self._is_ours(seals)]
-        require(overwrite or not theirs, f"{self.path} holds an evaluation of other settings: add --overwrite")
+        ours, parts_ours = (self._is_ours(seals) for seals in (self._seals, self._parts))
+        require(
+            overwrite or (ours and parts_ours), f"{self.path} holds an evaluation of other settings: add --overwrite"
+        )
         for name in (*self.results, SETTINGS):
-            if not theirs and self._seals.known(name) and (fault := self._seals.fault(name)):
+            if ours and self._seals.known(name) and (fault := self._seals.fault(name)):
                 print(f"{self.path / name} {fault}: it is made again", file=sys.stderr)
-        if self._parts.whole(SETTINGS) and not theirs:
+        if self._parts.whole(SETTINGS) and parts_ours:
             return self._parts.leading([_name(i) for i in range(len(list((self.path / PARTS).glob("*.npz"))))])
         if (self.path / PARTS).exists():
             shutil.rmtree(self.path / PARTS)

@@ -3,7 +3,11 @@
 Each names what it computes in `about`, without which numbers cannot be compared, and takes any number of pictures.
 """
 
+import hashlib
 import importlib
+import inspect
+import math
+import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
@@ -27,15 +31,19 @@ BATCH = {"cpu": 8}
 class Extractor(Protocol):
     """Pictures -> {"features": float32 [N, D]}, and {"logits": [N, 1008]} of a network that has them.
 
-    about: facts in which sets must agree to be compared: features, and of a network fingerprint and preprocessing.
-    size: how many pictures to give at once.
+    about: facts in which sets must agree to be compared: features, fingerprint, preprocessing. size: how many pictures
+    to give at once.
     """
 
     about: dict[str, str]
     size: int
 
-    def check(self, pictures: Pictures) -> None:
-        """UsageError for what it cannot take, before anything compiles."""
+    def check(self, shape: tuple[int, ...], dtype: np.dtype | type) -> None:
+        """UsageError for pictures of a shape [...] and dtype that it cannot take, before anything compiles."""
+        ...
+
+    def dimensions(self, shape: tuple[int, ...]) -> int:
+        """Of the features of a picture of that shape; 0 where they are not known before."""
         ...
 
     def __call__(self, pictures: Pictures) -> dict[str, np.ndarray]: ...
@@ -58,6 +66,7 @@ class InceptionFeatures:
         )
         devices = jax.device_count()
         self.size = -(-size // devices) * devices or BATCH.get(jax.default_backend(), 64) * devices
+        self._dimensions = int(layer)
         name = "inception" if layer == "2048" else f"inception {layer}"
         self.about = {"features": name, "fingerprint": weights.fingerprint, "preprocessing": preprocessing}
         self._resize, head = PREPROCESSINGS[preprocessing], weights.head is not None
@@ -71,18 +80,23 @@ class InceptionFeatures:
 
         self._features = jax.jit(features)
 
-    def check(self, pictures: Pictures) -> None:
-        """UsageError unless they are bytes [N, H, W, C]."""
-        kind = pictures.dtype if isinstance(pictures, np.ndarray) else pictures[0].dtype
+    def check(self, shape: tuple[int, ...], dtype: np.dtype | type) -> None:
+        """UsageError unless they are bytes [H, W, C], C from 1 to 4."""
         require(
-            kind == np.uint8,
-            f"pictures of {kind} are none that Inception knows: give uint8 [N, H, W, C], or set"
-            " evaluation.features='pixels' or a function of your own, as module.function",
+            dtype == np.uint8 and len(shape) == 3 and 0 < shape[-1] <= 4 and min(shape) > 0,
+            f"pictures of {np.dtype(dtype).name} {shape} are none that Inception knows: give uint8 [N, H, W, C], the"
+            " channels at the end, or set evaluation.features='pixels' or a function of your own, as module.function",
         )
 
+    def dimensions(self, shape: tuple[int, ...]) -> int:
+        """Those of the layer."""
+        return self._dimensions
+
     def __call__(self, pictures: Pictures) -> dict[str, np.ndarray]:
-        """Features [N, D] and logits [N, 1008], batch by batch; UsageError for what are no bytes."""
-        self.check(pictures)
+        """Features [N, D] and logits [N, 1008], batch by batch; UsageError for what are no pictures of bytes."""
+        for picture in (pictures[0],) if isinstance(pictures, np.ndarray) and len(pictures) else pictures:
+            self.check(picture.shape, picture.dtype)
+        require(len(pictures) > 0, "there are no pictures to take features of: give one or more")
         found = [self._batch(pictures[i : i + self.size]) for i in range(0, len(pictures), self.size)]
         return {name: np.concatenate([part[name] for part in found]) for name in found[0]}
 
@@ -97,61 +111,127 @@ class InceptionFeatures:
 
 
 class FunctionFeatures:
-    """A function of pictures [N, ...], as they are stored, to features [N, D]; `pixels`: their numbers themselves."""
+    """A function of pictures [N, ...], as they are stored, to features [N, D]; size: how many it is given at once.
 
-    def __init__(self, function: Callable[[np.ndarray], Any], name: str, size: int = 0) -> None:
-        self.about, self.size, self._function = {"features": name}, size or 256, function
+    name: what it is called in errors and in `about`, with more facts.
+    """
 
-    def check(self, pictures: Pictures) -> None:
-        """UsageError where sizes differ."""
+    def __init__(self, function: Callable[[np.ndarray], Any], name: str, size: int = 0, **facts: str) -> None:
+        self.about, self.size, self._function = {"features": name, **facts}, size or 256, function
+
+    def check(self, shape: tuple[int, ...], dtype: np.dtype | type) -> None:
+        """Nothing is known of what the function takes."""
+
+    def dimensions(self, shape: tuple[int, ...]) -> int:
+        """Not known."""
+        return 0
+
+    def __call__(self, pictures: Pictures) -> dict[str, np.ndarray]:
+        """Features of all of them; UsageError where sizes differ, or there is not one row of numbers for each."""
         require(
             isinstance(pictures, np.ndarray),
             f"evaluation.features={self.about['features']!r} takes pictures of one size, and these have several: resize"
             " them, or set evaluation.features='inception'",
         )
-
-    def __call__(self, pictures: Pictures) -> dict[str, np.ndarray]:
-        """Features of all of them; UsageError where the function does not give one row to each."""
-        self.check(pictures)
-        parts = (np.asarray(pictures[i : i + self.size]) for i in range(0, len(pictures), self.size))
-        return {"features": np.concatenate([self._rows(part) for part in parts])}
+        require(len(pictures) > 0, "there are no pictures to take features of: give one or more")
+        parts = [self._rows(np.asarray(pictures[i : i + self.size])) for i in range(0, len(pictures), self.size)]
+        widths = {part.shape[1] for part in parts}
+        require(
+            len(widths) == 1, f"evaluation.features={self.about['features']!r} gave rows of {sorted(widths)} numbers"
+        )
+        return {"features": np.concatenate(parts)}
 
     def _rows(self, pictures: np.ndarray) -> np.ndarray:
-        rows = np.asarray(self._function(pictures))
+        try:
+            rows = np.asarray(self._function(pictures))
+        except ValueError as error:  # what numpy says of rows of several lengths, or the function itself
+            raise UsageError(f"evaluation.features={self.about['features']!r} failed: {error}") from error
         require(
-            rows.ndim == 2 and len(rows) == len(pictures) and rows.dtype.kind in "fiu",
+            rows.ndim == 2 and len(rows) == len(pictures) and rows.size > 0 and rows.dtype.kind in "fiu",
             f"evaluation.features={self.about['features']!r} gave {rows.dtype} {rows.shape} of {len(pictures)}"
             " pictures, not a row of numbers for each: return [N, D]",
         )
         return rows
 
 
-def pixels(size: int = 0, comparable: Callable[[np.ndarray], np.ndarray] = np.asarray) -> FunctionFeatures:
-    """The pictures' own numbers, bytes on the [-1, 1] scale: what the digits are measured by.
+MOST = 16_384
+"""Dimensions of pixels, above which their covariance takes more than 2 GiB."""
 
-    comparable: what is done to them first, such as a kind's own.
+
+class Pixels:
+    """The pictures' own numbers: bytes on the [-1, 1] scale; real numbers as they are, or standardised.
+
+    real: of the data, not bytes. comparable: what is done to real numbers first, by a fingerprint that tells it.
     """
-    return FunctionFeatures(lambda x: to_vectors(comparable(x)), "pixels", size)
+
+    def __init__(
+        self,
+        real: bool = False,
+        size: int = 0,
+        comparable: Callable[[np.ndarray], np.ndarray] | None = None,
+        fingerprint: str = "",
+    ) -> None:
+        scale = ("standardised" if comparable else "stored") if real else "bytes"
+        self._real, facts = real, {"preprocessing": scale, **({"fingerprint": fingerprint} if fingerprint else {})}
+        self._rows = FunctionFeatures(lambda x: to_vectors(comparable(x) if comparable else x), "pixels", size, **facts)
+        self.about, self.size = self._rows.about, self._rows.size
+
+    def check(self, shape: tuple[int, ...], dtype: np.dtype | type) -> None:
+        """UsageError for bytes among real numbers and the other way round, and for more than MOST of them."""
+        require(
+            (dtype != np.uint8) == self._real,
+            f"pictures of {np.dtype(dtype).name} cannot be compared with others of"
+            f" {'real numbers' if self._real else 'bytes'}, whose scale is another one: give both as the same",
+        )
+        require(
+            math.prod(shape) <= MOST,
+            f"evaluation.features='pixels' of {shape} are {math.prod(shape):,} dimensions, more than {MOST:,}: set"
+            " evaluation.features='inception', or a function of your own",
+        )
+
+    def dimensions(self, shape: tuple[int, ...]) -> int:
+        """How many numbers a picture has."""
+        return math.prod(shape)
+
+    def __call__(self, pictures: Pictures) -> dict[str, np.ndarray]:
+        """Features of all of them; UsageError for what `check` refuses, and where sizes differ."""
+        for picture in pictures[:1]:
+            self.check(picture.shape, picture.dtype)
+        return self._rows(pictures)
 
 
-def extractor(name: str = "inception", preprocessing: str = "tf1", weights: str = "", size: int = 0) -> Extractor:
+def extractor(
+    name: str = "inception", preprocessing: str = "tf1", weights: str = "", size: int = 0, real: bool = False
+) -> Extractor:
     """By `evaluation.features`: inception, pixels, or the dotted path of a function images [N, ...] -> [N, D].
 
-    weights: the Inception's file, "" for the installed package's. size: pictures at once, 0 for what suits. Raises
-    UsageError where there are no weights, or no such function.
+    weights: the Inception's file, "" for the installed package's. size: pictures at once, 0 for what suits. real: of
+    pixels, real numbers and not bytes. Raises UsageError where there are no weights, or no such function.
     """
     if name == "inception":
         return InceptionFeatures(published.find(weights), preprocessing, size=size)
-    return pixels(size) if name == "pixels" else FunctionFeatures(_function(name), name, size)
+    if name == "pixels":
+        return Pixels(real, size)
+    function = _function(name)
+    return FunctionFeatures(function, name, size, **_source(function))
+
+
+def _source(function: Callable) -> dict[str, str]:
+    """The fingerprint of the file that a function stands in, where there is one: edited, it is another."""
+    try:
+        file = inspect.getsourcefile(function)
+    except TypeError:  # of a compiled function or an object
+        file = None
+    return {"fingerprint": hashlib.sha256(pathlib.Path(file).read_bytes()).hexdigest()} if file else {}
 
 
 def _function(path: str) -> Callable[[np.ndarray], Any]:
     module, _, name = path.rpartition(".")
     remedy = "name inception, pixels or a function that Python finds, such as mymodule.features"
-    require(module, f"evaluation.features={path!r} is unknown: {remedy}")
+    require(module.strip("."), f"evaluation.features={path!r} is unknown: {remedy}")
     try:
         found = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise UsageError(f"evaluation.features={path!r} cannot be imported ({error}): {remedy}") from None
+    except Exception as error:  # whatever the module's own lines raise
+        raise UsageError(f"evaluation.features={path!r} cannot be imported ({error}): {remedy}") from error
     require(callable(found), f"evaluation.features={path!r} is a {type(found).__name__}: {remedy}")
     return found

@@ -3,8 +3,11 @@
 What draws is a function of the keys that costs nothing, and features are pixels: what is tested is around them.
 """
 
+import contextlib
+import importlib
 import json
 import signal
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -30,7 +33,7 @@ from tests.disk import DAMAGES, damage, filled_in_turn, halted_in_turn
 from tests.tiny import tiny_config, trained_run
 
 pytestmark = pytest.mark.usefixtures("quick_compilation", "light_network")
-COUNT, NAME = 36, "ancestral-4-seed0-step1-36-pixels"
+COUNT, NAME = 36, "ancestral-4-seed0-step1-36-pixels-bytes"
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -70,8 +73,14 @@ def config(**changes):
     return found
 
 
+def folder(run, name: str = NAME):
+    """The one whose name begins so."""
+    (found,) = (run.path / "evaluation").glob(f"{name}-????????")
+    return found
+
+
 def report(run, name: str = NAME) -> dict:
-    return json.loads((run.path / "evaluation" / name / "report.json").read_text())
+    return json.loads((folder(run, name) / "report.json").read_text())
 
 
 def timeless(found: dict) -> dict:
@@ -133,7 +142,7 @@ def test_a_signal_ends_it_behind_a_part_and_the_same_command_goes_on(run, expect
 @pytest.mark.parametrize("kind", DAMAGES)
 def test_damaged_results_are_named_and_made_again(run, expected, capsys, name, kind):
     assert evaluating.evaluate(config(), run) == 0
-    damage(run.path / "evaluation" / NAME / name, kind)
+    damage(folder(run) / name, kind)
     capsys.readouterr()
     assert evaluating.evaluate(config(), run) == 0
     fault = "missing" if kind == "gone" else "damaged"
@@ -141,24 +150,44 @@ def test_damaged_results_are_named_and_made_again(run, expected, capsys, name, k
     assert timeless(report(run)) == expected
 
 
-def test_a_finished_evaluation_is_told_again_and_another_one_not_mixed(run, capsys, monkeypatch):
+def test_a_finished_evaluation_is_told_again_and_another_one_stands_beside_it(run, capsys, monkeypatch):
     assert evaluating.evaluate(config(), run) == 0
     told = capsys.readouterr().out
     monkeypatch.setattr(FeatureFolder, "keep", None)
     assert evaluating.evaluate(config(), run) == 0
     assert capsys.readouterr().out == told
     monkeypatch.undo()
-    with pytest.raises(UsageError, match="holds an evaluation of other settings: add --overwrite"):
-        evaluating.evaluate(config(num_data=150), run)
-    assert evaluating.evaluate(config(num_data=150), run, overwrite=True) == 0
-    assert report(run)["num_data"] == 150
+    assert evaluating.evaluate(config(num_data=150), run) == 0
+    found = [json.loads(file.read_text()) for file in (run.path / "evaluation").glob(f"{NAME}-*/report.json")]
+    assert sorted(r["num_data"] for r in found) == [150, 200]
+
+
+def test_features_that_are_asked_for_afterwards_are_made(run):
+    assert evaluating.evaluate(config(), run) == 0
+    before = timeless(report(run))
+    for keep in (True, False):
+        assert evaluating.evaluate(config(keep_features=keep), run) == 0
+        assert load(folder(run) / "statistics.npz")[0].features is not None
+    assert timeless(report(run)) == before
+
+
+def test_begun_with_overwrite_it_goes_on_with_overwrite(tmp_path):
+    there, ours = (FeatureFolder(tmp_path, {"of": name}, ()) for name in ("others", "ours"))
+    there.resume(False)
+    there.finish()
+    assert ours.resume(True) == 0
+    ours.keep(0, {"x": np.ones(1)})
+    assert ours.resume(True) == 1
+    with pytest.raises(UsageError, match="holds an evaluation of other settings"):
+        ours.resume(False)
 
 
 def test_several_averages_and_checkpoints_over_one_set_of_data(run, capsys):
     assert evaluating.evaluate(config(checkpoints="all", averages=("warmup", "raw")), run) == 0
     lines = capsys.readouterr().out.splitlines()[-3:]
     assert lines[0].split()[:4] == ["samples", "n", "Fréchet", "kernel"]
-    assert [line.split()[0] for line in lines[1:]] == [NAME.replace("-step", f"-{a}-step") for a in ("warmup", "raw")]
+    names = [line.split()[0].rpartition("-")[0] for line in lines[1:]]
+    assert names == [NAME.replace("-step", f"-{a}-step") for a in ("warmup", "raw")]
     folders = sorted(p.name.partition("-")[0] for p in (run.path / "evaluation").iterdir() if p.is_dir())
     assert folders == ["ancestral", "ancestral", "held_out", "train"]
 
@@ -168,7 +197,7 @@ def test_samples_that_are_not_finite_are_counted_and_left_out(run):
         evaluating.evaluate(config(sampling__snr=2.0, keep_features=True), run)
     found = report(run)
     assert 0 < found["not_finite"] < COUNT and found["num_samples"] == COUNT - found["not_finite"]
-    kept, _ = load(run.path / "evaluation" / NAME / "statistics.npz")
+    kept, _ = load(folder(run) / "statistics.npz")
     assert kept.features is not None and len(kept.features) == found["num_samples"]
 
 
@@ -186,11 +215,11 @@ def test_pictures_at_a_path_need_no_run(tmp_path, capsys):
         return [f"--config.evaluation.{n}={tmp_path / v}" for n, v in (("samples", samples), ("against", against))]
 
     assert main([*command, *of("pictures", "given.npz")]) == 0
-    found = report(Workdir(tmp_path / "here"), "pictures-pixels")
+    found = report(Workdir(tmp_path / "here"), "pictures-pixels-bytes")
     assert found["frechet_distance"] == pytest.approx(0, abs=1e-9) and found["num_data"] == 60
     data = next((tmp_path / "here" / "evaluation").glob("data-*/statistics.npz"))
     assert main([*command, *of("given.npz", str(data))]) == 0
-    assert report(Workdir(tmp_path / "here"), "given-pixels")["kernel_distance"] < 0
+    assert report(Workdir(tmp_path / "here"), "given-pixels-bytes")["kernel_distance"] < 0
     assert not (tmp_path / "here" / "checkpoints").exists()
 
 
@@ -212,6 +241,112 @@ def test_moments_of_another_program(run, tmp_path, capsys):
     assert found["frechet_distance"] > 0 and found["kernel_distance"] is None and found["num_data"] == 0
 
 
+def path_config(tmp_path, samples, against="train", **changes):
+    """Of two arrays, or of the digits."""
+    np.save(tmp_path / "samples.npy", samples)
+    if not isinstance(against, str):
+        np.save(tmp_path / "against.npy", against)
+        against = str(tmp_path / "against.npy")
+    return config(samples=str(tmp_path / "samples.npy"), against=against, **changes)
+
+
+RANDOM = np.random.default_rng(0).integers(0, 256, (40, 8, 8, 1), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("what", ["samples", "against", "finite", "function"])
+def test_what_is_replaced_under_the_same_name_is_measured_again(tmp_path, monkeypatch, what):
+    """Pictures of the same sizes in a folder, which of them are finite, a function that was edited."""
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "mine_own", raising=False)
+    for name in ("samples", "against"):
+        (tmp_path / name).mkdir()
+    code = "def f(x):\n    return x.reshape(len(x), -1)[:, :5] * {}"
+
+    def write(number: int) -> None:
+        for name in ("samples", "against"):
+            for i, picture in enumerate(np.roll(RANDOM, number * (name == what), axis=1)[:20, ..., 0]):
+                Image.fromarray(picture).save(tmp_path / name / f"{i}.bmp")
+        finite = np.arange(40) >= 10 * number
+        np.savez(tmp_path / "all.npz", samples=RANDOM, finite=finite)
+        (tmp_path / "mine_own.py").write_text(code.format(1.0 + number))
+        importlib.invalidate_caches()
+        sys.modules.pop("mine_own", None)
+
+    samples = str(tmp_path / ("all.npz" if what == "finite" else "samples"))
+    changes = {"samples": samples, "against": str(tmp_path / "against"), "keep_features": True}
+    if what == "function":
+        monkeypatch.setattr(sys, "dont_write_bytecode", True)
+        changes["features"] = "mine_own.f"
+    found = []
+    for number in (0, 1):
+        write(number)
+        with contextlib.suppress(NotFinite):
+            evaluating.evaluate(config(**changes), Workdir(tmp_path / "run"))
+        reports = (tmp_path / "run" / "evaluation").glob("*/report.json")
+        found.append({json.loads(file.read_text())["frechet_distance"] for file in reports})
+    assert len(found[0]) == 1 and len(found[1]) == 2
+
+
+def test_real_numbers_are_standardised_as_the_data_are_and_stored_against_others(tmp_path):
+    x = np.random.default_rng(1).normal(7, 5, (60, 8, 8, 1)).astype(np.float32)
+    np.save(tmp_path / "data.npy", x)
+    own = {"data__name": "array", "data__path": str(tmp_path / "data.npy"), "evaluation__num_data": 0}
+    for samples, against, scale in ((x[:30], "train", "standardised"), (x[:30], x[30:], "stored")):
+        workdir = Workdir(tmp_path / scale)
+        assert evaluating.evaluate(path_config(tmp_path, samples, against, **own), workdir) == 0
+        found = report(workdir, f"samples-pixels-{scale}")
+        shown = (lambda v: (v - x.mean()) / x.std()) if scale == "standardised" else np.asarray
+        expected = frechet(to_vectors(shown(samples)), to_vectors(shown(x if scale == "standardised" else x[30:])))
+        assert found["frechet_distance"] == pytest.approx(expected.value, rel=1e-4)
+        assert found["preprocessing"] == scale
+
+
+REFUSED = {
+    "shapes": (RANDOM, np.repeat(RANDOM, 3, -1), "has pictures of .* and the samples have 64: give"),
+    "scales": (RANDOM / np.float32(255), RANDOM, "pictures of uint8 cannot be compared with others of real numbers"),
+    "one": (RANDOM[:1], RANDOM, "holds 1 picture, which has no covariance"),
+    "one there": (RANDOM, RANDOM[:1], "evaluation.against=.* holds 1 picture, which has no covariance"),
+    "nothing": (RANDOM, "", "evaluation.against is empty: name a file"),
+    "huge": (np.zeros((2, 80, 80, 3), np.uint8), "train", "are 19,200 dimensions, more than 16,384"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_cannot_be_compared_is_refused_before_anything_is_measured(tmp_path, name):
+    samples, against, message = REFUSED[name]
+    with pytest.raises(UsageError, match=message):
+        evaluating.evaluate(path_config(tmp_path, samples, against), Workdir(tmp_path / "run"))
+    assert not (tmp_path / "run" / "evaluation").exists()
+
+
+def test_statistics_of_other_dimensions_and_pictures_of_several_sizes(tmp_path):
+    np.savez(tmp_path / "fid.npz", mu=np.zeros(5), sigma=np.eye(5))
+    with pytest.raises(UsageError, match="is of features of 5 dimensions, and those of the samples have 64"):
+        evaluating.evaluate(path_config(tmp_path, RANDOM, str(tmp_path / "fid.npz")), Workdir(tmp_path / "run"))
+    (tmp_path / "in").mkdir()
+    for i, side in enumerate((4, 5)):
+        Image.fromarray(RANDOM[i, :side, :side, 0]).save(tmp_path / "in" / f"{i}.png")
+    with pytest.raises(UsageError, match=r"has pictures of several sizes, as \(4, 4, 1\) and \(5, 5, 1\)"):
+        evaluating.evaluate(config(samples=str(tmp_path / "in")), Workdir(tmp_path / "run"))
+
+
+def test_grey_files_are_compared_with_grey_data(tmp_path):
+    (tmp_path / "in").mkdir()
+    for i, image in enumerate(digits().held_out[:50]):
+        Image.fromarray(image[..., 0]).save(tmp_path / "in" / f"{i}.png")
+    assert evaluating.evaluate(config(samples=str(tmp_path / "in")), Workdir(tmp_path / "run")) == 0
+    assert report(Workdir(tmp_path / "run"), "in-pixels-bytes")["num_samples"] == 50
+
+
+def test_samples_none_of_which_is_finite(tmp_path):
+    good = np.random.default_rng(0).normal(size=(40, 8, 8, 1)).astype(np.float32)
+    bad = np.full_like(good, np.nan)
+    with pytest.raises(NotFinite, match="40 of 40 samples, or of their features, are not finite"):
+        evaluating.evaluate(path_config(tmp_path, bad, good), Workdir(tmp_path / "run"))
+    with pytest.raises(UsageError, match="has 0 pictures of 40 whose features are finite"):
+        evaluating.evaluate(path_config(tmp_path, good, bad), Workdir(tmp_path / "other"))
+
+
 BAD = {
     "checkpoints": ("5", r"asks for \[5\]: there are \[1\]"),
     "checkpoints ": ("newest", "must be all, or steps such as 1000,2000"),
@@ -219,6 +354,7 @@ BAD = {
     "against": ("no_such_file", "is no file: name it, or one of held_out, train"),
     "samples": ("no_such_file", "no_such_file does not exist: name a folder"),
     "weights": ("no_such_file", "cannot be read"),
+    "samples ": ("some.npy", "are of no run: leave evaluation.checkpoints and evaluation.averages empty"),
     "averages": (("nope",), r"evaluation\.averages='nope' is not among this run's averages"),
 }
 
@@ -226,7 +362,7 @@ BAD = {
 @pytest.mark.parametrize("name", BAD)
 def test_bad_input(run, name):
     value, message = BAD[name]
-    changes = {"features": "inception"} if name == "weights" else {}
+    changes = {"weights": {"features": "inception"}, "samples ": {"checkpoints": "all"}}.get(name, {})
     with pytest.raises(UsageError, match=message):
         evaluating.evaluate(config(**changes | {name.strip(): value}), run)
     assert not list((run.path / "evaluation").glob("*/report.json"))

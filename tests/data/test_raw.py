@@ -43,6 +43,22 @@ def test_sizes_and_modes_differ(tmp_path):
     np.testing.assert_array_equal(found[3:4], np.repeat(SOME[3:4, ..., :1], 3, axis=-1))
 
 
+def test_grey_pictures_have_one_channel_where_all_are_grey(tmp_path):
+    """And in a zip file pictures come before arrays; what has transparency is counted."""
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for i, image in enumerate(SOME):
+            Image.fromarray(image[..., 0]).save(tmp_path / f"{i}.png")
+            archive.write(tmp_path / f"{i}.png", f"{i}.png")
+        np.save(tmp_path / "boxes.npy", np.ones((2, 4)))
+        archive.write(tmp_path / "boxes.npy", "boxes.npy")
+    found, _ = pictures_at(str(tmp_path / "a.zip"))
+    np.testing.assert_array_equal(found[0:5], SOME[..., :1])
+    assert found.shapes == {(6, 6, 1)} and found.transparent == 0
+    Image.fromarray(np.zeros((6, 6, 4), np.uint8)).save(tmp_path / "9.png")
+    found, _ = pictures_at(str(tmp_path))
+    assert found[0:6][0].shape == (6, 6, 3) and found.transparent == 1
+
+
 def test_arrays(tmp_path):
     np.save(tmp_path / "a.npy", SOME)
     np.savez(tmp_path / "b.npz", samples=SOME, finite=np.arange(5) > 0, evaluations=np.ones(5))
@@ -61,8 +77,11 @@ BAD = {
     "empty": "no picture",
     "text": "cannot be read as pictures .*: name a folder or a zip file of pictures",
     "two": r"holds \['p', 'q'\]: call the pictures samples or images",
-    "none": r"holds uint8 \(0, 2, 2, 1\)",
-    "vector": r"holds float64 \(3,\)",
+    "none": r"holds uint8 \(0, 2, 2, 1\), which is no array of pictures",
+    "vector": r"holds float64 \(3,\), which is no array of pictures",
+    "finite": "says of 3 samples whether they are finite, and holds 5",
+    "deep": "0.png has more than 8 bits .Pillow's mode I;16.",
+    "unpacked": "^[^=]*holds no picture.*|.*no picture",
 }
 
 
@@ -76,6 +95,16 @@ def test_what_holds_no_pictures(tmp_path, name):
     elif name == "two":
         place = place.with_suffix(".npz")
         np.savez(place, p=SOME, q=SOME)
+    elif name == "finite":
+        place = place.with_suffix(".npz")
+        np.savez(place, samples=SOME, finite=np.ones(3, bool))
+    elif name == "deep":
+        place.mkdir()
+        Image.fromarray(np.arange(36, dtype=np.uint16).reshape(6, 6)).save(place / "0.png")
+    elif name == "unpacked":
+        place = place.with_suffix(".zip")
+        with zipfile.ZipFile(place, "w") as archive:
+            archive.writestr("a.txt", "text")
     elif name != "missing":
         place = place.with_suffix(".npy")
         np.save(place, np.zeros((0, 2, 2, 1), np.uint8) if name == "none" else np.zeros(3))

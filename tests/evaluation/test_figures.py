@@ -53,3 +53,17 @@ def test_few_rows_are_told_and_other_kinds_refused():
     assert found["precision"] is None and found["frechet_distance"] > 0
     with pytest.raises(UsageError, match="the samples and the data differ in preprocessing, 'tf1' and 'clean'"):
         figures(of(X), FeatureSet.of(Y, {"features": "inception", "preprocessing": "clean"}))
+
+
+def test_too_few_data_are_not_extrapolated_and_what_was_left_out_is_told():
+    x = np.random.default_rng(0).normal(size=(5000, 2))
+    found = figures(FeatureSet.of(x, {}), FeatureSet.of(x[:2], {"not_finite": 3}))
+    assert found["frechet_distance_extrapolated"] is None and found["frechet_distance"] > 0
+    assert "not extrapolated to infinitely many samples: 2 of the data are too few" in found["notes"]
+    assert "3 of the data, or of their features, are not finite, and in no figure" in found["notes"]
+
+
+def test_other_dimensions_are_refused():
+    a, b = (FeatureSet.of(np.eye(d), {}) for d in (3, 4))
+    with pytest.raises(UsageError, match="the samples and the data have features of 3 and 4 dimensions"):
+        figures(a, b)

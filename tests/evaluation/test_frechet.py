@@ -123,7 +123,7 @@ def test_what_is_not_known():
     assert np.isnan(frechet_distance(np.full((4, 3), np.nan), b))
     known = frechet(Moments.of(b), Moments.of(b + 1))
     assert known.value == pytest.approx(3) and np.isnan(known.error)
-    with pytest.raises(ValueError, match="4999 rows are too few to extrapolate from: give 5000 or more"):
+    with pytest.raises(ValueError, match="4999 rows against 3 are too few to extrapolate from: give 5000 or more"):
         extrapolated(np.zeros((4999, 2)), b)
 
 

@@ -60,6 +60,8 @@ BAD = {
     "shapes": ({"mu": X[0], "sigma": X}, r"mu of shape \(3,\) and sigma of shape \(40, 3\)"),
     "nan": ({"mu": X[0] * np.nan, "sigma": X[:3]}, "numbers that are not finite"),
     "one": ({"feats": X[:1]}, "fewer than two rows"),
+    "numbers": ({"mu": X[0], "sigma": np.eye(3), "n": np.array([3, 4])}, "cannot be read as statistics"),
+    "about": ({"mu": X[0], "sigma": np.eye(3), "about": np.array("[1]")}, r"says about itself \[1\]"),
 }
 
 
@@ -83,3 +85,20 @@ def test_another_program_reads_ours(tmp_path):
     with np.load(tmp_path / "a.npz") as stored:
         np.testing.assert_allclose(stored["mu"], X.mean(0), rtol=1e-6)
         np.testing.assert_allclose(stored["sigma"], np.cov(X, rowvar=False), rtol=1e-6)
+
+
+def test_parts_that_do_not_say_of_how_many_rows_are_not_merged():
+    known = FeatureSet.of(np.random.default_rng(0).normal(size=(9, 2)), {})
+    unknown = FeatureSet(known.moments._replace(n=0), {})
+    for a, b in ((known, unknown), (unknown, known)):
+        with pytest.raises(UsageError, match="a part of an unknown number of rows cannot be merged"):
+            a.merged(b)
+    assert known.features is not None
+    one, rest = (FeatureSet.of(known.features[rows], {}) for rows in (slice(1), slice(1, None)))
+    np.testing.assert_allclose(one.merged(rest).moments.covariance, known.moments.covariance, rtol=1e-12)
+
+
+def test_features_are_rows():
+    for shape in ((4,), (4, 2, 2)):
+        with pytest.raises(ValueError, match="give one row for each picture"):
+            FeatureSet.of(np.ones(shape), {})
