@@ -18,7 +18,7 @@ from score_sde.config.guide import help_lines
 from score_sde.config.validation import check_likelihood, validate
 from score_sde.errors import CheckpointError, UsageError, require
 
-MODES = ("train", "sample", "likelihood", "evaluate", "report", "import", "export")
+MODES = ("train", "sample", "likelihood", "evaluate", "report", "forecast", "import", "export")
 REPLACING = ("sample", "likelihood", "evaluate", "export")
 """Modes that may replace what is there."""
 OWN_FLAGS = ("config", "workdir", "mode", "overwrite", "checkpoint", "distributed", "connect_timeout")
@@ -28,7 +28,7 @@ PROGRAMS = {"score-sde": "score-sde", "__main__.py": "python -m score_sde"}
 
 HELP = """\
 usage: python launch.py --config configs/digits.py [--workdir runs/digits]
-                        [--mode train|sample|likelihood|evaluate|report|import|export]
+                        [--mode train|sample|likelihood|evaluate|report|forecast|import|export]
                         [--overwrite] [--checkpoint path] [--format name] [--output path]
                         [--config.<section>.<field>=value ...]
 
@@ -41,6 +41,7 @@ usage: python launch.py --config configs/digits.py [--workdir runs/digits]
                likelihood: bits or nats per dimension of every example of likelihood.split; goes on where it was stopped
                import: make a new workdir of another program's checkpoint, to sample from or to train on
                report: write report/index.html, a page about the newest checkpoint; an earlier one is replaced
+               forecast: memory, time and communication on parallel.topology, such as v5e:4x4 or h100, without a device
                export: write the newest checkpoint's weights, by sampling.average, as another program's file
   --overwrite  with --mode sample: replace samples of the same name drawn with other settings; with --mode likelihood:
                or evaluate: replace the figures of other settings; with --mode export: replace what was exported there
@@ -243,7 +244,15 @@ def _run(arguments: Arguments) -> int:
     from score_sde.storage.workdir import Workdir
 
     workdir, c = Workdir(arguments.workdir), arguments.config.training
-    if arguments.mode == "import":
+    topology = arguments.config.parallel.topology
+    require(
+        bool(topology) == (arguments.mode == "forecast"),
+        f"parallel.topology={topology!r} does not go with --mode={arguments.mode}: --mode=forecast takes one, such as"
+        " v5e:4x4, and no other mode does",
+    )
+    if arguments.mode == "forecast":
+        os.environ.setdefault("JAX_PLATFORMS", "cpu")  # what it compiles for is not here
+    elif arguments.mode == "import":
         require(
             not c.start_from,
             f"training.start_from={c.start_from} does not go with --mode=import: leave one of them out",
@@ -261,7 +270,7 @@ def _run(arguments: Arguments) -> int:
         from score_sde.devices.parallel import check_batch_size  # jax and the devices, but not yet the slow rest
 
         check_batch_size("training.batch_size", c.batch_size, c.microbatches)
-    from score_sde.cli import evaluating, likelihood, modes
+    from score_sde.cli import evaluating, forecasting, likelihood, modes
 
     modes.start_jax()
     actions: dict[str, Any] = {
@@ -269,6 +278,7 @@ def _run(arguments: Arguments) -> int:
         "sample": lambda config, workdir: modes.sample(config, workdir, arguments.overwrite),
         "likelihood": lambda config, workdir: likelihood.likelihood(config, workdir, arguments.overwrite),
         "evaluate": lambda config, workdir: evaluating.evaluate(config, workdir, arguments.overwrite),
+        "forecast": forecasting.forecast,
         "import": lambda config, workdir: modes.import_(config, workdir, arguments.checkpoint, arguments.command),
         "export": lambda config, workdir: exporting.export(
             config, workdir, arguments.format, arguments.output, arguments.overwrite

@@ -247,7 +247,7 @@ FIELDS: dict[str, Section] = {
             "strategy": field("pmap", "copies on all devices, or a mesh", one_of("pmap", "sharded"), free=True),
             "fsdp": field(1, "of sharded: devices that share one copy; 0 for all", NOT_NEGATIVE, free=True),
             "topology": field(
-                "", "what programs are compiled for: v5e:4x4, h100, cpu and others; empty for the devices at hand",
+                "", "of --mode forecast: v5e:4x4, h100, cpu, or several with commas; empty in other modes",
                 free=True,
             ),
         },
