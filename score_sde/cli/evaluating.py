@@ -35,9 +35,6 @@ from score_sde.storage.checkpoint import Checkpoints
 from score_sde.storage.workdir import Workdir, read_json, versions, write_json
 from score_sde.storage.writing import writing
 
-MANY = 2000
-"""Samples whose figures take long enough to be told of."""
-
 
 class Row(NamedTuple):
     """Samples that are measured, and what report.json says of where they are from."""
@@ -188,8 +185,6 @@ def _measured(
                     bad = len(rows["finite"]) - samples.moments.n
                     raise NotFinite(f"{bad} of {len(rows['finite'])} samples, or of their features, are not finite")
                 assert reference.data is not None
-                if samples.moments.n > MANY:
-                    say("computing the figures ...", file=sys.stderr)
                 found = evaluating.report(rows, samples, reference.data, reference.held_out)
                 samples.save(place / STATISTICS, config.evaluation.keep_features)
                 write_json(place / REPORT, {**found, **row.sampler, "versions": versions()})

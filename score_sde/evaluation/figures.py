@@ -1,15 +1,16 @@
 """All figures of samples against data, of their features or moments, by flat names, each with its error."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from score_sde.evaluation.frechet import FEWEST, Estimate, can_extrapolate, extrapolated, frechet
+from score_sde.evaluation.frechet import FEWEST, Estimate, Features, can_extrapolate, extrapolated, frechet
 from score_sde.evaluation.inception_score import inception_score
 from score_sde.evaluation.kernel import kernel_distance, subset_distances
 from score_sde.evaluation.manifold import manifold
 from score_sde.evaluation.neighbours import copying_ratio, if_finite
 from score_sde.evaluation.statistics import FeatureSet, check_comparable
+from score_sde.progress import Progress
 
 NAMES = (
     "frechet_distance", "frechet_distance_extrapolated", "kernel_distance", "kernel_distance_subsets",
@@ -41,32 +42,54 @@ def known(reports: Iterable[Mapping[str, Any]]) -> list[str]:
     return [name for name in TITLES if any(report.get(name) is not None for report in found)]
 
 
-def figures(samples: FeatureSet, data: FeatureSet, held_out: FeatureSet | None = None) -> dict[str, Any]:
+def figures(
+    samples: FeatureSet, data: FeatureSet, held_out: FeatureSet | None = None, show: bool = False
+) -> dict[str, Any]:
     """Every figure that can be computed of these, None for others, and `notes`, which say why not.
 
-    Against moments alone there is the Fréchet distance only, whose error then is that of the samples. Raises UsageError
-    for features of different kinds.
+    Against moments alone there is the Fréchet distance only, whose error then is that of the samples. show: progress,
+    as of 50,000 rows they take minutes. Raises UsageError for features of different kinds.
     """
     check_comparable(samples, data, "the samples", "the data")
-    x, y = samples.features, data.features
-    found = {"frechet_distance": frechet(_rows(samples), _rows(data))}
-    notes = _notes(samples, data)
-    if x is not None and can_extrapolate(x, _rows(data)):
-        found["frechet_distance_extrapolated"] = extrapolated(x, _rows(data))
-    if x is not None and y is not None:
-        subsets = subset_distances(x, y)
-        found["kernel_distance"] = kernel_distance(x, y)
-        found["kernel_distance_subsets"] = Estimate(float(subsets.mean()), float(subsets.std()))
-        found |= manifold(x, y)._asdict()
-        if held_out is not None and held_out.features is not None and len(held_out.features):
-            found["copying_ratio"] = Estimate(copying_ratio(x, y, held_out.features))
-    if samples.logits is not None:
-        found["inception_score"] = inception_score(samples.logits)
+    parts = _parts(samples, data, held_out)
+    found: dict[str, Estimate] = {}
+    with Progress("computing", len(parts), "figures", show=show) as progress:
+        for name, compute in parts.items():
+            found |= compute()
+            progress.update(1, name)
     flat: dict[str, Any] = {}
     for name in NAMES:
         value, error = found.get(name, Estimate(math.nan))
         flat |= {name: if_finite(value), f"{name}_error": if_finite(error)}
-    return {**flat, "num_samples": samples.moments.n, "num_data": data.moments.n, "notes": notes}
+    return {**flat, "num_samples": samples.moments.n, "num_data": data.moments.n, "notes": _notes(samples, data)}
+
+
+def _parts(
+    samples: FeatureSet, data: FeatureSet, held_out: FeatureSet | None
+) -> dict[str, Callable[[], dict[str, Estimate]]]:
+    """What can be computed of these, by what it is called; each gives figures by name."""
+    x, y, rows = samples.features, data.features, _rows(data)
+    parts: dict[str, Callable[[], dict[str, Estimate]]] = {
+        "Fréchet": lambda: {"frechet_distance": frechet(_rows(samples), rows)}
+    }
+    if x is not None and can_extrapolate(x, rows):
+        parts["extrapolated"] = lambda: {"frechet_distance_extrapolated": extrapolated(x, rows)}
+    if x is not None and y is not None:
+        parts["kernel"] = lambda: {"kernel_distance": kernel_distance(x, y), "kernel_distance_subsets": _subsets(x, y)}
+        parts["manifolds"] = lambda: manifold(x, y)._asdict()
+        others = None if held_out is None else held_out.features
+        if others is not None and len(others):
+            parts["copies"] = lambda: {"copying_ratio": Estimate(copying_ratio(x, y, others))}
+    logits = samples.logits
+    if logits is not None:
+        parts["inception score"] = lambda: {"inception_score": inception_score(logits)}
+    return parts
+
+
+def _subsets(x: Features, y: Features) -> Estimate:
+    """Mean and standard deviation, as published."""
+    distances = subset_distances(x, y)
+    return Estimate(float(distances.mean()), float(distances.std()))
 
 
 def _rows(of: FeatureSet) -> Any:

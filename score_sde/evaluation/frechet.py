@@ -5,6 +5,7 @@ trace is the nuclear norm of F_1 F_2^T for any factors S_i = F_i^T F_i: no produ
 a covariance is singular. All in float64.
 """
 
+import contextlib
 import math
 from typing import NamedTuple
 
@@ -117,8 +118,27 @@ def _factor(x: Features | Moments) -> _Factor:
     deviations = (features - mean) / math.sqrt(n - 1)
     if n <= dimensions:
         return _Factor(mean, deviations, n, rows=True)
-    basis, root = np.linalg.qr(deviations)
+    basis, root = _orthogonal(deviations)
     return _Factor(mean, root, n, basis, rows=True)
+
+
+def _orthogonal(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Q [N, D] of orthonormal columns and R [D, D], x = Q R, of more rows than columns.
+
+    Where x is far from singular by two Cholesky factorisations, which are as exact as Householder's reflections and
+    several times as fast (Yamamoto et al. 2015, CholeskyQR2).
+    """
+    from scipy import linalg  # as in estimates.py
+
+    with contextlib.suppress(np.linalg.LinAlgError):
+        first = np.linalg.cholesky(x.T @ x)
+        scale = np.abs(np.diag(first))
+        if scale.min() > 1e-6 * scale.max():
+            q = linalg.solve_triangular(first, x.T, lower=True, check_finite=False).T
+            second = np.linalg.cholesky(q.T @ q)
+            q = linalg.solve_triangular(second, q.T, lower=True, check_finite=False).T
+            return q, second.T @ first.T
+    return np.linalg.qr(x)
 
 
 def _root(covariance: np.ndarray) -> np.ndarray:

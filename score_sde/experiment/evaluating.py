@@ -29,6 +29,8 @@ from score_sde.systems.base import Params
 
 PART = 512
 """Pictures of a part that are not drawn: a number that nothing changes, as parts of before are gone on from."""
+MANY = 2000
+"""Samples whose figures take long enough to be told of."""
 FEWEST_OF_A_CLASS = 50
 """Of samples and of data, below which a class has no figure of its own."""
 
@@ -130,7 +132,7 @@ def _finite(rows: Arrays) -> np.ndarray:
 def report(rows: Arrays, samples: FeatureSet, data: FeatureSet, held_out: FeatureSet | None) -> dict[str, Any]:
     """What report.json says of measured samples: flat keys, of every figure and its error, and what they are of."""
     evaluations = float(rows["evaluations"].mean()) if "evaluations" in rows else None
-    found = figures(samples, data, held_out)
+    found = figures(samples, data, held_out, show=samples.moments.n > MANY)
     return {
         **found,
         "notes": [*_of_sizes(rows), *found["notes"]],

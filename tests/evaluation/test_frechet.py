@@ -5,6 +5,7 @@ import functools
 import numpy as np
 import pytest
 
+from score_sde.evaluation import frechet as module
 from score_sde.evaluation.frechet import Moments, extrapolated, frechet, frechet_distance
 from tests.evaluation import goldens
 
@@ -164,3 +165,13 @@ def test_the_extrapolated_distance_covers_that_of_the_laws(shift, scale):
     assert abs(values.mean() - exact) < 4 * np.std(values, ddof=1) / np.sqrt(len(values))
     if exact == 0:
         assert (plain > 0).all() and plain.mean() > 5 * abs(values.mean())
+
+
+@pytest.mark.parametrize("spread", [1.0, 1e3, 1e5, 1e7, 1e12])
+def test_factors_of_many_rows_are_exact_however_singular(spread):
+    """Columns whose scales differ by so much: by Cholesky where that is exact, else by Householder."""
+    x = np.random.default_rng(0).normal(size=(300, 8)) @ np.diag(np.geomspace(1, 1 / spread, 8))
+    q, r = module._orthogonal(x)
+    np.testing.assert_allclose(q.T @ q, np.eye(8), atol=1e-14)
+    np.testing.assert_allclose(q @ r, x, atol=1e-14 * np.abs(x).max())
+    np.testing.assert_array_equal(r, np.triu(r))
