@@ -1,9 +1,11 @@
 """A run directory of an earlier version is sampled, and trained on, as that version did it."""
 
 import json
+import math
 import zipfile
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -11,6 +13,7 @@ from score_sde.cli import modes
 from score_sde.config import Config
 from score_sde.experiment import build
 from score_sde.loop.loop import train
+from score_sde.networks import layers
 from score_sde.storage.workdir import Workdir
 from tests.golden_files import GOLDEN, relative_error
 from tests.tiny import tiny_config
@@ -43,11 +46,19 @@ def test_it_is_sampled_by_stored_and_reconstructed_averages(workdir):
     assert modes.sample(config(sampling__average="power_0.070"), workdir) == 0
 
 
-def test_it_goes_on_as_it_would_have(workdir):
+def masks_of_before(key, shape):
+    """Both halves of a word side by side, as dropout drew its masks then."""
+    count = math.prod(shape)
+    words = jax.random.bits(key, ((count + 1) // 2,), jnp.uint32)
+    return jax.lax.bitcast_convert_type(words, jnp.uint16).reshape(-1)[:count].reshape(shape)
+
+
+def test_it_goes_on_as_it_would_have(workdir, monkeypatch):
     """To step 12: every parameter and every logged loss are those that the earlier version came to.
 
-    A bias of keys, which no attention depends on, is rounding alone, on each processor another.
+    Given the masks of dropout of then, which were the same bits in another order. A bias of keys, which no attention depends on, is rounding alone, on each processor another.
     """
+    monkeypatch.setattr(layers, "random_halves", masks_of_before)
     state = train(build(config(), workdir.record()), workdir, show=False)
     leaves = jax.tree_util.tree_leaves_with_path(state.params["score"])
     found = {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
