@@ -263,8 +263,8 @@ def test_what_is_replaced_under_the_same_name_is_measured_again(tmp_path, monkey
     code = "def f(x):\n    return x.reshape(len(x), -1)[:, :5] * {}"
 
     def write(number: int) -> None:
-        for name in ("samples", "against"):
-            for i, picture in enumerate(np.roll(RANDOM, number * (name == what), axis=1)[:20, ..., 0]):
+        for name, rows in (("samples", RANDOM[:20]), ("against", RANDOM[20:])):
+            for i, picture in enumerate(np.roll(rows, number * (name == what), axis=1)[..., 0]):
                 Image.fromarray(picture).save(tmp_path / name / f"{i}.bmp")
         finite = np.arange(40) >= 10 * number
         np.savez(tmp_path / "all.npz", samples=RANDOM, finite=finite)
