@@ -56,7 +56,8 @@ def masks_of_before(key, shape):
 def test_it_goes_on_as_it_would_have(workdir, monkeypatch):
     """To step 12: every parameter and every logged loss are those that the earlier version came to.
 
-    Given the masks of dropout of then, which were the same bits in another order. A bias of keys, which no attention depends on, is rounding alone, on each processor another.
+    Given the masks of dropout of then, which were the same bits in another order. A bias of keys, which no attention
+    depends on, is rounding alone, on each processor another.
     """
     monkeypatch.setattr(layers, "random_halves", masks_of_before)
     state = train(build(config(), workdir.record()), workdir, show=False)
