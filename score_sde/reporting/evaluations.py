@@ -28,9 +28,10 @@ def evaluation(found: Evaluations, command: str) -> Section:
         return Section(title, caption + damaged, table=_evaluation_table(reports))
     caption += (
         f" The figure: {kind['num_samples']:,} samples against {kind['num_data']:,} of {kind['dataset']} by"
-        f" {kind['features']}; seconds per sample, features included."
+        f" {kind['features']}."
     )
-    picture = png(distances(points, {}))
+    features = "pixel" if kind["features"] == "pixels" else kind["features"]
+    picture = png(distances(points, {}, features, "milliseconds per sample, with its features and compiling"))
     return Section(title, caption + damaged, "evaluation", picture, _evaluation_table(reports))
 
 

@@ -106,8 +106,16 @@ def strips(lines: Sequence[Strip]) -> Figure:
     return figure
 
 
-def distances(solvers: Mapping[str, Sequence[Point]], references: Mapping[str, float]) -> Figure:
-    """Fréchet distance against evaluations and against seconds per image, with standard errors and reference lines."""
+def distances(
+    solvers: Mapping[str, Sequence[Point]],
+    references: Mapping[str, float],
+    features: str = "pixel",
+    time: str = "milliseconds per image, compiled",
+) -> Figure:
+    """Fréchet distance against evaluations and against seconds per image, with standard errors and reference lines.
+
+    features: what the distance is of. time: what the seconds are, shown in milliseconds.
+    """
     figure, ((left, right),) = _figure(1, 2, 3.7, sharey=True)
     for (name, points), colour, marker in zip(solvers.items(), COLOURS, MARKERS):
         for axes, xs in ((left, [p.evaluations for p in points]), (right, [1000 * p.seconds for p in points])):
@@ -124,8 +132,8 @@ def distances(solvers: Mapping[str, Sequence[Point]], references: Mapping[str, f
     for (name, value), style in zip(references.items(), ("--", ":")):
         for axes in (left, right):
             axes.axhline(value, color="black", linestyle=style, linewidth=1, label=name if axes is left else None)
-    left.set(xlabel="network evaluations per sample", ylabel="pixel Fréchet distance", xscale="log", yscale="log")
-    right.set(xlabel="milliseconds per image, compiled", xscale="log")
+    left.set(xlabel="network evaluations per sample", ylabel=f"{features} Fréchet distance", xscale="log", yscale="log")
+    right.set(xlabel=time, xscale="log")
     _plain(left.xaxis, right.xaxis, left.yaxis)
     figure.legend(loc="outside lower center", ncols=4, fontsize=8, frameon=False)
     return figure

@@ -5,6 +5,7 @@ import pathlib
 
 import pytest
 
+from score_sde.reporting import evaluations as module
 from score_sde.reporting.evaluations import evaluation
 from score_sde.reporting.records import Evaluations, evaluations
 from score_sde.storage.seals import Seals
@@ -54,6 +55,15 @@ def test_those_of_one_kind_are_points_of_a_figure():
     assert table.heading == ("samples", "n", "features", "evaluations", "Fréchet", "kernel")
     assert table.rows[1] == ("b", "1,000", "inception tf1", "50", "4.000 ± 0.500", "0.001000")
     assert table.rows[3][3:] == ("", "5.250 ± 0.500", "-0.000010")
+
+
+@pytest.mark.parametrize(("features", "label"), [("inception", "inception Fréchet"), ("pixels", "pixel Fréchet")])
+def test_the_figure_says_what_its_distance_is_of(features, label, monkeypatch):
+    labels = []
+    monkeypatch.setattr(module, "png", lambda figure: labels.extend(a.get_ylabel() for a in figure.axes) or b"")
+    reports = {name: report(features=features, evaluations=n) for name, n in (("a", 20.0), ("b", 50.0))}
+    evaluation(Evaluations(reports), COMMAND)
+    assert labels[0] == f"{label} distance"
 
 
 @pytest.mark.parametrize("reports", [{"a": report()}, {"a": report(), "b": report(num_samples=999)}])
