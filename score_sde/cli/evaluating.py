@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from score_sde.cli.modes import built, samples_name, say, settings_of, warn
+from score_sde.cli.modes import aligned, built, samples_name, say, settings_of, warn
 from score_sde.config import Config
 from score_sde.data.kinds import Real
 from score_sde.data.raw import RawPictures, Stored
@@ -207,5 +207,4 @@ def table(reports: list[dict[str, Any]]) -> str:
     names = known(reports)
     lines = [["samples", "n", *(TITLES[name] for name in names)]]
     lines += [[r["name"], f"{r['num_samples']:,}", *(written(r, name) for name in names)] for r in reports]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in lines)
+    return aligned(lines)

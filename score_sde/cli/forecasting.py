@@ -4,7 +4,7 @@ import dataclasses
 import sys
 from typing import Any
 
-from score_sde.cli.modes import say
+from score_sde.cli.modes import aligned, say
 from score_sde.config import Config, flatten
 from score_sde.devices.chips import chip
 from score_sde.devices.platform import platform
@@ -25,7 +25,7 @@ def forecast(config: Config, workdir: Workdir) -> int:
         one = config.copy_and_resolve_references()
         one.parallel.topology = topology
         rows += _on(one, workdir)
-    say(table([HEADING, *rows]))
+    say(aligned([HEADING, *rows]))
     return 0
 
 
@@ -83,9 +83,3 @@ def row(topology: str, one: Forecast) -> tuple[str, ...]:
         f"{one.kernels:,}",
         f"{one.compile_seconds:.0f} s",
     )
-
-
-def table(rows: list[tuple[str, ...]]) -> str:
-    """Columns under their headings."""
-    widths = [max(len(line[i]) for line in rows) for i in range(len(rows[0]))]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in rows)

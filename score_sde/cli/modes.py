@@ -6,7 +6,7 @@ import os
 import pathlib
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from typing import Any, TextIO
 
@@ -244,3 +244,9 @@ def weights(experiment: Experiment, state: TrainState, images: int, workdir: Wor
     average = experiment.config[section].average
     warn(experiment.early.using(int(state.step), average, section))
     return experiment.weights_of(state, average, images, workdir.averages)
+
+
+def aligned(lines: Sequence[Sequence[str]]) -> str:
+    """Rows of cells as a table, every column as wide as its widest cell."""
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in lines)

@@ -274,9 +274,13 @@ def process_rows(size: int) -> slice:
     return slice(jax.process_index() * part, (jax.process_index() + 1) * part)
 
 
-def check_batch_size(name: str, size: int, microbatches: int = 1) -> None:
-    """UsageError unless the devices, times the microbatches, divide the batch size."""
-    n, by = jax.device_count(), f"the {jax.device_count()} devices"
+def check_batch_size(name: str, size: int, microbatches: int = 1, devices: int = 0, of: str = "") -> None:
+    """UsageError unless the devices, times the microbatches, divide the batch size.
+
+    devices: how many, of what is called `of`; 0 for those at hand.
+    """
+    n = devices or jax.device_count()
+    by = f"the {n} devices{of}"
     if microbatches > 1:
         n, by = n * microbatches, f"{by} times training.microbatches={microbatches}"
     require(size % n == 0, f"{name}={size} is not divisible by {by}: make it a multiple of {n}")

@@ -3,7 +3,7 @@
 import copy
 import dataclasses
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -14,10 +14,9 @@ from score_sde.config import Config
 from score_sde.data.stream import Batch
 from score_sde.devices.chips import Chip, chip
 from score_sde.devices.hlo import Collective, costs
-from score_sde.devices.parallel import DATA, FSDP, Sharded
+from score_sde.devices.parallel import DATA, FSDP, Sharded, check_batch_size
 from score_sde.devices.precision import at
 from score_sde.devices.topologies import devices
-from score_sde.errors import require
 from score_sde.experiment import objects
 from score_sde.experiment.building import build
 from score_sde.experiment.experiment import Experiment
@@ -25,8 +24,6 @@ from score_sde.networks.remat import compiler_options
 from score_sde.rng import example_keys, root_key
 from score_sde.sde import reverse
 from score_sde.solvers import AdaptiveSolver
-
-PROGRAMS = ("training step", "sampling step", "likelihood drift")
 
 
 class Memory(NamedTuple):
@@ -70,14 +67,14 @@ class Forecast:
         return self.flops / (self.devices * self.seconds * peak) if self.seconds and peak else None
 
 
-def forecasts(config: Config, programs: tuple[str, ...] = PROGRAMS) -> Iterator[Forecast]:
-    """Of each program, for the devices of `parallel.topology`; nothing is run.
+def forecasts(config: Config, programs: Iterable[str] = ()) -> Iterator[Forecast]:
+    """Of each program, by default of all, for the devices of `parallel.topology`; nothing is run.
 
     Training is the sharded program; that of pmap, which is not compiled ahead, does the same. UsageError for batches
     that the devices do not divide.
     """
     experiment = on_topology(config)
-    for name in programs:
+    for name in programs or PROGRAMS:
         yield _forecast(name, experiment)
 
 
@@ -85,31 +82,19 @@ def on_topology(config: Config) -> Experiment:
     """The experiment, its training step to be laid over the topology's devices."""
     c = config.parallel
     found = devices(c.topology)
-    for name, size, by in (
-        ("training.batch_size", config.training.batch_size, len(found) * config.training.microbatches),
-        ("sampling.batch_size", config.sampling.batch_size, len(found)),
-        ("likelihood.batch_size", config.likelihood.batch_size, len(found)),
-    ):
-        parts = f" times training.microbatches={config.training.microbatches}" if by > len(found) else ""
-        require(
-            size % by == 0,
-            f"{name}={size} is not divisible by the {len(found)} devices of {c.topology}{parts}: make it a multiple of"
-            f" {by}",
-        )
+    for section in ("training", "sampling", "likelihood"):
+        parts = config.training.microbatches if section == "training" else 1
+        size = config[section].batch_size
+        check_batch_size(f"{section}.batch_size", size, parts, len(found), f" of {c.topology}")
     strategy = Sharded(c.fsdp if c.strategy == "sharded" else 1, found)
     return dataclasses.replace(build(config), strategy=strategy)
 
 
 def _forecast(name: str, experiment: Experiment) -> Forecast:
-    lower = {
-        "training step": _training,
-        "sampling step": _sampling,
-        "likelihood drift": _drift,
-    }[name]
     target = chip(experiment.config.parallel.topology)
     since = time.perf_counter()
     options: Any = compiler_options(experiment.platform.name)
-    compiled = lower(experiment).compile(options)
+    compiled = PROGRAMS[name](experiment).compile(options)
     seconds = time.perf_counter() - since
     found, memory = costs(compiled.as_text() or ""), _memory(compiled)
     count = experiment.strategy.mesh.devices.size  # pyright: ignore[reportAttributeAccessIssue]
@@ -156,8 +141,7 @@ def model_flops(name: str, config: Config) -> float:
     plain.parallel.update(topology="cpu", strategy="sharded", fsdp=1)
     plain.training.update(microbatches=1, remat="none")
     experiment = dataclasses.replace(build(plain), strategy=Sharded(1, jax.devices("cpu")[:1]))
-    lower = {"training step": _training, "sampling step": _sampling, "likelihood drift": _drift}[name]
-    return float((lower(experiment).cost_analysis() or {})["flops"])
+    return float((PROGRAMS[name](experiment).cost_analysis() or {})["flops"])
 
 
 def _spread(experiment: Experiment, *axes: Any) -> NamedSharding:
@@ -231,6 +215,13 @@ def _lowered(
     condition = _condition(experiment, (size,), ALL)
     return jax.jit(at(precision, function)).lower(params, condition, seed, position, x, *scalars)
 
+
+PROGRAMS: dict[str, Callable[[Experiment], jax.stages.Lowered]] = {
+    "training step": _training,
+    "sampling step": _sampling,
+    "likelihood drift": _drift,
+}
+"""What is forecast, and how it is lowered."""
 
 CHANGES: tuple[dict[str, Any], ...] = (
     {"training.microbatches": 2}, {"training.microbatches": 4}, {"training.microbatches": 8},
