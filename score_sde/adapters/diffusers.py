@@ -29,7 +29,7 @@ from score_sde.adapters.foreign import Foreign, Tree, count, flat, flax_to_torch
 from score_sde.adapters.layout import Child, Layout
 from score_sde.adapters.parts import AVERAGE, RAW, choose
 from score_sde.errors import UsageError, require
-from score_sde.networks.layers import group_count
+from score_sde.networks.group_norm import group_count
 
 KIND = "a diffusers UNet2DModel"
 CONFIG = "config.json"

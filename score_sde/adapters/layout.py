@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 
 from score_sde.adapters.foreign import Tree, flat
-from score_sde.networks.layers import GroupNorm, group_count
+from score_sde.networks.group_norm import GroupNorm, group_count
 
 
 class Child(NamedTuple):

@@ -4,7 +4,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from score_sde.networks.layers import NIN, Dtype, GroupNorm
+from score_sde.networks.group_norm import GroupNorm
+from score_sde.networks.layers import NIN, Dtype
 from score_sde.typing import Array
 
 

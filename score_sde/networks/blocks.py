@@ -5,6 +5,7 @@ from collections.abc import Callable
 import flax.linen as nn
 import jax.numpy as jnp
 
+from score_sde.networks.group_norm import GroupNorm
 from score_sde.networks.layers import (
     NIN,
     Conv,
@@ -12,7 +13,6 @@ from score_sde.networks.layers import (
     Dense,
     Dropout,
     Dtype,
-    GroupNorm,
     activation,
     add_channels,
     ddpm_init,
@@ -39,7 +39,7 @@ class _Residual(nn.Module):
     groups: int | None = None  # of the GroupNorms
     nonlinearity: str = "swish"
     dtype: Dtype = jnp.float32
-    loop_safe: bool = False
+    convolution: str = "native"
 
     def branch(
         self, x: Array, temb: Array | None, keys: Keys | None, resample: Callable[[Array], Array] = lambda h: h
@@ -49,12 +49,12 @@ class _Residual(nn.Module):
         x [B, H, W, C], temb [B, E] or None, dropout keys [B] or None -> [B, H', W', features].
         """
         act, features = activation(self.nonlinearity), self.features or x.shape[-1]
-        common = {"dtype": self.dtype, "loop_safe": self.loop_safe}
-        h = resample(act(GroupNorm(self.groups, name="GroupNorm_0")(x)))
+        common = {"dtype": self.dtype, "convolution": self.convolution}
+        h = resample(GroupNorm(self.groups, act, name="GroupNorm_0")(x))
         h = Conv(features, **common, name="Conv_0")(h)
         if temb is not None:
             h = add_channels(h, Dense(features, dtype=self.dtype, name="Dense_0")(act(temb)))
-        h = act(GroupNorm(self.groups, name="GroupNorm_1")(h))
+        h = GroupNorm(self.groups, act, name="GroupNorm_1")(h)
         h = Dropout(self.dropout, name="Dropout_0")(h, keys)
         return Conv(features, kernel_init=ddpm_init(self.init_scale), **common, name="Conv_1")(h)
 
@@ -77,7 +77,7 @@ class ResnetBlockBigGANpp(_Residual):
         h = self.branch(x, temb, keys, resample)
         x = resample(x)
         if x.shape[-1] != features or self.resample != "none":
-            x = Conv(features, 1, dtype=self.dtype, loop_safe=self.loop_safe, name="Conv_2")(x)
+            x = Conv(features, 1, dtype=self.dtype, convolution=self.convolution, name="Conv_2")(x)
         return (x + h) / 2**0.5 if self.skip_rescale else x + h
 
 
@@ -96,7 +96,7 @@ class ResnetBlockDDPMpp(_Residual):
         features = self.features or x.shape[-1]
         h = self.branch(x, temb, keys)
         if x.shape[-1] != features and self.conv_shortcut:
-            x = Conv(features, dtype=self.dtype, loop_safe=self.loop_safe, name="Conv_2")(x)
+            x = Conv(features, dtype=self.dtype, convolution=self.convolution, name="Conv_2")(x)
         elif x.shape[-1] != features:
             x = NIN(features, dtype=self.dtype, name="NIN_0")(x)
         return (x + h) / 2**0.5 if self.skip_rescale else x + h
@@ -128,13 +128,13 @@ class Resample(nn.Module):
     with_conv: bool = False
     fir_kernel: FirKernel | None = (1, 3, 3, 1)
     dtype: Dtype = jnp.float32
-    loop_safe: bool = False
+    convolution: str = "native"
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         if not self.with_conv:
             return resample_2d(x, self.direction, self.fir_kernel)
-        features, common = self.features or x.shape[-1], {"dtype": self.dtype, "loop_safe": self.loop_safe}
+        features, common = self.features or x.shape[-1], {"dtype": self.dtype, "convolution": self.convolution}
         if self.fir_kernel is not None:
             return Conv2d(features, self.direction, self.fir_kernel, **common, name="Conv2d_0")(x)
         if self.direction == "up":

@@ -1,20 +1,28 @@
-"""Two-dimensional convolution with a gradient that is also fast inside a loop on CPU.
+"""Two-dimensional convolution, and its forms for CPU.
 
 XLA's CPU backend runs a convolution's own gradient 20 to 60 times slower inside `lax.scan` than at top level: it
-recognises only canonical dimension orders there. The loop-safe gradients below are plain forward convolutions.
+recognises only canonical dimension orders there. The gradients below are plain forward convolutions, or like these in
+Winograd's form where that is faster.
 """
 
 from collections.abc import Sequence
-from functools import partial
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.typing import DTypeLike
 
+from score_sde.networks import winograd
+from score_sde.networks.winograd import Pads
 from score_sde.typing import Array
 
-Pads = tuple[tuple[int, int], tuple[int, int]]
+CONVOLUTIONS = ("native", "forwards", "backwards")
+"""native: XLA's own, with its gradients, for accelerators. The others are for CPU, in Winograd's form where it pays.
+
+forwards: to be differentiated forwards or not at all. backwards: to be differentiated in reverse mode, inside a loop
+too; it has no forward mode (jvp).
+"""
+
 _DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 
 
@@ -25,20 +33,27 @@ def conv2d(
     stride: int = 1,
     padding: str | Sequence[tuple[int, int]] = "SAME",
     dilation: int = 1,
-    loop_safe: bool = False,
+    form: str = "native",
 ) -> Array:
     """Cross-correlation y[i, j, o] = sum_abc x[i s + a d, j s + b d, c] w[a, b, c, o] of the zero-padded x.
 
     x [B, H, W, C], w [kh, kw, C, O] -> [B, H', W', O]; `padding` is "SAME", "VALID" or ((top, bottom), (left, right)).
-    `loop_safe` changes the gradient's form, not its value; it supports no forward mode (jvp), so leave it off on
-    accelerators and wherever jvp is used.
+    `form`, one of CONVOLUTIONS, is how it is computed, which changes values by rounding alone.
     """
     pads = _explicit_pads(x.shape, w.shape, stride, padding, dilation)
     if w.shape[:2] == (1, 1) and stride == 1 and pads == ((0, 0), (0, 0)):
-        return lax.dot_general(x, w[0, 0], (((3,), (0,)), ((), ())))
-    if loop_safe:
-        return _loop_safe(x, w, stride, pads, dilation)
-    return _correlate(x, w, pads, stride=stride, dilation=dilation)
+        return pointwise(x, w[0, 0])
+    if form == "native":
+        return _correlate(x, w, pads, stride=stride, dilation=dilation)
+    return (_convolved if form == "forwards" else _reversible)(x, w, stride, pads, dilation)
+
+
+def pointwise(x: Array, w: Array) -> Array:
+    """x w at every pixel: x [B, ..., C], w [C, O] -> [B, ..., O].
+
+    One product of matrices: with its pixels in several axes, CPU's compiler would transpose x for the gradient.
+    """
+    return (x.reshape(-1, x.shape[-1]) @ w).reshape(*x.shape[:-1], w.shape[-1])
 
 
 def _explicit_pads(
@@ -81,21 +96,27 @@ def _correlate(
     )
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
-def _loop_safe(x: Array, w: Array, stride: int, pads: Pads, dilation: int) -> Array:
+def _convolved(x: Array, w: Array, stride: int, pads: Pads, dilation: int) -> Array:
+    """In Winograd's form where it pays."""
+    if winograd.pays(x, w, pads, stride, dilation):
+        return winograd.correlate(x, w, pads)
     return _correlate(x, w, pads, stride=stride, dilation=dilation)
 
 
+_reversible = jax.custom_vjp(_convolved, nondiff_argnums=(2, 3, 4))
+
+
 def _forward(x: Array, w: Array, stride: int, pads: Pads, dilation: int) -> tuple[Array, tuple[Array, Array]]:
-    return _loop_safe(x, w, stride, pads, dilation), (x, w)
+    x, w = lax.optimization_barrier((x, w))  # else all kernels are transformed, and kept, before the first is needed
+    return _reversible(x, w, stride, pads, dilation), (x, w)
 
 
 def _backward(stride: int, pads: Pads, dilation: int, saved: tuple[Array, Array], dy: Array) -> tuple[Array, Array]:
-    x, w = saved
+    x, (w, dy) = saved[0], lax.optimization_barrier((saved[1], dy))
     return _input_gradient(x, w, dy, stride, pads, dilation), _kernel_gradient(x, w, dy, stride, pads, dilation)
 
 
-_loop_safe.defvjp(_forward, _backward)
+_reversible.defvjp(_forward, _backward)
 
 
 def _input_gradient(x: Array, w: Array, dy: Array, stride: int, pads: Pads, dilation: int) -> Array:
@@ -103,22 +124,27 @@ def _input_gradient(x: Array, w: Array, dy: Array, stride: int, pads: Pads, dila
 
     A convolution of dy, zero-interleaved, with the kernel flipped in space and its channels swapped.
     """
-    flipped = jnp.flip(w, (0, 1)).transpose(0, 1, 3, 2)
     dx_pads = []
     for axis in (0, 1):
         reach = (w.shape[axis] - 1) * dilation
         low = reach - pads[axis][0]
         length = (dy.shape[axis + 1] - 1) * stride + 1
         dx_pads.append((low, x.shape[axis + 1] + reach - length - low))
-    return _correlate(dy, flipped, (dx_pads[0], dx_pads[1]), interior=stride - 1, dilation=dilation)
+    both = (dx_pads[0], dx_pads[1])
+    if winograd.pays(dy, w, both, stride, dilation):
+        return winograd.correlate(dy, w, both, turned=True)
+    flipped = jnp.flip(w, (0, 1)).transpose(0, 1, 3, 2)
+    return _correlate(dy, flipped, both, interior=stride - 1, dilation=dilation)
 
 
 def _kernel_gradient(x: Array, w: Array, dy: Array, stride: int, pads: Pads, dilation: int) -> Array:
     """dw[a, b, c, o] = sum_nij x[n, i s + a d, j s + b d, c] dy[n, i, j, o].
 
     A convolution of x, its channels in the place of the batch, with dy as the kernel: stride and dilation change roles.
-    Mostly 1.2 to 1.7 times faster on CPU than kh kw matrix products (slower for 8x8x8x256), with float32 sums.
+    With float32 sums.
     """
+    if winograd.pays(x, w, pads, stride, dilation):
+        return winograd.kernel_gradient(x, w, dy, pads)
     dw_pads = []
     for axis in (0, 1):
         low = pads[axis][0]

@@ -23,7 +23,7 @@ def ddpm(
     label_rows: int = 0,
     label_embedding: str = "edm",
     dtype: Dtype = jnp.float32,
-    loop_safe: bool = False,
+    convolution: str = "native",
     fused_attention: str | None = None,
     remat: str = "none",
 ) -> NCSNpp:
@@ -49,7 +49,7 @@ def ddpm(
         label_rows=label_rows,
         label_embedding=label_embedding,
         dtype=dtype,
-        loop_safe=loop_safe,
+        convolution=convolution,
         fused_attention=fused_attention,
         remat=remat,
         resblock_type="ddpm",

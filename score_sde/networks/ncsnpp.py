@@ -3,8 +3,10 @@
 Reading order: `__call__` embeds the label, then `_encode` (where FIR down-sampling happens), `_middle`, `_decode`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -13,12 +15,12 @@ from score_sde.networks.attention import AttnBlockpp
 from score_sde.networks.blocks import Combine, Resample, ResnetBlockBigGANpp, ResnetBlockDDPMpp
 from score_sde.networks.conditioning import LABEL_EMBEDDINGS, Labels, told_augmentation
 from score_sde.networks.contract import centre, check_halvings, check_sigma, finish
+from score_sde.networks.group_norm import GroupNorm
 from score_sde.networks.layers import (
     Conv,
     Dense,
     Dtype,
     GaussianFourierProjection,
-    GroupNorm,
     Names,
     activation,
     ddpm_init,
@@ -26,6 +28,7 @@ from score_sde.networks.layers import (
     positional_embedding,
 )
 from score_sde.networks.remat import REMAT, remat
+from score_sde.networks.repeated import in_one_loop, runs_of_equals
 from score_sde.typing import Array, Keys
 
 CHOICES = {
@@ -50,9 +53,21 @@ class _Pass:
     names: Names = field(default_factory=Names)
     blocks: int = 0
 
-    def next_keys(self) -> Keys | None:
+    def next_block(self) -> int:
+        """The number of the next residual block, from 1 on."""
         self.blocks += 1
-        return None if self.dropout_keys is None else fold_in(self.dropout_keys, self.blocks)
+        return self.blocks
+
+    def keys(self, number: Any) -> Keys | None:
+        """The dropout keys [B] of that block."""
+        return None if self.dropout_keys is None else fold_in(self.dropout_keys, number)
+
+
+class _Block(NamedTuple):
+    """The published name of a kind of block, without its number, and what makes a module of it."""
+
+    kind: str
+    make: Callable[..., nn.Module]
 
 
 class NCSNpp(nn.Module):
@@ -68,8 +83,9 @@ class NCSNpp(nn.Module):
     how the images were augmented (Karras et al. 2022, appendix F.2), zeros where it is left out; "label" int32 [B] in
     0 .. label_rows - 1, which may not be left out. 0 for either: the network has no such input.
     `dtype` is that of convolutions and matrix products; parameters, statistics, softmax and embeddings are float32.
-    `loop_safe` keeps gradients fast inside a loop on CPU and `fused_attention` on GPU, at the price of forward mode
-    (see conv.py, attention.py); `remat` is what the gradient keeps of every block (see remat.py). None changes a value.
+    `convolution` keeps gradients fast inside a loop on CPU and `fused_attention` on GPU, at the price of forward mode
+    (see conv.py, attention.py); `remat` is what the gradient keeps of every block (see remat.py); `repeated` compiles
+    blocks that are alike once (see repeated.py). These change values by rounding alone.
     ValueError: an unknown option, a size that cannot be halved often enough, a missing sigma.
     Source: Song et al. 2021, appendix H; Ho et al. 2020 for DDPM.
     """
@@ -102,9 +118,10 @@ class NCSNpp(nn.Module):
     label_rows: int = 0
     label_embedding: str = "edm"  # edm | adm
     dtype: Dtype = jnp.float32
-    loop_safe: bool = False
+    convolution: str = "native"
     fused_attention: str | None = None
     remat: str = "none"  # none | dots | blocks
+    repeated: bool = False
 
     def __post_init__(self) -> None:
         for name, choices in CHOICES.items():
@@ -156,8 +173,8 @@ class NCSNpp(nn.Module):
         """Images [B, H, W, C] -> features of every level, finest first; the decoder consumes them from the end."""
         skips, pyramid = [self._conv(state, x, self.nf)], x
         for level, mult in enumerate(self.ch_mult):
-            for _ in range(self.num_res_blocks):
-                skips.append(self._attend_at(state, self._residual(state, skips[-1], mult * self.nf)))
+            nothing = [None] * self.num_res_blocks
+            skips += self._blocks(state, skips[-1], nothing, mult * self.nf, self._attends(skips[-1]))
             if level < len(self.ch_mult) - 1:
                 h = self._resample(state, skips[-1], "down")
                 pyramid, h = self._join_input(state, pyramid, h)
@@ -173,10 +190,10 @@ class NCSNpp(nn.Module):
         """Coarsest features h and all skips -> [B, H, W, channels]."""
         pyramid = None
         for level, mult in reversed(list(enumerate(self.ch_mult))):
-            for _ in range(self.num_res_blocks + 1):
-                h = self._residual(state, jnp.concatenate([h, skips.pop()], axis=-1), mult * self.nf)
-                h = self._attend_at(state, h) if self.up_attention == "block" else h
-            h = self._attend_at(state, h) if self.up_attention == "level" else h
+            taken = [skips.pop() for _ in range(self.num_res_blocks + 1)]
+            every = self._attends(h) and self.up_attention == "block"
+            h = self._blocks(state, h, taken, mult * self.nf, every)[-1]
+            h = self._attention(state, h) if self._attends(h) and self.up_attention == "level" else h
             pyramid, h = self._join_output(state, pyramid, h, channels)
             if level > 0:
                 h = self._resample(state, h, "up")
@@ -209,7 +226,40 @@ class NCSNpp(nn.Module):
             return pyramid, pyramid
         return None, h
 
+    def _blocks(
+        self, state: _Pass, h: Array, skips: Sequence[Array | None], features: int, attended: bool
+    ) -> list[Array]:
+        """The outputs of residual blocks one after the other, each given a skip beside its input unless that is None.
+
+        attended: each followed by attention. Of blocks with skips the last one's output alone.
+        """
+        widths = [h.shape[-1], *[features] * (len(skips) - 1)]
+        kinds = [(width, None if skip is None else skip.shape[-1]) for width, skip in zip(widths, skips)]
+        blocks = [self._residual_block(features), *([self._attention_block()] if attended else [])]
+
+        def step(calls: Sequence[Callable[..., Array]], h: Array, x: tuple[Array | None, Any]) -> Array:
+            skip, number = x
+            h = calls[0](h if skip is None else jnp.concatenate([h, skip], axis=-1), state.temb, state.keys(number))
+            return calls[1](h) if attended else h
+
+        outputs = [h]
+        for run in runs_of_equals(kinds):
+            names = [[state.names(block.kind) for block in blocks] for _ in run]
+            xs = [(skips[i], state.next_block()) for i in run]
+            if len(run) > 1 and self.repeated and not self.is_initializing():
+                params = [[self.variables["params"][name] for name in one] for one in names]
+                outputs += in_one_loop(step, [block.make for block in blocks], params, outputs[-1], xs)
+            else:
+                for one, x in zip(names, xs):
+                    calls = [block.make(name=name) for block, name in zip(blocks, one)]
+                    outputs.append(step(calls, outputs[-1], x))
+        return outputs[1:]
+
     def _residual(self, state: _Pass, h: Array, features: int, resample: str = "none") -> Array:
+        block = self._residual_block(features, resample)
+        return block.make(name=state.names(block.kind))(h, state.temb, state.keys(state.next_block()))
+
+    def _residual_block(self, features: int, resample: str = "none") -> _Block:
         common = {
             "dropout": self.dropout,
             "skip_rescale": self.skip_rescale,
@@ -217,16 +267,15 @@ class NCSNpp(nn.Module):
             "groups": self.groups,
             "nonlinearity": self.nonlinearity,
             "dtype": self.dtype,
-            "loop_safe": self.loop_safe,
+            "convolution": self.convolution,
         }
         if self.resblock_type == "ddpm":
-            name = state.names("ResnetBlockDDPM" + self._suffix)
-            block = remat(ResnetBlockDDPMpp, self.remat)(features, **common, name=name)
-        else:
-            name = state.names("ResnetBlockBigGAN" + self._suffix)
-            own = {"resample": resample, "fir_kernel": self._fir}
-            block = remat(ResnetBlockBigGANpp, self.remat)(features, **own, **common, name=name)
-        return block(h, state.temb, state.next_keys())
+            return _Block(
+                "ResnetBlockDDPM" + self._suffix, partial(remat(ResnetBlockDDPMpp, self.remat), features, **common)
+            )
+        own = {"resample": resample, "fir_kernel": self._fir}
+        block = partial(remat(ResnetBlockBigGANpp, self.remat), features, **own, **common)
+        return _Block("ResnetBlockBigGAN" + self._suffix, block)
 
     def _resample(self, state: _Pass, h: Array, direction: str) -> Array:
         """Double or halve the features: inside a residual block (BigGAN) or by a module of its own (DDPM)."""
@@ -240,23 +289,28 @@ class NCSNpp(nn.Module):
 
     def _resampler(self, state: _Pass, direction: str, features: int | None, with_conv: bool) -> Resample:
         name = state.names("Upsample" if direction == "up" else "Downsample")
-        return Resample(direction, features, with_conv, self._fir, self.dtype, self.loop_safe, name=name)
+        return Resample(direction, features, with_conv, self._fir, self.dtype, self.convolution, name=name)
 
-    def _attend_at(self, state: _Pass, h: Array) -> Array:
-        return self._attention(state, h) if min(h.shape[1:3]) in self.attn_resolutions else h
+    def _attends(self, h: Array) -> bool:
+        return min(h.shape[1:3]) in self.attn_resolutions
 
     def _attention(self, state: _Pass, h: Array) -> Array:
-        name = state.names("AttnBlock" + self._suffix)
+        block = self._attention_block()
+        return block.make(name=state.names(block.kind))(h)
+
+    def _attention_block(self) -> _Block:
         common = {"groups": self.groups, "dtype": self.dtype, "fused": self.fused_attention}
-        block = remat(AttnBlockpp, self.remat)
-        return block(self.skip_rescale, self.init_scale, **common, name=name)(h)
+        block = partial(remat(AttnBlockpp, self.remat), self.skip_rescale, self.init_scale, **common)
+        return _Block("AttnBlock" + self._suffix, block)
 
     def _normalise(self, state: _Pass, h: Array) -> Array:
-        return activation(self.nonlinearity)(GroupNorm(self.groups, name=state.names("GroupNorm"))(h))
+        return GroupNorm(self.groups, activation(self.nonlinearity), name=state.names("GroupNorm"))(h)
 
     def _conv(self, state: _Pass, h: Array, features: int, init_scale: float = 1.0) -> Array:
         init = ddpm_init(init_scale)
-        return Conv(features, kernel_init=init, dtype=self.dtype, loop_safe=self.loop_safe, name=state.names("Conv"))(h)
+        return Conv(
+            features, kernel_init=init, dtype=self.dtype, convolution=self.convolution, name=state.names("Conv")
+        )(h)
 
     def _rescaled_sum(self, a: Array, b: Array) -> Array:
         return (a + b) / 2**0.5 if self.skip_rescale else a + b

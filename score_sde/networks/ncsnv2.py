@@ -43,7 +43,7 @@ class NCSNv2(nn.Module):
     clipped to 0 .. num_classes - 1, chooses the parameters of every norm. Otherwise (None) the network never sees it.
     sigma: what the output is divided by if `scale_by_sigma`. There is no dropout: the keys are ignored. `centered`
     False: x lies in [0, 1] and is mapped to [-1, 1] first. `dtype` is that of the convolutions; parameters and
-    statistics are float32. `loop_safe` keeps gradients fast inside a loop on CPU, without forward mode (see conv.py);
+    statistics are float32. `convolution` is its form, one of conv.CONVOLUTIONS;
     `remat` is what the gradient keeps of every block (see remat.py). There is no attention to fuse either.
     ValueError: an unknown option, a size that cannot be halved often enough, a missing sigma.
     """
@@ -56,7 +56,7 @@ class NCSNv2(nn.Module):
     num_classes: int | None = None
     centered: bool = False
     dtype: Dtype = jnp.float32
-    loop_safe: bool = False
+    convolution: str = "native"
     fused_attention: str | None = None
     remat: str = "none"  # none | dots | blocks
 
@@ -108,5 +108,5 @@ class NCSNv2(nn.Module):
 
     @property
     def _options(self) -> Options:
-        fields = (self.nonlinearity, self.interpolation, self.num_classes, self.dtype, self.loop_safe, self.remat)
+        fields = (self.nonlinearity, self.interpolation, self.num_classes, self.dtype, self.convolution, self.remat)
         return Options(*fields)

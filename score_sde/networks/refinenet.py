@@ -42,7 +42,7 @@ class Options:
     interpolation: str = "bilinear"  # bilinear | nearest_neighbor
     num_classes: int | None = None
     dtype: Dtype = jnp.float32
-    loop_safe: bool = False
+    convolution: str = "native"
     remat: str = "none"  # of residual blocks and of the parts of refine blocks, see remat.py
 
     @property
@@ -55,7 +55,7 @@ class Options:
     def conv(self, features: int, name: str, *, size: int = 3, dilation: int = 1, bias: bool = True) -> Conv:
         """Convolution with the NCSN initialisation of kernel and bias."""
         init = {"kernel_init": ncsn_init(1.0), "bias_init": ncsn_bias(1.0)}
-        common = {"use_bias": bias, "dtype": self.dtype, "loop_safe": self.loop_safe}
+        common = {"use_bias": bias, "dtype": self.dtype, "convolution": self.convolution}
         return Conv(features, size, dilation=dilation, **init, **common, name=name)
 
     def norm(self, x: Array, label: Array | None, names: Names) -> Array:
@@ -82,7 +82,7 @@ class ConvMeanPool(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         init, options = initializers.lecun_normal(), self.options
-        common = {"kernel_init": init, "dtype": options.dtype, "loop_safe": options.loop_safe}
+        common = {"kernel_init": init, "dtype": options.dtype, "convolution": options.convolution}
         return naive_downsample_2d(Conv(self.features, self.kernel_size, **common, name="Conv_0")(x))
 
 

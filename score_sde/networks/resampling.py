@@ -55,24 +55,24 @@ def downsample_2d(x: Array, kernel: Kernel | None = None, *, factor: int = 2, ga
     return filter_axis(filter_axis(x, 1, taps * gain, pad, factor), 2, taps, pad, factor)
 
 
-def upsample_conv_2d(x: Array, w: Array, kernel: Kernel | None = None, *, loop_safe: bool = False) -> Array:
+def upsample_conv_2d(x: Array, w: Array, kernel: Kernel | None = None, *, form: str = "native") -> Array:
     """Transposed 3x3 convolution of stride two, then the FIR filter with gain four: [B, H, W, C] -> [B, 2H, 2W, O]."""
     taps = _taps(kernel, 2) * 2
     reach = w.shape[0] - 1
     margin = len(taps) - 2 - reach
     pad = ((margin + 1) // 2 + 1, margin // 2 + 1)
     spread = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), (reach, reach, 1), (reach, reach, 1), (0, 0, 0)])
-    y = conv2d(spread, w, padding="VALID", loop_safe=loop_safe)
+    y = conv2d(spread, w, padding="VALID", form=form)
     return filter_axis(filter_axis(y, 1, taps, pad), 2, taps, pad)
 
 
-def conv_downsample_2d(x: Array, w: Array, kernel: Kernel | None = None, *, loop_safe: bool = False) -> Array:
+def conv_downsample_2d(x: Array, w: Array, kernel: Kernel | None = None, *, form: str = "native") -> Array:
     """The FIR filter, then a convolution of stride two: [B, H, W, C] -> [B, H / 2, W / 2, O]."""
     taps = _taps(kernel, 2)
     margin = len(taps) - 2 + w.shape[0] - 1
     pad = ((margin + 1) // 2, margin // 2)
     smooth = filter_axis(filter_axis(x, 1, taps, pad), 2, taps, pad)
-    return conv2d(smooth, w, stride=2, padding="VALID", loop_safe=loop_safe)
+    return conv2d(smooth, w, stride=2, padding="VALID", form=form)
 
 
 def naive_upsample_2d(x: Array) -> Array:

@@ -7,12 +7,12 @@ import numpy as np
 from jax.nn import initializers
 
 from score_sde.networks.contract import check_halvings
+from score_sde.networks.group_norm import GroupNorm
 from score_sde.networks.layers import (
     Conv,
     Dense,
     Dtype,
     GaussianFourierProjection,
-    GroupNorm,
     Init,
     add_channels,
     channel_vector,
@@ -54,17 +54,17 @@ class WideResnetBlock(nn.Module):
     stride: int = 1  # 1 | 2
     activate_before_residual: bool = False
     dtype: Dtype = jnp.float32
-    loop_safe: bool = False
+    convolution: str = "native"
 
     @nn.compact
     def __call__(self, x: Array, temb: Array) -> Array:
-        common = {"use_bias": False, "kernel_init": KERNEL_INIT, "dtype": self.dtype, "loop_safe": self.loop_safe}
+        common = {"use_bias": False, "kernel_init": KERNEL_INIT, "dtype": self.dtype, "convolution": self.convolution}
         embed = Dense(self.features, initializers.lecun_normal(), self.dtype, name="Dense_0")
-        h = nn.relu(GroupNorm(eps=GROUP_NORM_EPS, name="init_bn")(x))
+        h = GroupNorm(activation=nn.relu, eps=GROUP_NORM_EPS, name="init_bn")(x)
         shortcut = self._shortcut(h if self.activate_before_residual else x)
         h = Conv(self.features, stride=self.stride, **common, name="conv1")(h)
         h = add_channels(h, embed(nn.swish(temb)))
-        h = nn.relu(GroupNorm(eps=GROUP_NORM_EPS, name="bn_2")(h))
+        h = GroupNorm(activation=nn.relu, eps=GROUP_NORM_EPS, name="bn_2")(h)
         return shortcut + Conv(self.features, **common, name="conv2")(h)
 
     def _shortcut(self, x: Array) -> Array:
@@ -82,13 +82,13 @@ class WideResnetGroup(nn.Module):
     stride: int = 1
     activate_before_residual: bool = False  # in the first block
     dtype: Dtype = jnp.float32
-    loop_safe: bool = False
+    convolution: str = "native"
 
     @nn.compact
     def __call__(self, x: Array, temb: Array) -> Array:
         for i in range(self.num_blocks):
             first = (self.stride, self.activate_before_residual) if i == 0 else (1, False)
-            block = WideResnetBlock(self.features, *first, self.dtype, self.loop_safe, name=f"WideResnetBlock_{i}")
+            block = WideResnetBlock(self.features, *first, self.dtype, self.convolution, name=f"WideResnetBlock_{i}")
             x = block(x, temb)
         return x
 
@@ -97,7 +97,7 @@ class WideResNet(nn.Module):
     """Classifier of noisy images: normalised x [B, H, W, C], sigma [B] -> logits [B, num_classes] float32.
 
     WRN-28-10 by default, published for CIFAR-10 under the noise of the variance-exploding SDE; x is normalised by the
-    caller (`normalise_cifar10`). `loop_safe`: see conv.py. ValueError: H or W is not a multiple of four.
+    caller (`normalise_cifar10`). `convolution`: one of conv.CONVOLUTIONS. ValueError: H or W is not a multiple of four.
     """
 
     blocks_per_group: int = 4
@@ -106,19 +106,19 @@ class WideResNet(nn.Module):
     embedding_features: int = 128
     fourier_scale: float = 16.0
     dtype: Dtype = jnp.float32
-    loop_safe: bool = False
+    convolution: str = "native"
 
     @nn.compact
     def __call__(self, x: Array, sigma: Array) -> Array:
         check_halvings(x, 2, "as the last two groups do: pad the images")
-        common = {"dtype": self.dtype, "loop_safe": self.loop_safe}
+        common = {"dtype": self.dtype, "convolution": self.convolution}
         temb = self._embed(sigma)
         x = standardise_image(x)
         x = Conv(16, use_bias=False, kernel_init=KERNEL_INIT, **common, name="init_conv")(x)
         for i, (features, stride) in enumerate(((16, 1), (32, 2), (64, 2))):
             width, name = features * self.widen_factor, f"WideResnetGroup_{i}"
             x = WideResnetGroup(width, self.blocks_per_group, stride, i == 0, **common, name=name)(x, temb)
-        x = nn.relu(GroupNorm(eps=GROUP_NORM_EPS, name="pre-pool-bn")(x))
+        x = GroupNorm(activation=nn.relu, eps=GROUP_NORM_EPS, name="pre-pool-bn")(x)
         pooled = x.astype(jnp.float32).mean((1, 2))
         return Dense(self.num_classes, logits_init(self.num_classes), name="Dense_2")(pooled)
 

@@ -1,6 +1,7 @@
 """The diagonal of a vector field's Jacobian, exactly or by Hutchinson's estimate, with the field's value.
 
-Summed over an example it is the divergence. Forward mode throughout: give it a network without loop-safe convolutions.
+Summed over an example it is the divergence. Forward mode throughout, which the network's convolutions must have
+(conv.py).
 """
 
 import abc

@@ -25,7 +25,7 @@ class Objective:
     """(keys [B], model, sde, x0 [B, ...], u [B]) -> the loss of every example [B].
 
     backwards: whether the score is differentiated in its parameters alone, by reverse mode, and never in x by forward
-    mode, which loop-safe convolutions and fused attention do not have.
+    mode, which convolutions for reverse mode and fused attention do not have.
     """
 
     loss: Callable[[Keys, Model, SDE, Array, Array], Array]
@@ -68,6 +68,7 @@ class Score:
     dropped: Dropped = Dropped(0.0, 0)
     labelled: bool = False
     remat: str = "none"
+    repeated: bool = False
     platform: Platform = dataclasses.field(default_factory=platform)
     parts: tuple[str, ...] = (PART,)
     frozen: tuple[str, ...] = ()
@@ -84,9 +85,10 @@ class Score:
         """The objective on examples at quantiles u of the law of t; labels are dropped in training alone."""
         backwards = self.objective.backwards
         execution = {
-            "loop_safe": backwards and self.platform.name == "cpu",
+            "convolution": "backwards" if backwards and self.platform.name == "cpu" else "native",
             "fused_attention": self.platform.capability if backwards else None,
             "remat": self.remat,
+            "repeated": self.repeated,
         }
         dropout_keys = child(keys, Purpose.DROPOUT) if self.dropout and training else None
         condition = self.dropped(keys, condition) if training else condition
@@ -111,7 +113,7 @@ class Score:
     ) -> Model:
         """The score and, where the network learns variances, their fraction (posterior.Learned): one evaluation.
 
-        execution: the network's fields of how it is computed, which change no value: loop_safe, fused_attention, remat.
+        execution: those of `apply`.
         """
         apply = self.apply(params, condition, dropout_keys, **execution)
         if self.learned_variance:
@@ -122,8 +124,14 @@ class Score:
     def apply(
         self, params: Params, condition: Condition | None = None, dropout_keys: Keys | None = None, **execution: Any
     ) -> Network:
-        """The network with parameters, condition and dropout keys bound; x [B, ...] of the data's own shape."""
-        network = self.network.clone(**execution)
+        """The network with parameters, condition and dropout keys bound; x [B, ...] of the data's own shape.
+
+        execution: fields of how it is computed, which change values by rounding alone, where the network has them:
+        convolution (without it in a form that has forward mode), fused_attention, remat.
+        """
+        execution = {"convolution": "forwards" if self.platform.name == "cpu" else "native"} | execution
+        fields = {field.name for field in dataclasses.fields(self.network)}
+        network = self.network.clone(**{name: value for name, value in execution.items() if name in fields})
         options: dict[str, Any] = {"condition": condition} if condition else {}
 
         def call(x: Array, label: Array, sigma: Array) -> Array:

@@ -28,7 +28,7 @@ class Exact(nn.Module):
 
     sde: str
     discrete: bool
-    loop_safe: bool = False
+    convolution: str = "native"
     fused_attention: str | None = None
     remat: str = "none"
 

@@ -140,7 +140,7 @@ def test_bfloat16() -> None:
 
 
 def test_the_forms_of_processors_are_theirs_alone() -> None:
-    """The loop-safe kernel gradient has the channels in the place of the batch, behind a transpose."""
+    """A kernel's gradient by a convolution has the channels in the place of the batch, behind a transpose."""
     gradient = re.compile(r"stablehlo\.transpose.*3, 1, 2, 0")
     found = {}
     for platform in ("tpu", "cuda"):

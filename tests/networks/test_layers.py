@@ -12,13 +12,13 @@ from score_sde.networks import instance_norm, refinenet
 from score_sde.networks.attention import AttnBlockpp
 from score_sde.networks.blocks import Combine, Resample, ResnetBlockBigGANpp, ResnetBlockDDPMpp
 from score_sde.networks.conv import conv2d
+from score_sde.networks.group_norm import GroupNorm, normalise
 from score_sde.networks.layers import (
     NIN,
     Conv,
     Conv2d,
     Dropout,
     GaussianFourierProjection,
-    GroupNorm,
     activation,
     ddpm_init,
     ncsn_bias,
@@ -215,3 +215,42 @@ def test_conv_computes_in_its_dtype_and_keeps_float32_parameters() -> None:
     params = Conv(4, dtype=jnp.bfloat16).init(jax.random.key(0), X)
     assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype("float32")}
     assert Conv(4, dtype=jnp.bfloat16).apply(params, X).dtype == jnp.bfloat16
+
+
+def plain_norm(x: jax.Array, scale: jax.Array, bias: jax.Array, groups: int, eps: float) -> jax.Array:
+    """The definition, by two passes."""
+    grouped = x.reshape(*x.shape[:-1], groups, -1)
+    mean = grouped.mean((1, 2, 4), keepdims=True)
+    variance = jnp.square(grouped - mean).mean((1, 2, 4), keepdims=True)
+    u = ((grouped - mean) / jnp.sqrt(variance + eps)).reshape(x.shape)
+    return u * scale[None, None, None] + bias[None, None, None]
+
+
+def test_group_norm_and_its_derivatives_are_those_of_the_definition() -> None:
+    """Values, both modes and a derivative of a derivative, in float64."""
+    rng = np.random.default_rng(0)
+    with jax.enable_x64(True):
+        draw = lambda *shape: jnp.asarray(rng.normal(size=shape))
+        arguments = (3 + draw(2, 4, 5, 8), draw(8), draw(8))
+        tangents = (draw(2, 4, 5, 8), draw(8), draw(8))
+        found = []
+        for norm in (normalise, plain_norm):
+            f = lambda x, scale, bias, norm=norm: norm(x, scale, bias, 2, 1e-6)
+            slope = lambda x, f=f: jnp.sum(jnp.sin(f(x, *arguments[1:])))
+            gradients = jax.grad(lambda *a, f=f: jnp.sum(jnp.sin(f(*a))), (0, 1, 2))(*arguments)
+            second = jax.jvp(jax.grad(slope), arguments[:1], tangents[:1])
+            found.append([*jax.jvp(f, arguments, tangents), *gradients, *second])
+        for ours, expected in zip(*found, strict=True):
+            assert relative_error(ours, expected) < 1e-12
+
+
+@pytest.mark.parametrize(("offset", "spread"), [(0, 1), (1000, 1), (5, 1e-3)])
+def test_group_norms_single_pass_rounds_as_two_do(offset: float, spread: float) -> None:
+    """Channels far from zero, and from one another, in float32 against float64."""
+    rng = np.random.default_rng(0)
+    x = (offset * rng.normal(size=16) + spread * rng.normal(size=(4, 16, 16, 16))).astype(np.float32)
+    ones, zeros = np.ones(16), np.zeros(16)
+    with jax.enable_x64(True):
+        exact = plain_norm(jnp.asarray(x, "float64"), jnp.asarray(ones), jnp.asarray(zeros), 4, 1e-6)
+    ours = normalise(jnp.asarray(x), jnp.asarray(ones, "float32"), jnp.asarray(zeros, "float32"), 4, 1e-6)
+    assert relative_error(ours, exact) < 1e-6

@@ -104,24 +104,24 @@ def test_published_counters_interleave_main_and_pyramid_resamplers() -> None:
 
 
 @pytest.mark.parametrize("resblock_type", ["biggan", "ddpm"])
-def test_loop_safe_reaches_every_convolution(resblock_type: str) -> None:
+def test_the_form_reaches_every_convolution(resblock_type: str) -> None:
     """Outside a custom_vjp no convolution is left in the traced program."""
     options = {"progressive": "residual", "progressive_input": "residual", "resblock_type": resblock_type}
-    for safe in (True, False):
-        network, params = tiny(**options, loop_safe=safe)
+    for form in ("backwards", "native"):
+        network, params = tiny(**options, convolution=form)
         found = primitives(network, params, *INPUTS)
-        assert ("conv_general_dilated" in found) != safe
-        assert ("custom_vjp_call" in found) == safe
+        assert ("conv_general_dilated" in found) == (form == "native")
+        assert ("custom_vjp_call" in found) == (form == "backwards")
 
 
-def test_loop_safe_changes_no_value_and_no_gradient() -> None:
+def test_the_form_changes_no_value_and_no_gradient() -> None:
     network, params = tiny(ch_mult=(1,), attn_resolutions=())
 
     def loss(params: Any, x: jax.Array, network: NCSNpp) -> jax.Array:
         return jnp.sin(network.apply(params, x, *INPUTS[1:])).sum()  # pyright: ignore[reportAttributeAccessIssue]
 
     def gradients(x: jax.Array) -> list[Any]:
-        both = (network, network.clone(loop_safe=True))
+        both = (network, network.clone(convolution="backwards"))
         return [jax.value_and_grad(loss, (0, 1))(params, x, net) for net in both]
 
     native, safe = quick_jit(gradients)(INPUTS[0])

@@ -147,21 +147,21 @@ def test_label_and_dropout_keys_do_not_reach_ncsnv2() -> None:
 
 
 @pytest.mark.parametrize("name", ["64", "ncsn"])
-def test_loop_safe_reaches_every_convolution_and_nothing_else_is_windowed(name: str) -> None:
-    for safe in (True, False):
-        found = primitives(NETWORKS[name].clone(loop_safe=safe), params_of(name), *INPUTS)
-        assert ("conv_general_dilated" in found) != safe
-        assert ("custom_vjp_call" in found) == safe
+def test_the_form_reaches_every_convolution_and_nothing_else_is_windowed(name: str) -> None:
+    for form in ("backwards", "native"):
+        found = primitives(NETWORKS[name].clone(convolution=form), params_of(name), *INPUTS)
+        assert ("conv_general_dilated" in found) == (form == "native")
+        assert ("custom_vjp_call" in found) == (form == "backwards")
         assert not [primitive for primitive in found if primitive.startswith("reduce_window")]
 
 
-def test_loop_safe_changes_no_value_and_no_gradient() -> None:
+def test_the_form_changes_no_value_and_no_gradient() -> None:
     block = RefineBlock(4, options=Options())
     xs = [H[..., :4], H[:, ::2, ::2, :4]]
     params = drawn_params(block, xs)
 
     def gradients(xs: list[jax.Array]) -> list[Any]:
-        both = (block, block.clone(options=Options(loop_safe=True)))
+        both = (block, block.clone(options=Options(convolution="backwards")))
         return [jax.value_and_grad(lambda p, xs, b=b: jnp.sin(b.apply(p, xs)).sum(), (0, 1))(params, xs) for b in both]
 
     native, safe = quick_jit(gradients)(xs)

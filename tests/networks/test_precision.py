@@ -17,7 +17,7 @@ U_NET: dict[str, Any] = {"ch_mult": (1, 2), "num_res_blocks": 1, "attn_resolutio
 PYRAMIDS: dict[str, Any] = {"progressive": "output_skip", "progressive_input": "residual"}
 NETWORKS: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "ncsnpp": (NCSNpp(nf=8, **U_NET, **PYRAMIDS), (LABEL, KEYS)),
-    "ncsnpp loop-safe": (NCSNpp(nf=8, **U_NET, **PYRAMIDS, loop_safe=True), (LABEL, KEYS)),
+    "ncsnpp backwards": (NCSNpp(nf=8, **U_NET, **PYRAMIDS, convolution="backwards"), (LABEL, KEYS)),
     "ddpm": (ddpm(nf=32, **U_NET), (LABEL, KEYS)),
     "ncsnv2": (NCSNv2(nf=4, dtype=jnp.bfloat16), (LABEL,)),
     "ncsn": (NCSNv2(nf=4, num_classes=5, dtype=jnp.bfloat16), (LABEL,)),
@@ -26,7 +26,7 @@ NETWORKS: dict[str, tuple[Any, tuple[Any, ...]]] = {
 PRODUCTS = ("dot_general", "conv_general_dilated")
 SUMS = ("reduce_sum", "reduce_max", "cumsum", "reduce_window_sum")
 TRANSCENDENTAL = ("exp", "expm1", "log", "rsqrt", "sqrt", "sin", "cos")
-FLOAT32_PRODUCTS = {"ncsnpp": 5, "ncsnpp loop-safe": 5, "ddpm": 5, "ncsnv2": 0, "ncsn": 0, "wideresnet": 8}
+FLOAT32_PRODUCTS = {"ncsnpp": 5, "ncsnpp backwards": 5, "ddpm": 5, "ncsnv2": 0, "ncsn": 0, "wideresnet": 8}
 """Of the embedding of the noise level: forward, by the kernel, and by the input of all but the first layer. The
 classifier also has its last layer."""
 

@@ -75,10 +75,10 @@ def test_initialisers_have_the_stated_laws() -> None:
     assert 0.99 < logits.max() * np.sqrt(10) <= 1 + 1e-6
 
 
-def test_loop_safe_changes_no_gradient_and_reaches_every_convolution() -> None:
+def test_the_form_changes_no_gradient_and_reaches_every_convolution() -> None:
     small = TINY.clone(blocks_per_group=1, widen_factor=1)
     params = drawn_params(small, X, SIGMA)
-    both = (small, small.clone(loop_safe=True))
+    both = (small, small.clone(convolution="backwards"))
     assert ["conv_general_dilated" in primitives(net, params, X, SIGMA) for net in both] == [True, False]
 
     def gradients(x: jax.Array) -> list[jax.Array]:

@@ -9,7 +9,7 @@ from score_sde.networks.layers import Conv, Dense, Dropout, ddpm_init
 class OneConvolution(nn.Module):
     """x convolved; under dropout, of the key's own, something else."""
 
-    loop_safe: bool = False
+    convolution: str = "native"
     fused_attention: str | None = None
     remat: str = "none"
 
@@ -21,21 +21,21 @@ class OneConvolution(nn.Module):
 class Shallow(nn.Module):
     """What a run can get wrong of a network: noise labels, dropout by each example's own key, arrays to be sharded."""
 
-    loop_safe: bool = False
+    convolution: str = "native"
     fused_attention: str | None = None
     remat: str = "none"
 
     @nn.compact
     def __call__(self, x, label, sigma, dropout_keys=None):
-        h = Conv(16, loop_safe=self.loop_safe)(x) + Dense(16)(jnp.arcsinh(label)[:, None])[:, None, None]
+        h = Conv(16, convolution=self.convolution)(x) + Dense(16)(jnp.arcsinh(label)[:, None])[:, None, None]
         h = Dropout(0.1)(nn.swish(nn.Dense(64)(h)), dropout_keys)
-        return Conv(x.shape[-1], kernel_init=ddpm_init(0.0), loop_safe=self.loop_safe)(h)
+        return Conv(x.shape[-1], kernel_init=ddpm_init(0.0), convolution=self.convolution)(h)
 
 
 class Labelled(nn.Module):
     """x times a number, plus one for each of eleven labels."""
 
-    loop_safe: bool = False
+    convolution: str = "native"
     fused_attention: str | None = None
     remat: str = "none"
 

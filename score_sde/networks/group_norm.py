@@ -1,0 +1,93 @@
+"""GroupNorm with the activation behind it: one pass over the input for the statistics, two sums for its gradients."""
+
+from functools import partial
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.ad_checkpoint import checkpoint_name
+from jax.nn import initializers
+
+from score_sde.networks.layers import Activation, channel_vector
+from score_sde.typing import Array
+
+STATISTICS = "statistics"
+_KEPT = jax.checkpoint_policies.save_only_these_names(STATISTICS)
+"""What is kept for a GroupNorm's gradient beside its input."""
+
+
+def group_count(channels: int, groups: int | None = None) -> int:
+    """The groups of a GroupNorm: those given, or by the NCSN++ rule min(C // 4, 32)."""
+    return min(channels // 4, 32) if groups is None else groups
+
+
+class GroupNorm(nn.Module):
+    """y = act((x - mean) / sqrt(var + eps) * scale + bias) over H, W and each group's channels; float32 statistics.
+
+    x [B, H, W, C]; `groups` None is the rule of `group_count`; `activation` None is the identity. A gradient keeps x
+    and the statistics, and computes the rest again. ValueError if the groups do not divide C.
+    """
+
+    groups: int | None = None
+    activation: Activation | None = None
+    eps: float = 1e-6
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        c = x.shape[-1]
+        groups = group_count(c, self.groups)
+        if groups < 1 or c % groups:
+            raise ValueError(f"GroupNorm cannot split {c} channels into {groups} groups: use another width")
+        scale = self.param("scale", initializers.ones, (c,), jnp.float32)
+        bias = self.param("bias", initializers.zeros, (c,), jnp.float32)
+
+        def normalised(x: Array, scale: Array, bias: Array) -> Array:
+            y = normalise(x.astype(jnp.float32), scale, bias, groups, self.eps).astype(x.dtype)
+            return y if self.activation is None else self.activation(y)
+
+        return jax.checkpoint(normalised, policy=_KEPT)(x, scale, bias)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(3, 4))
+def normalise(x: Array, scale: Array, bias: Array, groups: int, eps: float) -> Array:
+    """y = u scale + bias, u = (x - mean) / sqrt(var + eps) by groups of channels: x [B, H, W, C], the others [C]."""
+    u, _ = _standardised(x, groups, eps)
+    return u * channel_vector(scale) + channel_vector(bias)
+
+
+@normalise.defjvp
+def _normalise_jvp(groups: int, eps: float, primals: Any, tangents: Any) -> tuple[Array, Array]:
+    """dy = r scale dx + a + b u, a = dbias - r scale E[dx], b = dscale - r scale E[u dx], r = 1 / sqrt(var + eps).
+
+    E is the mean over pixels and the group; a and b are [B, C]: transposed, two sums over pixels give all gradients.
+    """
+    (x, scale, bias), (dx, dscale, dbias) = primals, tangents
+    u, r = _standardised(x, groups, eps)
+    factor = r * scale[None]
+    a, b = (d[None] - factor * _group_mean(v.mean((1, 2)), groups) for d, v in ((dbias, dx), (dscale, u * dx)))
+    y = u * channel_vector(scale) + channel_vector(bias)
+    return y, channel_vector(factor) * dx + channel_vector(a) + u * channel_vector(b)
+
+
+def _standardised(x: Array, groups: int, eps: float) -> tuple[Array, Array]:
+    """(x - mean) r [B, H, W, C] and r = 1 / sqrt(var + eps) [B, C], by one pass over x for both statistics.
+
+    These are of x - s, s about every channel's mean (that of the first row): so near it, E[v^2] - E[v]^2 rounds as
+    E[(v - E[v])^2] does, which would take a second pass.
+    """
+    shift = x[:, :1].mean((1, 2), keepdims=True)
+    first, second = (v.mean((1, 2)) for v in (x - shift, jnp.square(x - shift)))
+    means = first + shift[:, 0, 0]
+    mean = _group_mean(means, groups)
+    variance = _group_mean(jnp.maximum(second - jnp.square(first), 0) + jnp.square(means - mean), groups)
+    mean, r = (checkpoint_name(v, STATISTICS) for v in (mean, lax.rsqrt(variance + eps)))
+    return (x - channel_vector(mean)) * channel_vector(r), r
+
+
+def _group_mean(v: Array, groups: int) -> Array:
+    """Each channel's group's mean in its place: v [B, C] -> [B, C]."""
+    b, c = v.shape
+    mean = v.reshape(b, groups, c // groups).mean(2, keepdims=True)
+    return jnp.broadcast_to(mean, (b, groups, c // groups)).reshape(b, c)
