@@ -196,6 +196,7 @@ FIELDS: dict[str, Section] = {
             "compute_dtype": field("float32", "of convolutions and products", one_of("float32", "bfloat16")),
             "precision": field("default", "of float32's products: the backend's fast one, or more", PRECISIONS),
             "remat": field("none", "what is computed again, for memory", one_of("none", "dots", "blocks"), free=True),
+            "scan_blocks": field(False, "U-Nets: blocks that are alike compiled once, as a loop", free=True),
             "objective": field(
                 "denoising", "what is minimised",
                 one_of("denoising", "implicit", "sliced", "sliced_variance_reduced", "variational", "hybrid"),

@@ -121,6 +121,7 @@ def score_system(config: Config, spec: Spec, sampler: Callable[..., Samples], fr
         dropped=Dropped(config.network.label_dropout, labels.count if labels else 0),
         labelled=labels is not None,
         remat=config.training.remat,
+        scan_blocks=config.training.scan_blocks,
         platform=platform(config.parallel.topology),
     )
 

@@ -84,8 +84,8 @@ class NCSNpp(nn.Module):
     0 .. label_rows - 1, which may not be left out. 0 for either: the network has no such input.
     `dtype` is that of convolutions and matrix products; parameters, statistics, softmax and embeddings are float32.
     `convolution` keeps gradients fast inside a loop on CPU and `fused_attention` on GPU, at the price of forward mode
-    (see conv.py, attention.py); `remat` is what the gradient keeps of every block (see remat.py); `repeated` compiles
-    blocks that are alike once (see repeated.py). These change values by rounding alone.
+    (see conv.py, attention.py); `remat` is what the gradient keeps of every block (see remat.py); `scan_blocks` has
+    blocks that are alike compiled once (see repeated.py). These change values by rounding alone.
     ValueError: an unknown option, a size that cannot be halved often enough, a missing sigma.
     Source: Song et al. 2021, appendix H; Ho et al. 2020 for DDPM.
     """
@@ -121,7 +121,7 @@ class NCSNpp(nn.Module):
     convolution: str = "native"
     fused_attention: str | None = None
     remat: str = "none"  # none | dots | blocks
-    repeated: bool = False
+    scan_blocks: bool = False
 
     def __post_init__(self) -> None:
         for name, choices in CHOICES.items():
@@ -246,7 +246,7 @@ class NCSNpp(nn.Module):
         for run in runs_of_equals(kinds):
             names = [[state.names(block.kind) for block in blocks] for _ in run]
             xs = [(skips[i], state.next_block()) for i in run]
-            if len(run) > 1 and self.repeated and not self.is_initializing():
+            if len(run) > 1 and self.scan_blocks and not self.is_initializing():
                 params = [[self.variables["params"][name] for name in one] for one in names]
                 outputs += in_one_loop(step, [block.make for block in blocks], params, outputs[-1], xs)
             else:

@@ -68,7 +68,7 @@ class Score:
     dropped: Dropped = Dropped(0.0, 0)
     labelled: bool = False
     remat: str = "none"
-    repeated: bool = False
+    scan_blocks: bool = False
     platform: Platform = dataclasses.field(default_factory=platform)
     parts: tuple[str, ...] = (PART,)
     frozen: tuple[str, ...] = ()
@@ -88,7 +88,7 @@ class Score:
             "convolution": "backwards" if backwards and self.platform.name == "cpu" else "native",
             "fused_attention": self.platform.capability if backwards else None,
             "remat": self.remat,
-            "repeated": self.repeated,
+            "scan_blocks": self.scan_blocks,
         }
         dropout_keys = child(keys, Purpose.DROPOUT) if self.dropout and training else None
         condition = self.dropped(keys, condition) if training else condition
@@ -127,7 +127,7 @@ class Score:
         """The network with parameters, condition and dropout keys bound; x [B, ...] of the data's own shape.
 
         execution: fields of how it is computed, which change values by rounding alone, where the network has them:
-        convolution (without it in a form that has forward mode), fused_attention, remat.
+        convolution (without it in a form that has forward mode), fused_attention, remat, scan_blocks.
         """
         execution = {"convolution": "forwards" if self.platform.name == "cpu" else "native"} | execution
         fields = {field.name for field in dataclasses.fields(self.network)}

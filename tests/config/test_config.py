@@ -190,6 +190,7 @@ def test_free_on_resume_is_what_the_contract_says():
         "training.batch_size",
         "training.microbatches",
         "training.remat",
+        "training.scan_blocks",
         "training.nonfinite",
         "training.max_skipped",
         "training.steps_per_call",
