@@ -66,15 +66,11 @@ class Timed(NamedTuple):
 
 
 class Program(NamedTuple):
-    """A compiled program, what tracing (with lowering) and XLA's compilation took, and its FLOPs.
-
-    XLA counts them before optimisation, where no convolution hides in a library call, and a loop's body once.
-    """
+    """A compiled program, and what tracing (with lowering) and XLA's compilation took."""
 
     call: Any
     trace_s: float
     compile_s: float
-    flops: float
 
 
 def parser(description: str | None) -> argparse.ArgumentParser:
@@ -158,7 +154,7 @@ def compile_program(jitted: Any, *arguments: Any) -> Program:
     """Trace and compile a jitted function for its arguments, each by its own clock."""
     lowered = timed(lambda: jitted.lower(*arguments))
     compiled = timed(lambda: lowered.value.compile())
-    return Program(compiled.value, lowered.seconds, compiled.seconds, lowered.value.cost_analysis()["flops"])
+    return Program(compiled.value, lowered.seconds, compiled.seconds)
 
 
 def matmul_rate(dtype: str, repeats: int = 5) -> float:

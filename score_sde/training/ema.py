@@ -148,4 +148,5 @@ def update(averages: dict[str, Average], trees: dict[str, Any], params: Any, see
 
 def _between(e: Array, p: Array, w: Array) -> Array:
     """e + w (p - e), reckoned from the nearer end: e at w = 0 and p at w = 1 to the bit."""
-    return jnp.where(w < 0.5, e + w * (p - e), p - (1 - w) * (p - e))
+    near = w < 0.5
+    return jnp.where(near, e, p) + jnp.where(near, w, w - 1) * (p - e)

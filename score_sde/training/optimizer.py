@@ -53,12 +53,16 @@ class Optimizer:
 
     def update(self, gradients: Params, state: Any, params: Params, step: Array) -> tuple[Params, Any]:
         """New parameters and optimizer state after update `step` [], from gradients already averaged over devices."""
+        if self.grad_clip >= 0:
+            # By one factor: divided by the norm and multiplied again, every gradient would be written once more.
+            factor = self.grad_clip / jnp.maximum(global_norm(gradients), self.grad_clip)
+            gradients = jax.tree.map(lambda g: g * factor, gradients)
         updates, state = self._transform().update(gradients, state, params)
         rate = self.rate(step)
         return jax.tree.map(lambda p, u: p - rate * u, params, updates), state
 
     def _transform(self) -> optax.GradientTransformation:
-        parts = [optax.clip_by_global_norm(self.grad_clip)] if self.grad_clip >= 0 else []
+        parts = [optax.identity()] if self.grad_clip >= 0 else []  # the place of the clipping in a checkpoint's state
         parts.append(optax.scale_by_adam(self.beta1, self.beta2, self.eps))
         if self.weight_decay:
             parts.append(optax.add_decayed_weights(self.weight_decay, mask=_decayed))

@@ -24,13 +24,10 @@ NONE = {"score": {}}
 
 
 class Exact(nn.Module):
-    """What a network trained on N(MEAN, STD^2) pixels returns, of its label alone."""
+    """What a network trained on N(MEAN, STD^2) pixels returns, of its label alone; without fields of how."""
 
     sde: str
     discrete: bool
-    convolution: str = "native"
-    fused_attention: str | None = None
-    remat: str = "none"
 
     def __call__(self, x, label, sigma, dropout_keys=None):
         if self.sde == "edm":

@@ -72,7 +72,8 @@ WINOGRAD = {
 def test_winograds_form_in_float64(case: str, block: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Values, forward mode and both gradients; by strips of images too, which only large ones need."""
     monkeypatch.setattr(winograd, "BLOCK", block)
-    jax.clear_caches()  # of what was traced with another BLOCK
+    for function in (winograd.correlate, winograd.kernel_gradient):
+        function.clear_cache()  # of what was traced with another BLOCK
     x_shape, w_shape, padding = WINOGRAD[case]
     with jax.enable_x64(True):
         rng = np.random.default_rng(0)
