@@ -4,6 +4,7 @@ A checkpoint <directory>/<step>/ is a state (a pytree of arrays, on one device o
 and a small JSON object. It counts from the moment its manifest stands; docs/checkpoints.md tells what survives what.
 """
 
+import contextlib
 import logging
 import os
 import pathlib
@@ -177,13 +178,13 @@ class Checkpoints:
     def _failure(self, step: int, error: Exception) -> CheckpointError:
         """The exception to raise; what the failed save left is removed as far as possible."""
         await_the_watch(error)
-        try:
+        with contextlib.suppress(OSError, UsageError):  # another thread of the failed save may still be writing there
             if jax.process_index() == 0 and not manifest.is_finished(self._path(step)):
                 manifest.remove(self._path(step))
                 manifest.remove_temporary(self.directory, step)
+        last = None
+        with contextlib.suppress(OSError, UsageError):
             last = max(self._finished(), default=None)
-        except (OSError, UsageError):
-            last = None
         intact = "there is no earlier one" if last is None else f"the last good checkpoint {last} is intact"
         return CheckpointError(
             f"checkpoint {self._path(step)} cannot be written ({_reason(error)}): {intact}; free some space or mend"

@@ -435,6 +435,24 @@ def test_a_failure_of_the_last_save_is_raised_by_close(tmp_path, monkeypatch):
     assert names(tmp_path) == ["1"]
 
 
+def test_what_a_failed_save_left_and_cannot_be_removed_yet_hides_no_earlier_checkpoint(tmp_path, monkeypatch):
+    """As where another thread of it is still writing in the directory."""
+
+    def full(directory, step):
+        raise OSError(28, "No space left on device")
+
+    def busy(directory):
+        raise OSError(39, "Directory not empty")
+
+    save(tmp_path, 1)
+    monkeypatch.setattr(manifest, "write", full)
+    monkeypatch.setattr(manifest, "remove", busy)
+    checkpoints = Checkpoints(tmp_path)
+    with pytest.raises(CheckpointError, match="the last good checkpoint 1 is intact"):
+        checkpoints.save(2, STATE, META)
+        checkpoints.close()
+
+
 def test_a_save_that_has_failed_is_told_before_the_next_one(tmp_path, monkeypatch):
     def fail(directory, step):
         raise OSError(28, "No space left on device")
