@@ -105,8 +105,8 @@ def measure(
     update = make_train_step(experiment.loss, experiment.optimizers, experiment.averages)
     options = compiler_options(experiment.platform.name)
     step = jax.jit(lambda state, batches: update(state, {}, batches), donate_argnums=0, compiler_options=options)
-    # As for a TPU, convolutions are sums over taps.
-    direct = dataclasses.replace(experiment.score_system, platform=Platform("tpu"))
+    # As for a TPU, convolutions are sums over taps; and no block is counted once for several.
+    direct = dataclasses.replace(experiment.score_system, platform=Platform("tpu"), scan_blocks=False)
     loss = dataclasses.replace(experiment, system=direct).loss
     counted: Any = jax.jit(make_train_step(loss, experiment.optimizers, experiment.averages))
     size, dtype = config.training.batch_size, config.training.compute_dtype

@@ -138,11 +138,11 @@ def _at_least(flops: float, accessed: float | None, target: Chip) -> float | Non
 def model_flops(name: str, config: Config) -> float:
     """Of a program on all devices, as the CPU's lowering counts it: without what rematerialisation computes again.
 
-    In an accelerator's forms: those of CPU have fewer products, and loops, whose bodies are counted once.
+    In an accelerator's forms, as those of CPU have fewer products, and without loops, whose bodies are counted once.
     """
     plain = copy.deepcopy(config)
     plain.parallel.update(topology="v5e:2x2", strategy="sharded", fsdp=1)
-    plain.training.update(microbatches=1, remat="none")
+    plain.training.update(microbatches=1, remat="none", scan_blocks=False)
     experiment = dataclasses.replace(build(plain), strategy=Sharded(1, jax.devices("cpu")[:1]))
     return float((PROGRAMS[name](experiment).cost_analysis() or {})["flops"])
 

@@ -15,6 +15,7 @@ from score_sde.networks.attention import AttnBlockpp
 from score_sde.networks.blocks import Combine, Resample, ResnetBlockBigGANpp, ResnetBlockDDPMpp
 from score_sde.networks.conditioning import LABEL_EMBEDDINGS, Labels, told_augmentation
 from score_sde.networks.contract import centre, check_halvings, check_sigma, finish
+from score_sde.networks.conv import CONVOLUTIONS
 from score_sde.networks.group_norm import GroupNorm
 from score_sde.networks.layers import (
     Conv,
@@ -40,6 +41,7 @@ CHOICES = {
     "up_attention": ("level", "block"),
     "label_embedding": LABEL_EMBEDDINGS,
     "family": ("ncsnpp", "ddpm"),
+    "convolution": CONVOLUTIONS,
     "remat": REMAT,
 }
 
@@ -83,9 +85,9 @@ class NCSNpp(nn.Module):
     how the images were augmented (Karras et al. 2022, appendix F.2), zeros where it is left out; "label" int32 [B] in
     0 .. label_rows - 1, which may not be left out. 0 for either: the network has no such input.
     `dtype` is that of convolutions and matrix products; parameters, statistics, softmax and embeddings are float32.
-    `convolution` keeps gradients fast inside a loop on CPU and `fused_attention` on GPU, at the price of forward mode
-    (see conv.py, attention.py); `remat` is what the gradient keeps of every block (see remat.py); `scan_blocks` has
-    blocks that are alike compiled once (see repeated.py). These change values by rounding alone.
+    `convolution` is its form (see conv.py); `fused_attention` has cuDNN do it on such a GPU, without forward mode (see
+    attention.py); `remat` is what the gradient keeps of every block (see remat.py); `scan_blocks` has blocks that are
+    alike compiled once (see repeated.py). These change values by rounding alone.
     ValueError: an unknown option, a size that cannot be halved often enough, a missing sigma.
     Source: Song et al. 2021, appendix H; Ho et al. 2020 for DDPM.
     """
@@ -231,7 +233,7 @@ class NCSNpp(nn.Module):
     ) -> list[Array]:
         """The outputs of residual blocks one after the other, each given a skip beside its input unless that is None.
 
-        attended: each followed by attention. Of blocks with skips the last one's output alone.
+        attended: each followed by attention. With scan_blocks, those that are alike in one loop.
         """
         widths = [h.shape[-1], *[features] * (len(skips) - 1)]
         kinds = [(width, None if skip is None else skip.shape[-1]) for width, skip in zip(widths, skips)]

@@ -5,6 +5,7 @@ behind one another, so that a loop can take them in turn; outside nothing change
 """
 
 from collections.abc import Callable, Hashable, Sequence
+from functools import partial
 from itertools import groupby
 from typing import Any
 
@@ -37,15 +38,10 @@ def in_one_loop(
 
     def body(h: Array, stacked: Any) -> tuple[Array, Array]:
         own, x = stacked
-        calls = [partial_apply(make(parent=None), p) for make, p in zip(modules, own)]
+        calls: Any = [partial(make(parent=None).apply, {"params": p}) for make, p in zip(modules, own)]
         h = step(calls, h, x)
         return h, h
 
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *zip(params, xs, strict=True))
     _, outputs = jax.lax.scan(body, h, stacked)
     return list(outputs)
-
-
-def partial_apply(module: nn.Module, params: Any) -> Callable[..., Array]:
-    """The module with these parameters."""
-    return lambda *arguments: module.apply({"params": params}, *arguments)  # pyright: ignore[reportReturnType]

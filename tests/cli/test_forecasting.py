@@ -52,6 +52,14 @@ def test_what_rematerialisation_computes_again_is_no_work_of_the_models():
     assert plain == again
 
 
+def test_blocks_that_are_compiled_once_are_counted_each():
+    deep = {"network__num_res_blocks": 3}
+    apart, together = (
+        forecasting.model_flops("training step", config("cpu", **deep, training__scan_blocks=s)) for s in (False, True)
+    )
+    assert apart == together
+
+
 @pytest.mark.parametrize("name", [*CHIPS, "cpu"])
 def test_every_chip_is_a_platform(name):
     known = chip(name if name == "cpu" or CHIPS[name].platform == "cuda" else f"{name}:2x2")

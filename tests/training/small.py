@@ -9,10 +9,6 @@ from score_sde.networks.layers import Conv, Dense, Dropout, ddpm_init
 class OneConvolution(nn.Module):
     """x convolved; under dropout, of the key's own, something else."""
 
-    convolution: str = "native"
-    fused_attention: str | None = None
-    remat: str = "none"
-
     @nn.compact
     def __call__(self, x, label, sigma, dropout_keys=None):
         return nn.Conv(x.shape[-1], (3, 3))(x) + (0 if dropout_keys is None else 1)
@@ -22,8 +18,6 @@ class Shallow(nn.Module):
     """What a run can get wrong of a network: noise labels, dropout by each example's own key, arrays to be sharded."""
 
     convolution: str = "native"
-    fused_attention: str | None = None
-    remat: str = "none"
 
     @nn.compact
     def __call__(self, x, label, sigma, dropout_keys=None):
@@ -34,10 +28,6 @@ class Shallow(nn.Module):
 
 class Labelled(nn.Module):
     """x times a number, plus one for each of eleven labels."""
-
-    convolution: str = "native"
-    fused_attention: str | None = None
-    remat: str = "none"
 
     @nn.compact
     def __call__(self, x, label, sigma, dropout_keys=None, condition=None):
