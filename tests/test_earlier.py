@@ -46,11 +46,11 @@ def test_it_is_sampled_by_stored_and_reconstructed_averages(workdir):
     assert modes.sample(config(sampling__average="power_0.070"), workdir) == 0
 
 
-def masks_of_before(key, shape):
+def masks_of_before(key, shape, dropped):
     """Both halves of a word side by side, as dropout drew its masks then."""
     count = math.prod(shape)
     words = jax.random.bits(key, ((count + 1) // 2,), jnp.uint32)
-    return jax.lax.bitcast_convert_type(words, jnp.uint16).reshape(-1)[:count].reshape(shape)
+    return jax.lax.bitcast_convert_type(words, jnp.uint16).reshape(-1)[:count].reshape(shape) >= dropped
 
 
 def test_it_goes_on_as_it_would_have(workdir, monkeypatch):
@@ -59,7 +59,7 @@ def test_it_goes_on_as_it_would_have(workdir, monkeypatch):
     Given the masks of dropout of then, which were the same bits in another order. A bias of keys, which no attention
     depends on, is rounding alone, on each processor another.
     """
-    monkeypatch.setattr(layers, "random_halves", masks_of_before)
+    monkeypatch.setattr(layers, "mask", masks_of_before)
     state = train(build(config(), workdir.record()), workdir, show=False)
     leaves = jax.tree_util.tree_leaves_with_path(state.params["score"])
     found = {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}

@@ -1,6 +1,8 @@
 """What an optimised program says of itself: the compiler's cycles, collectives, and how many operations it starts.
 
 A loop's body counts as often as its trips, a branch as its dearest one; a trip count that is not known counts as one.
+Trips that the compiler does not state are read off a condition that compares with a constant, as jax's loops count
+from 0 by 1.
 """
 
 import math
@@ -27,6 +29,9 @@ _COMPUTATION = re.compile(r"(ENTRY )?%?([\w.\-]+) \(.*\) -> .* \{$")
 _OPERATION = re.compile(r"\s+(?:ROOT )?%?[\w.\-]+ = (.*?)\s([a-z][\w\-]*)\(")
 _CYCLES = re.compile(r'"estimated_cycles":"(\d+)"')
 _TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"')
+_CONDITION = re.compile(r"condition=%?([\w.\-]+)")
+_BELOW = re.compile(r"compare\(%?[\w.\-]+, %?([\w.\-]+)\), direction=LT")
+_CONSTANT = re.compile(r"\s+%?([\w.\-]+) = s32\[\]\S* constant\((\d+)\)")
 _CALLED = re.compile(r"(?:body|to_apply|calls)=%?([\w.\-]+)")
 _BRANCHES = re.compile(r"branch_computations=\{(.*?)\}")
 _ARRAY = re.compile(r"\b([a-z]+\d+|pred)\[([\d,]*)\]")
@@ -69,8 +74,14 @@ def costs(text: str) -> Costs:
 
     def of(name: str) -> Costs:
         if name not in known:
-            known[name] = _sum(_costs(operation, of) for operation in computations.get(name, ()))
+            known[name] = _sum(_costs(operation, of, trips) for operation in computations.get(name, ()))
         return known[name]
+
+    def trips(loop: str) -> int | None:
+        if said := _TRIPS.search(loop):
+            return int(said[1])
+        condition = _CONDITION.search(loop)
+        return _bound(computations.get(condition[1], ())) if condition else None
 
     return of(entry)
 
@@ -90,13 +101,20 @@ def _read(text: str) -> tuple[dict[str, list[_Operation]], str]:
     return found, entry
 
 
-def _costs(operation: _Operation, of: Callable[[str], Costs]) -> Costs:
+def _bound(condition: Iterable[_Operation]) -> int | None:
+    """The constant below which a loop's counter stays, None where the condition is another."""
+    lines = [operation.line for operation in condition]
+    constants = {found[1]: int(found[2]) for line in lines if (found := _CONSTANT.match(line))}
+    bounds = [constants.get(found[1]) for line in lines if (found := _BELOW.search(line))]
+    return bounds[0] if len(bounds) == 1 else None
+
+
+def _costs(operation: _Operation, of: Callable[[str], Costs], trips: Callable[[str], int | None]) -> Costs:
     kind, _, line = operation
     if kind == "while":
-        trips = _TRIPS.search(line)
         called = _CALLED.search(line)
-        body = of(called[1]) if called else _sum(())
-        return _times(body, int(trips[1])) if trips else body._replace(unknown_loops=body.unknown_loops + 1)
+        body, count = of(called[1]) if called else _sum(()), trips(line)
+        return body._replace(unknown_loops=body.unknown_loops + 1) if count is None else _times(body, count)
     if kind == "conditional":
         branches = _BRANCHES.search(line)
         names = re.findall(r"[\w.\-]+", branches[1]) if branches else re.findall(r"_computation=%?([\w.\-]+)", line)

@@ -14,7 +14,6 @@ from score_sde.networks.layers import (
     Dropout,
     Dtype,
     activation,
-    add_channels,
     ddpm_init,
 )
 from score_sde.networks.resampling import downsample_2d, naive_downsample_2d, naive_upsample_2d, upsample_2d
@@ -23,11 +22,11 @@ from score_sde.typing import Array, Keys
 FirKernel = tuple[float, ...]
 
 
-def resample_2d(x: Array, direction: str, fir_kernel: FirKernel | None) -> Array:
+def resample_2d(x: Array, direction: str, fir_kernel: FirKernel | None, form: str) -> Array:
     """Double ("up") or halve ("down") H and W of x [B, H, W, C], with the FIR filter or, for None, naively."""
     if direction == "up":
-        return naive_upsample_2d(x) if fir_kernel is None else upsample_2d(x, fir_kernel)
-    return naive_downsample_2d(x) if fir_kernel is None else downsample_2d(x, fir_kernel)
+        return naive_upsample_2d(x, form=form) if fir_kernel is None else upsample_2d(x, fir_kernel, form=form)
+    return naive_downsample_2d(x, form=form) if fir_kernel is None else downsample_2d(x, fir_kernel, form=form)
 
 
 class _Residual(nn.Module):
@@ -50,11 +49,11 @@ class _Residual(nn.Module):
         """
         act, features = activation(self.nonlinearity), self.features or x.shape[-1]
         common = {"dtype": self.dtype, "convolution": self.convolution}
-        h = resample(GroupNorm(self.groups, act, name="GroupNorm_0")(x))
-        h = Conv(features, **common, name="Conv_0")(h)
-        if temb is not None:
-            h = add_channels(h, Dense(features, dtype=self.dtype, name="Dense_0")(act(temb)))
-        h = GroupNorm(self.groups, act, name="GroupNorm_1")(h)
+        norm = {"groups": self.groups, "activation": act, "convolution": self.convolution}
+        h = resample(GroupNorm(**norm, name="GroupNorm_0")(x))
+        vector = None if temb is None else Dense(features, dtype=self.dtype, name="Dense_0")(act(temb))
+        h = Conv(features, **common, name="Conv_0")(h, vector)
+        h = GroupNorm(**norm, name="GroupNorm_1")(h)
         h = Dropout(self.dropout, name="Dropout_0")(h, keys)
         return Conv(features, kernel_init=ddpm_init(self.init_scale), **common, name="Conv_1")(h)
 
@@ -73,7 +72,8 @@ class ResnetBlockBigGANpp(_Residual):
     @nn.compact
     def __call__(self, x: Array, temb: Array | None = None, keys: Keys | None = None) -> Array:
         features = self.features or x.shape[-1]
-        resample = lambda v: v if self.resample == "none" else resample_2d(v, self.resample, self.fir_kernel)
+        way = (self.resample, self.fir_kernel, self.convolution)
+        resample = lambda v: v if self.resample == "none" else resample_2d(v, *way)
         h = self.branch(x, temb, keys, resample)
         x = resample(x)
         if x.shape[-1] != features or self.resample != "none":
@@ -133,10 +133,10 @@ class Resample(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         if not self.with_conv:
-            return resample_2d(x, self.direction, self.fir_kernel)
+            return resample_2d(x, self.direction, self.fir_kernel, self.convolution)
         features, common = self.features or x.shape[-1], {"dtype": self.dtype, "convolution": self.convolution}
         if self.fir_kernel is not None:
             return Conv2d(features, self.direction, self.fir_kernel, **common, name="Conv2d_0")(x)
         if self.direction == "up":
-            return Conv(features, **common, name="Conv_0")(naive_upsample_2d(x))
+            return Conv(features, **common, name="Conv_0")(naive_upsample_2d(x, form=self.convolution))
         return Conv(features, stride=2, **common, name="Conv_0")(x)

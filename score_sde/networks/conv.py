@@ -16,11 +16,11 @@ from score_sde.networks import winograd
 from score_sde.networks.winograd import Pads
 from score_sde.typing import Array
 
-CONVOLUTIONS = ("native", "forwards", "backwards")
-"""native: XLA's own, with its gradients, for accelerators. The others are for CPU, in Winograd's form where it pays.
+CONVOLUTIONS = ("native", "depthwise", "forwards", "backwards")
+"""native: XLA's own, with its gradients. depthwise: so too, and filters (resampling.py) as depthwise ones, for TPU.
 
-forwards: to be differentiated forwards or not at all. backwards: to be differentiated in reverse mode, inside a loop
-too; it has no forward mode (jvp).
+The others are for CPU, in Winograd's form where it pays. forwards: to be differentiated forwards or not at all.
+backwards: to be differentiated in reverse mode, inside a loop too; it has no forward mode (jvp).
 """
 
 _DIMENSIONS = ("NHWC", "HWIO", "NHWC")
@@ -43,7 +43,7 @@ def conv2d(
     pads = _explicit_pads(x.shape, w.shape, stride, padding, dilation)
     if w.shape[:2] == (1, 1) and stride == 1 and pads == ((0, 0), (0, 0)):
         return pointwise(x, w[0, 0])
-    if form == "native":
+    if form in ("native", "depthwise"):
         return _correlate(x, w, pads, stride=stride, dilation=dilation)
     return (_convolved if form == "forwards" else _reversible)(x, w, stride, pads, dilation)
 

@@ -27,12 +27,14 @@ class GroupNorm(nn.Module):
     """y = act((x - mean) / sqrt(var + eps) * scale + bias) over H, W and each group's channels; float32 statistics.
 
     x [B, H, W, C]; `groups` None is the rule of `group_count`; `activation` None is the identity. A gradient keeps x
-    and the statistics, and computes the rest again. ValueError if the groups do not divide C.
+    and the statistics, and computes the rest again; `convolution`: the form that the network's have, on which depends
+    whether the compiler may see through that. ValueError if the groups do not divide C.
     """
 
     groups: int | None = None
     activation: Activation | None = None
     eps: float = 1e-6
+    convolution: str = "native"
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
@@ -44,15 +46,21 @@ class GroupNorm(nn.Module):
         bias = self.param("bias", initializers.zeros, (c,), jnp.float32)
 
         def normalised(x: Array, scale: Array, bias: Array) -> Array:
-            y = normalise(x.astype(jnp.float32), scale, bias, groups, self.eps).astype(x.dtype)
+            y = normalise(x, scale, bias, groups, self.eps).astype(x.dtype)
             return y if self.activation is None else self.activation(y)
 
-        return jax.checkpoint(normalised, policy=_KEPT)(x, scale, bias)
+        # A TPU's compiler puts the sums of both passes into the convolutions, unless a barrier keeps them apart; of
+        # itself it keeps as little as with one. CPU's would keep all.
+        barrier = self.convolution != "depthwise"
+        return jax.checkpoint(normalised, policy=_KEPT, prevent_cse=barrier)(x, scale, bias)
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(3, 4))
 def normalise(x: Array, scale: Array, bias: Array, groups: int, eps: float) -> Array:
-    """y = u scale + bias, u = (x - mean) / sqrt(var + eps) by groups of channels: x [B, H, W, C], the others [C]."""
+    """y = u scale + bias, u = (x - mean) / sqrt(var + eps) by groups of channels: x [B, H, W, C], the others [C].
+
+    y is float32, or finer where x is.
+    """
     u, _ = _standardised(x, groups, eps)
     return u * channel_vector(scale) + channel_vector(bias)
 
@@ -65,6 +73,7 @@ def _normalise_jvp(groups: int, eps: float, primals: Any, tangents: Any) -> tupl
     """
     (x, scale, bias), (dx, dscale, dbias) = primals, tangents
     u, r = _standardised(x, groups, eps)
+    dx = dx.astype(u.dtype)
     factor = r * scale[None]
     a, b = (d[None] - factor * _group_mean(v.mean((1, 2)), groups) for d, v in ((dbias, dx), (dscale, u * dx)))
     y = u * channel_vector(scale) + channel_vector(bias)
@@ -75,9 +84,12 @@ def _standardised(x: Array, groups: int, eps: float) -> tuple[Array, Array]:
     """(x - mean) r [B, H, W, C] and r = 1 / sqrt(var + eps) [B, C], by one pass over x for both statistics.
 
     These are of x - s, s about every channel's mean (that of the first row): so near it, E[v^2] - E[v]^2 rounds as
-    E[(v - E[v])^2] does, which would take a second pass.
+    E[(v - E[v])^2] does, which would take a second pass. Numbers of 16 bits, whose own rounding is more than what
+    E[x^2] - E[x]^2 loses in float32, are taken as they are: on TPU no pass at all, but a part of what makes x.
     """
-    shift = x[:, :1].mean((1, 2), keepdims=True)
+    fine = jnp.promote_types(x.dtype, jnp.float32)
+    short, x = x.dtype.itemsize < 4, x.astype(fine)
+    shift = jnp.zeros((), fine)[None, None, None, None] if short else x[:, :1].mean((1, 2), keepdims=True)
     first, second = (v.mean((1, 2)) for v in (x - shift, jnp.square(x - shift)))
     means = first + shift[:, 0, 0]
     mean = _group_mean(means, groups)

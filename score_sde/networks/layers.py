@@ -99,7 +99,10 @@ def add_channels(x: Array, v: Array) -> Array:
 
 
 class Conv(nn.Module):
-    """Square convolution with parameters `kernel` [k, k, C, features] and `bias` [features]: x [B, H, W, C]."""
+    """Square convolution with parameters `kernel` [k, k, C, features] and `bias` [features]: x [B, H, W, C].
+
+    A vector [B, features] may be added with the bias, so that the gradients of both are one sum over the pixels.
+    """
 
     features: int
     kernel_size: int = 3
@@ -112,15 +115,15 @@ class Conv(nn.Module):
     convolution: str = "native"
 
     @nn.compact
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: Array, vector: Array | None = None) -> Array:
         shape = (self.kernel_size, self.kernel_size, x.shape[-1], self.features)
         kernel = self.param("kernel", self.kernel_init, shape, jnp.float32).astype(self.dtype)
         x = x.astype(self.dtype)
         y = conv2d(x, kernel, stride=self.stride, dilation=self.dilation, form=self.convolution)
-        if not self.use_bias:
-            return product(y)
-        bias = self.param("bias", self.bias_init, shape)
-        return product(add_channels(y, bias))
+        if self.use_bias:
+            bias = self.param("bias", self.bias_init, shape)
+            vector = bias if vector is None else lax.optimization_barrier(bias[None] + vector.astype(bias.dtype))
+        return product(y if vector is None else add_channels(y, vector))
 
 
 class Conv2d(nn.Module):
@@ -192,20 +195,20 @@ class Dropout(nn.Module):
         dropped = round(self.rate * 2**16)
         if keys is None or dropped == 0:
             return x
-        bits = jax.vmap(lambda key: random_halves(key, x.shape[1:]))(keys)
+        kept = jax.vmap(lambda key: mask(key, x.shape[1:], dropped))(keys)
         scaled = x.astype(jnp.float32) * (2**16 / (2**16 - dropped))
-        return jnp.where(bits >= dropped, scaled, 0.0).astype(x.dtype)
+        return jnp.where(kept, scaled, 0.0).astype(x.dtype)
 
 
-def random_halves(key: Array, shape: Sequence[int]) -> Array:
-    """Random numbers below 2^16 [shape], uint32, two from each word: half the cost of a 32-bit draw per element.
+def mask(key: Array, shape: Sequence[int], dropped: int) -> Array:
+    """True with probability 1 - dropped / 2^16, bool [shape], two from each random word: half the cost of one each.
 
     The lower halves come first along the first axis, then the upper ones. Taken apart by a bitcast they would cost a
-    TPU more than ten times as much, which lays such a pair out as an axis of two.
+    TPU more than ten times as much, which lays such a pair out as an axis of two; joined as numbers, twice as much.
     """
     rows, *rest = shape
     words = jax.random.bits(key, ((rows + 1) // 2, *rest), jnp.uint32)
-    return jnp.concatenate([words & 0xFFFF, words >> 16])[:rows]
+    return jnp.concatenate([(words & 0xFFFF) >= dropped, (words >> 16) >= dropped])[:rows]
 
 
 def fold_in(keys: Keys, number: int) -> Keys:

@@ -302,11 +302,13 @@ class NCSNpp(nn.Module):
 
     def _attention_block(self) -> _Block:
         common = {"groups": self.groups, "dtype": self.dtype, "fused": self.fused_attention}
+        common["convolution"] = self.convolution
         block = partial(remat(AttnBlockpp, self.remat), self.skip_rescale, self.init_scale, **common)
         return _Block("AttnBlock" + self._suffix, block)
 
     def _normalise(self, state: _Pass, h: Array) -> Array:
-        return GroupNorm(self.groups, activation(self.nonlinearity), name=state.names("GroupNorm"))(h)
+        act = activation(self.nonlinearity)
+        return GroupNorm(self.groups, act, convolution=self.convolution, name=state.names("GroupNorm"))(h)
 
     def _conv(self, state: _Pass, h: Array, features: int, init_scale: float = 1.0) -> Array:
         init = ddpm_init(init_scale)

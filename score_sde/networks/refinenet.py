@@ -83,7 +83,8 @@ class ConvMeanPool(nn.Module):
     def __call__(self, x: Array) -> Array:
         init, options = initializers.lecun_normal(), self.options
         common = {"kernel_init": init, "dtype": options.dtype, "convolution": options.convolution}
-        return naive_downsample_2d(Conv(self.features, self.kernel_size, **common, name="Conv_0")(x))
+        h = Conv(self.features, self.kernel_size, **common, name="Conv_0")(x)
+        return naive_downsample_2d(h, form=options.convolution)
 
 
 class ResidualBlock(nn.Module):

@@ -1,6 +1,7 @@
-"""Resampling by two with small FIR filters (StyleGAN2 conventions), as sums of shifted slices.
+"""Resampling by two with small FIR filters (StyleGAN2 conventions), as sums of shifted slices or depthwise.
 
-No custom operation and no convolution with a fixed kernel: slices, pads and adds have cheap gradients everywhere.
+Slices, pads and adds have cheap gradients on CPU and GPU. A TPU, whose compiler copies every slice, takes a fifth of
+the time for one depthwise convolution, the form "depthwise" (see conv.CONVOLUTIONS).
 """
 
 from collections.abc import Sequence
@@ -17,34 +18,43 @@ Kernel = Sequence[float]
 
 
 def upfirdn2d(x: Array, kernel: np.ndarray, *, up: Pair = (1, 1), down: Pair = (1, 1), pad: tuple[Pair, Pair]) -> Array:
-    """Zero-insert by `up`, pad, convolve every channel with `kernel` [kh, kw], keep every `down`-th pixel.
+    """Zero-insert by `up`, pad, convolve every channel with `kernel` [kh, kw], keep every `down`-th pixel: depthwise.
 
     x [B, H, W, C] -> [B, (H up + p0 + p1 - kh) // down + 1, ..., C]; all pairs are (rows, columns) and a negative pad
     crops. Source: Karras et al. 2020 (StyleGAN2), upfirdn2d.
     """
-    spatial = [(p0, p1 + u - 1, u - 1) for u, (p0, p1) in zip(up, pad, strict=True)]
-    x = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *spatial, (0, 0, 0)])
-    flipped = np.asarray(kernel)[::-1, ::-1]
-    rows, columns = ((x.shape[i + 1] - flipped.shape[i]) // down[i] + 1 for i in (0, 1))
-    shifted = [
-        float(flipped[a, b]) * _every(_every(x, 1, a, down[0], rows), 2, b, down[1], columns)
-        for a, b in np.ndindex(flipped.shape)
-    ]
-    return sum(shifted[1:], shifted[0])
+    flipped = jnp.asarray(np.asarray(kernel)[::-1, ::-1], x.dtype)
+    return lax.conv_general_dilated(
+        x,
+        jnp.broadcast_to(flipped[:, :, None, None], (*flipped.shape, 1, x.shape[-1])),
+        down,
+        [(p0, p1 + u - 1) for u, (p0, p1) in zip(up, pad, strict=True)],
+        lhs_dilation=up,
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        feature_group_count=x.shape[-1],
+        precision=lax.Precision.HIGHEST,  # as exact as the sums
+    )
 
 
-def upsample_2d(x: Array, kernel: Kernel | None = None, *, factor: int = 2, gain: float = 1.0) -> Array:
+def upsample_2d(
+    x: Array, kernel: Kernel | None = None, *, factor: int = 2, gain: float = 1.0, form: str = "native"
+) -> Array:
     """Upsample by zero-insertion and the FIR filter with gain factor^2: [B, H, W, C] -> [B, factor H, factor W, C].
 
     For (1, 3, 3, 1), per axis: y[2i] = (x[i-1] + 3 x[i]) / 4 and y[2i+1] = (3 x[i] + x[i+1]) / 4, x being 0 outside.
     """
     taps = _taps(kernel, factor) * factor
     before = (len(taps) - factor + 1) // 2 + factor - 1
+    if form == "depthwise":
+        pad = (before, (len(taps) - factor) // 2)
+        return upfirdn2d(x, gain * np.outer(taps, taps), up=(factor, factor), pad=(pad, pad))
     x = _upsample_axis(x, 1, taps * gain, factor, before)
     return _upsample_axis(x, 2, taps, factor, before)
 
 
-def downsample_2d(x: Array, kernel: Kernel | None = None, *, factor: int = 2, gain: float = 1.0) -> Array:
+def downsample_2d(
+    x: Array, kernel: Kernel | None = None, *, factor: int = 2, gain: float = 1.0, form: str = "native"
+) -> Array:
     """Downsample by the FIR filter and decimation: [B, H, W, C] -> [B, H / factor, W / factor, C].
 
     For (1, 3, 3, 1), per axis: y[i] = (x[2i-1] + 3 x[2i] + 3 x[2i+1] + x[2i+2]) / 8, x being 0 outside.
@@ -52,6 +62,8 @@ def downsample_2d(x: Array, kernel: Kernel | None = None, *, factor: int = 2, ga
     taps = _taps(kernel, factor)
     margin = len(taps) - factor
     pad = ((margin + 1) // 2, margin // 2)
+    if form == "depthwise":
+        return upfirdn2d(x, gain * np.outer(taps, taps), down=(factor, factor), pad=(pad, pad))
     return filter_axis(filter_axis(x, 1, taps * gain, pad, factor), 2, taps, pad, factor)
 
 
@@ -63,7 +75,7 @@ def upsample_conv_2d(x: Array, w: Array, kernel: Kernel | None = None, *, form: 
     pad = ((margin + 1) // 2 + 1, margin // 2 + 1)
     spread = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), (reach, reach, 1), (reach, reach, 1), (0, 0, 0)])
     y = conv2d(spread, w, padding="VALID", form=form)
-    return filter_axis(filter_axis(y, 1, taps, pad), 2, taps, pad)
+    return _filter_2d(y, taps, pad, form)
 
 
 def conv_downsample_2d(x: Array, w: Array, kernel: Kernel | None = None, *, form: str = "native") -> Array:
@@ -71,19 +83,29 @@ def conv_downsample_2d(x: Array, w: Array, kernel: Kernel | None = None, *, form
     taps = _taps(kernel, 2)
     margin = len(taps) - 2 + w.shape[0] - 1
     pad = ((margin + 1) // 2, margin // 2)
-    smooth = filter_axis(filter_axis(x, 1, taps, pad), 2, taps, pad)
-    return conv2d(smooth, w, stride=2, padding="VALID", form=form)
+    return conv2d(_filter_2d(x, taps, pad, form), w, stride=2, padding="VALID", form=form)
 
 
-def naive_upsample_2d(x: Array) -> Array:
+def _filter_2d(x: Array, taps: np.ndarray, pad: Pair, form: str) -> Array:
+    """The filter along both axes of an image."""
+    if form == "depthwise":
+        return upfirdn2d(x, np.outer(taps, taps), pad=(pad, pad))
+    return filter_axis(filter_axis(x, 1, taps, pad), 2, taps, pad)
+
+
+def naive_upsample_2d(x: Array, *, form: str = "native") -> Array:
     """Repeat every pixel 2x2: x [B, H, W, C] -> [B, 2H, 2W, C]."""
+    if form == "depthwise":
+        return upsample_2d(x, form=form)
     b, h, w, c = x.shape
     tiled = jnp.broadcast_to(x[:, :, None, :, None], (b, h, 2, w, 2, c))
     return tiled.reshape(b, 2 * h, 2 * w, c)
 
 
-def naive_downsample_2d(x: Array) -> Array:
+def naive_downsample_2d(x: Array, *, form: str = "native") -> Array:
     """Mean of disjoint 2x2 squares: x [B, H, W, C] -> [B, H / 2, W / 2, C]."""
+    if form == "depthwise":
+        return downsample_2d(x, form=form)
     b, h, w, c = x.shape
     return x.reshape(b, h // 2, 2, w // 2, 2, c).mean((2, 4))
 

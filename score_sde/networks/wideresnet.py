@@ -14,7 +14,6 @@ from score_sde.networks.layers import (
     Dtype,
     GaussianFourierProjection,
     Init,
-    add_channels,
     channel_vector,
 )
 from score_sde.networks.resampling import naive_downsample_2d
@@ -60,17 +59,17 @@ class WideResnetBlock(nn.Module):
     def __call__(self, x: Array, temb: Array) -> Array:
         common = {"use_bias": False, "kernel_init": KERNEL_INIT, "dtype": self.dtype, "convolution": self.convolution}
         embed = Dense(self.features, initializers.lecun_normal(), self.dtype, name="Dense_0")
-        h = GroupNorm(activation=nn.relu, eps=GROUP_NORM_EPS, name="init_bn")(x)
+        norm = {"activation": nn.relu, "eps": GROUP_NORM_EPS, "convolution": self.convolution}
+        h = GroupNorm(**norm, name="init_bn")(x)
         shortcut = self._shortcut(h if self.activate_before_residual else x)
-        h = Conv(self.features, stride=self.stride, **common, name="conv1")(h)
-        h = add_channels(h, embed(nn.swish(temb)))
-        h = GroupNorm(activation=nn.relu, eps=GROUP_NORM_EPS, name="bn_2")(h)
+        h = Conv(self.features, stride=self.stride, **common, name="conv1")(h, embed(nn.swish(temb)))
+        h = GroupNorm(**norm, name="bn_2")(h)
         return shortcut + Conv(self.features, **common, name="conv2")(h)
 
     def _shortcut(self, x: Array) -> Array:
         if x.shape[-1] == self.features:
             return x
-        x = naive_downsample_2d(x) if self.stride == 2 else x
+        x = naive_downsample_2d(x, form=self.convolution) if self.stride == 2 else x
         return jnp.pad(x, ((0, 0), (0, 0), (0, 0), (0, self.features - x.shape[-1])))
 
 
@@ -118,7 +117,8 @@ class WideResNet(nn.Module):
         for i, (features, stride) in enumerate(((16, 1), (32, 2), (64, 2))):
             width, name = features * self.widen_factor, f"WideResnetGroup_{i}"
             x = WideResnetGroup(width, self.blocks_per_group, stride, i == 0, **common, name=name)(x, temb)
-        x = GroupNorm(activation=nn.relu, eps=GROUP_NORM_EPS, name="pre-pool-bn")(x)
+        norm = {"activation": nn.relu, "eps": GROUP_NORM_EPS, "convolution": self.convolution}
+        x = GroupNorm(**norm, name="pre-pool-bn")(x)
         pooled = x.astype(jnp.float32).mean((1, 2))
         return Dense(self.num_classes, logits_init(self.num_classes), name="Dense_2")(pooled)
 

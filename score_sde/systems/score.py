@@ -85,7 +85,7 @@ class Score:
         """The objective on examples at quantiles u of the law of t; labels are dropped in training alone."""
         backwards = self.objective.backwards
         execution = {
-            "convolution": "backwards" if backwards and self.platform.name == "cpu" else "native",
+            "convolution": self._convolution("backwards" if backwards else "native"),
             "fused_attention": self.platform.capability if backwards else None,
             "remat": self.remat,
             "scan_blocks": self.scan_blocks,
@@ -121,6 +121,10 @@ class Score:
         score = self.parametrization(apply, self.process)
         return lambda x, t: (score(x, t), None)
 
+    def _convolution(self, mode: str) -> str:
+        """The form of convolutions that the backend is fastest with; on CPU the one given, by what it must allow."""
+        return {"cpu": mode, "tpu": "depthwise"}.get(self.platform.name, "native")
+
     def apply(
         self, params: Params, condition: Condition | None = None, dropout_keys: Keys | None = None, **execution: Any
     ) -> Network:
@@ -129,7 +133,7 @@ class Score:
         execution: fields of how it is computed, which change values by rounding alone, where the network has them:
         convolution (without it in a form that has forward mode), fused_attention, remat, scan_blocks.
         """
-        execution = {"convolution": "forwards" if self.platform.name == "cpu" else "native"} | execution
+        execution = {"convolution": self._convolution("forwards")} | execution
         fields = {field.name for field in dataclasses.fields(self.network)}
         network = self.network.clone(**{name: value for name, value in execution.items() if name in fields})
         options: dict[str, Any] = {"condition": condition} if condition else {}

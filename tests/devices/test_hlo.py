@@ -23,6 +23,13 @@ TEXT = """HloModule jit_step, is_scheduled=true
   ROOT %tuple.1 = (s32[]{:T(128)}, f32[8,128]{1,0:T(8,128)}) tuple(%x, %fusion.1)
 }
 
+%below (arg.1: (s32[], f32[8,128])) -> pred[] {
+  %constant.1 = s32[]{:T(128)} constant(4)
+  %arg.1 = (s32[]{:T(128)}, f32[8,128]{1,0:T(8,128)}) parameter(0)
+  %i = s32[]{:T(128)} get-tuple-element(%arg.1), index=0
+  ROOT %lt.1 = pred[]{:T(512)} compare(%i, %constant.1), direction=LT, metadata={op_name="while/cond/lt"}
+}
+
 %cheap (a: f32[8,128]) -> f32[8,128] {
   ROOT %a = f32[8,128]{1,0} parameter(0)
 }
@@ -36,6 +43,7 @@ ENTRY %main.2 (p: f32[8,128], q: s32[]) -> f32[8,128] {
   %p = f32[8,128]{1,0:T(8,128)} parameter(0)
   %while.1 = (s32[]{:T(128)}, f32[8,128]{1,0:T(8,128)}) while(%p), condition=%cheap, body=%body.1, backend_config={"known_trip_count":{"n":"5"}}
   %while.2 = (s32[]{:T(128)}, f32[8,128]{1,0:T(8,128)}) while(%p), condition=%cheap, body=%body.1
+  %while.3 = (s32[]{:T(128)}, f32[8,128]{1,0:T(8,128)}) while(%p), condition=%below, body=%body.1, metadata={op_name="x"}
   %copy-start.1 = (f32[8,128]{1,0}, f32[8,128]{1,0}, u32[]) copy-start(%p)
   %copy-done.1 = f32[8,128]{1,0} copy-done(%copy-start.1)
   ROOT %conditional.1 = f32[8,128]{1,0} conditional(%q, %p, %p), branch_computations={%cheap, %dear}
@@ -45,9 +53,9 @@ ENTRY %main.2 (p: f32[8,128], q: s32[]) -> f32[8,128] {
 
 def test_a_program_with_loops_and_branches():
     found = costs(TEXT)
-    assert found.cycles == 5 * 100 + 100 + 7
-    assert found.operations == {"fusion": 6, "all-reduce": 6, "copy": 1, "copy-start": 1} and found.kernels == 14
-    assert found.collectives == {"all-reduce": Collective(6, 6 * (8 * 128 * 4 + 4 * 2))}
+    assert found.cycles == 5 * 100 + 100 + 4 * 100 + 7
+    assert found.operations == {"fusion": 10, "all-reduce": 10, "copy": 1, "copy-start": 1} and found.kernels == 22
+    assert found.collectives == {"all-reduce": Collective(10, 10 * (8 * 128 * 4 + 4 * 2))}
     assert found.unknown_loops == 1
 
 

@@ -1,6 +1,7 @@
 """Every layer and resampling function against the official code's outputs."""
 
 from collections.abc import Callable
+from functools import partial
 
 import flax.linen as nn
 import jax
@@ -20,6 +21,7 @@ from score_sde.networks.layers import (
     Dropout,
     GaussianFourierProjection,
     activation,
+    add_channels,
     ddpm_init,
     ncsn_bias,
     ncsn_init,
@@ -79,20 +81,24 @@ MODULES: dict[str, tuple[nn.Module, tuple]] = {
     "MSFBlock_nearest_neighbor": (refinenet.MSFBlock(12, NEAREST), ([X, X[:, ::2, ::2]],)),
 }
 
+RESAMPLING: dict[str, partial[jax.Array]] = {
+    "upsample_2d_k1331": partial(upsample_2d, X, FIR),
+    "upsample_2d_k121": partial(upsample_2d, X, (1, 2, 1)),
+    "upsample_2d_knone": partial(upsample_2d, X),
+    "upsample_2d_k1331_gain2": partial(upsample_2d, X, FIR, gain=2.0),
+    "downsample_2d_k1331": partial(downsample_2d, X, FIR),
+    "downsample_2d_k121": partial(downsample_2d, X, (1, 2, 1)),
+    "downsample_2d_knone": partial(downsample_2d, X),
+    "naive_upsample_2d": partial(naive_upsample_2d, X),
+    "naive_downsample_2d": partial(naive_downsample_2d, X),
+    "upsample_conv_2d_k1331": partial(upsample_conv_2d, X, W, FIR),
+    "upsample_conv_2d_knone": partial(upsample_conv_2d, X, W),
+    "conv_downsample_2d_k1331": partial(conv_downsample_2d, X, W, FIR),
+    "conv_downsample_2d_knone": partial(conv_downsample_2d, X, W),
+}
+
 FUNCTIONS: dict[str, Callable[[], jax.Array]] = {
-    "upsample_2d_k1331": lambda: upsample_2d(X, FIR),
-    "upsample_2d_k121": lambda: upsample_2d(X, (1, 2, 1)),
-    "upsample_2d_knone": lambda: upsample_2d(X),
-    "upsample_2d_k1331_gain2": lambda: upsample_2d(X, FIR, gain=2.0),
-    "downsample_2d_k1331": lambda: downsample_2d(X, FIR),
-    "downsample_2d_k121": lambda: downsample_2d(X, (1, 2, 1)),
-    "downsample_2d_knone": lambda: downsample_2d(X),
-    "naive_upsample_2d": lambda: naive_upsample_2d(X),
-    "naive_downsample_2d": lambda: naive_downsample_2d(X),
-    "upsample_conv_2d_k1331": lambda: upsample_conv_2d(X, W, FIR),
-    "upsample_conv_2d_knone": lambda: upsample_conv_2d(X, W),
-    "conv_downsample_2d_k1331": lambda: conv_downsample_2d(X, W, FIR),
-    "conv_downsample_2d_knone": lambda: conv_downsample_2d(X, W),
+    **RESAMPLING,
     "upfirdn_up2_1_down1_2_pad_1_2_m1_3": lambda: upfirdn2d(
         X, LAYERS["upfirdn_kernel"], up=(1, 2), down=(2, 1), pad=((-1, 3), (1, 2))
     ),
@@ -127,6 +133,21 @@ def test_module_creates_the_recorded_parameters(name: str) -> None:
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_function_golden(name: str) -> None:
     agree(quick_jit(FUNCTIONS[name])(), "layers", name, "networks")
+
+
+@pytest.mark.parametrize("name", RESAMPLING)
+def test_filters_as_depthwise_convolutions(name: str) -> None:
+    """A TPU's form: the recorded values, and the gradient of the sums of slices."""
+    function, (x, *rest), options = RESAMPLING[name].func, RESAMPLING[name].args, RESAMPLING[name].keywords
+
+    def both(x: jax.Array) -> list[tuple[jax.Array, jax.Array]]:
+        of = lambda form: lambda x: function(x, *rest, form=form, **options)
+        values = [jax.vjp(of(form), x) for form in ("depthwise", "native")]
+        return [(y, pullback(jnp.sin(y))[0]) for y, pullback in values]
+
+    (y, gradient), (_, expected) = quick_jit(both)(x)
+    agree(y, "layers", name, "networks")
+    assert relative_error(gradient, expected) < TOLERANCE
 
 
 def test_upsampling_then_convolving_differs_only_near_the_border() -> None:
@@ -254,3 +275,27 @@ def test_group_norms_single_pass_rounds_as_two_do(offset: float, spread: float) 
         exact = plain_norm(jnp.asarray(x, "float64"), jnp.asarray(ones), jnp.asarray(zeros), 4, 1e-6)
     ours = normalise(jnp.asarray(x), jnp.asarray(ones, "float32"), jnp.asarray(zeros, "float32"), 4, 1e-6)
     assert relative_error(ours, exact) < 1e-6
+
+
+def test_group_norm_of_16_bits_rounds_less_than_its_input() -> None:
+    """Its single pass takes numbers of 16 bits as they are: what that loses is less than a rounding of the input."""
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(30 + rng.normal(size=(4, 16, 16, 16)), "bfloat16")
+    ones, zeros = jnp.ones(16), jnp.zeros(16)
+    with jax.enable_x64(True):
+        exact = plain_norm(jnp.asarray(x, "float64"), jnp.ones(16), jnp.zeros(16), 4, 1e-6)
+    assert relative_error(normalise(x, ones, zeros, 4, 1e-6), exact) < 2**-9 / 8
+
+
+def test_a_vector_is_added_with_the_bias() -> None:
+    """Values and all gradients of a convolution that is given a vector are those of the vector added afterwards."""
+    conv, rng = Conv(12), np.random.default_rng(0)
+    params = jax.tree.map(lambda s: jnp.asarray(rng.normal(size=s.shape), s.dtype), conv.init(jax.random.key(0), X))
+    after = lambda params, x, v: add_channels(conv.apply(params, x), v)  # pyright: ignore[reportArgumentType]
+    vector, weights = jnp.asarray(rng.normal(size=(len(X), 12)), "float32"), jnp.asarray(rng.normal(size=12), "float32")
+    found = [
+        jax.value_and_grad(lambda *a, f=f: jnp.sum(f(*a) * weights[None, None, None]), (0, 1, 2))(params, X, vector)
+        for f in (conv.apply, after)
+    ]
+    for ours, expected in zip(*map(jax.tree.leaves, found), strict=True):
+        assert relative_error(ours, expected) < TOLERANCE

@@ -107,10 +107,10 @@ def test_published_counters_interleave_main_and_pyramid_resamplers() -> None:
 def test_the_form_reaches_every_convolution(resblock_type: str) -> None:
     """Outside a custom_vjp no convolution is left in the traced program."""
     options = {"progressive": "residual", "progressive_input": "residual", "resblock_type": resblock_type}
-    for form in ("backwards", "native"):
+    for form in ("backwards", "native", "depthwise"):
         network, params = tiny(**options, convolution=form)
         found = primitives(network, params, *INPUTS)
-        assert ("conv_general_dilated" in found) == (form == "native")
+        assert ("conv_general_dilated" in found) == (form != "backwards")
         assert ("custom_vjp_call" in found) == (form == "backwards")
 
 
@@ -128,6 +128,27 @@ def test_the_form_changes_no_value_and_no_gradient() -> None:
     largest = max(float(jnp.abs(g).max()) for g in jax.tree.leaves(native))
     for ours, theirs in zip(jax.tree.leaves(safe), jax.tree.leaves(native), strict=True):
         assert float(jnp.abs(ours - theirs).max()) < 1e-5 * largest
+
+
+@pytest.mark.parametrize("fir", [True, False])
+@pytest.mark.parametrize("resblock_type", ["biggan", "ddpm"])
+def test_a_tpus_form_changes_no_value_and_no_gradient(resblock_type: str, fir: bool) -> None:
+    """Every kind of resampling as a depthwise convolution: no slice is left for one."""
+    options = {"progressive": "residual", "progressive_input": "residual", "resblock_type": resblock_type, "fir": fir}
+    network, params = tiny(**options)
+
+    def loss(params: Any, x: jax.Array, network: NCSNpp) -> jax.Array:
+        return jnp.sin(network.apply(params, x, *INPUTS[1:])).sum()  # pyright: ignore[reportAttributeAccessIssue]
+
+    def gradients(x: jax.Array) -> list[Any]:
+        both = (network, network.clone(convolution="depthwise"))
+        return [jax.value_and_grad(loss, (0, 1))(params, x, net) for net in both]
+
+    native, ours = quick_jit(gradients)(INPUTS[0])
+    largest = max(float(jnp.abs(g).max()) for g in jax.tree.leaves(native))
+    for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(native), strict=True):
+        assert float(jnp.abs(a - b).max()) < 1e-5 * largest
+    assert "slice" not in primitives(network.clone(convolution="depthwise"), params, *INPUTS)
 
 
 def test_dropout_of_an_example_depends_on_its_own_key_alone() -> None:
