@@ -38,6 +38,7 @@ _MODULES = {
     "experiment.resolving": "load_data",
     "likelihood.bound": "sde_bound",
     "likelihood.encoding": "decode encode interpolate temperature",
+    "likelihood.grid": "log_likelihood_on",
     "likelihood.ode": "LogLikelihood log_likelihood log_likelihood_given",
     "loop.health": "NonFiniteLoss",
     "loop.loop": "train",
@@ -117,6 +118,7 @@ if TYPE_CHECKING:  # the same names, for what reads Python without running it
     from score_sde.experiment.resolving import load_data
     from score_sde.likelihood.bound import sde_bound
     from score_sde.likelihood.encoding import decode, encode, interpolate, temperature
+    from score_sde.likelihood.grid import log_likelihood_on
     from score_sde.likelihood.ode import LogLikelihood, log_likelihood, log_likelihood_given
     from score_sde.loop.health import NonFiniteLoss
     from score_sde.loop.loop import train

@@ -1,7 +1,7 @@
 """--mode likelihood: rows batch by batch, kept whatever ends the program, and their means."""
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import closing
 
 import jax
@@ -14,7 +14,7 @@ from score_sde.devices.arrays import Agreement
 from score_sde.devices.distributed import together
 from score_sde.errors import NotFinite, require
 from score_sde.evaluation.likelihoods import LikelihoodFolder, describe
-from score_sde.experiment.image_likelihood import ImageLikelihood
+from score_sde.experiment.image_likelihood import ImageLikelihood, Pilot
 from score_sde.experiment.objects import SPLITS
 from score_sde.experiment.resolving import agree_on_data
 from score_sde.progress import Progress
@@ -49,7 +49,10 @@ def likelihood(config: Config, workdir: Workdir, overwrite: bool = False) -> int
         for note in folder.notes:
             print(note, file=sys.stderr)
         params = weights(experiment, state, meta["position"], workdir, "likelihood")
-        _compute(ImageLikelihood(experiment)(params, source, numbers, given, done), folder, len(numbers), done)
+        program = ImageLikelihood(experiment)
+        fly = lambda: program.pilot(params, source, numbers, given)
+        flown = _pilot(folder, fly, first) if c.solver == "grid" else None
+        _compute(program(params, source, numbers, given, done, flown), folder, len(numbers), done)
         summary = together(lambda: folder.finish() if first else None)
         early = experiment.early.words(meta["step"], c.average)
         say(f"{describe(summary)}\nwritten to {folder.path}{early}")
@@ -61,6 +64,16 @@ def likelihood(config: Config, workdir: Workdir, overwrite: bool = False) -> int
             " weights are at fault: train on from an earlier checkpoint, or import them anew"
         )
     return 0
+
+
+def _pilot(folder: LikelihoodFolder, fly: Callable[[], Pilot], first: bool) -> Pilot:
+    """The folder's, or one that is flown now and kept there."""
+    kept = together(lambda: folder.pilot() if first else None)
+    if kept is None:
+        say("finding a grid of times on a few examples ...")
+        kept = fly()._asdict()
+        together(lambda: folder.keep(kept) if first else None)
+    return Pilot(**{**kept, "times": tuple(kept["times"])})
 
 
 def _compute(batches: Iterable[np.ndarray], folder: LikelihoodFolder, count: int, done: int) -> None:

@@ -13,7 +13,9 @@ from score_sde.evaluation.per_image import OLD, PerImage
 from score_sde.storage.seals import Seals
 from score_sde.storage.workdir import as_json, read_json, write_json
 
-SETTINGS, SUMMARY, TABLE = "settings.json", "summary.json", "per_image.csv"
+SETTINGS, SUMMARY, PILOT, TABLE = "settings.json", "summary.json", "pilot.json", "per_image.csv"
+BEFORE = {"likelihood.solver": "rk45"}
+"""What fields had no name for when what they choose was not there yet, where that is not their default."""
 NAMES = (("", "probability-flow ODE"), ("bound_", "the SDE, at most"))
 """The two figures of an image: what the summary's fields of each begin with, and what it is of."""
 
@@ -24,7 +26,7 @@ def columns(unit: str) -> tuple[str, ...]:
 
 
 class LikelihoodFolder:
-    """per_image.csv, settings.json and summary.json of one setting and checkpoint in a run's `likelihood` directory.
+    """per_image.csv, settings.json, pilot.json and summary.json of one setting and checkpoint in a run's directory.
 
     Whoever calls `resume` holds the folder's lock. notes: what `resume` found damaged, and what becomes of it.
     """
@@ -49,8 +51,9 @@ class LikelihoodFolder:
 
     def _mended(self) -> int:
         """How many rows are whole; what is damaged is noted."""
-        if self._seals.known(SUMMARY) and (fault := self._seals.fault(SUMMARY)):
-            self.notes.append(f"{self.path / SUMMARY} {fault}: it is written again")
+        for name in (SUMMARY, PILOT):
+            if self._seals.known(name) and (fault := self._seals.fault(name)):
+                self.notes.append(f"{self.path / name} {fault}: it is written again")
         fault = self.table.fault()
         self.table.mend()
         done = len(self.table.rows())
@@ -73,11 +76,19 @@ class LikelihoodFolder:
     def _start(self) -> None:
         """The old rows go first: killed at any point, no row is taken for one of other settings."""
         self.table.path.unlink(missing_ok=True)
-        self._seals.forget(SUMMARY, SETTINGS)
-        for name in (SUMMARY, SETTINGS):
+        self._seals.forget(SUMMARY, PILOT, SETTINGS)
+        for name in (SUMMARY, PILOT, SETTINGS):
             (self.path / name).unlink(missing_ok=True)
         self._write(SETTINGS, self.settings)
         self.table.start()
+
+    def pilot(self) -> dict[str, Any] | None:
+        """What `keep` was given, where it is whole: rows to come must be of the grid that those before are of."""
+        return read_json(self.path / PILOT) if self._seals.known(PILOT) and not self._seals.fault(PILOT) else None
+
+    def keep(self, pilot: dict[str, Any]) -> None:
+        """Remember what a pilot found."""
+        self._write(PILOT, pilot)
 
     def finish(self) -> dict[str, Any]:
         """Write and return the summary of all rows; None where nothing tells a number.
@@ -96,7 +107,8 @@ class LikelihoodFolder:
             found |= {prefix + field: value for field, value in zip(Mean._fields[1:], errors)}
             found[f"{prefix}not_finite"] = len(rows) - len(finite) if name != "bound" or c["bound_samples"] else 0
         found["evaluations"] = rows[:, -1].mean() if len(rows) else None
-        found = {name: _or_none(value) for name, value in found.items()} | self.settings
+        pilot = {name: len(v) if name == "times" else v for name, v in (self.pilot() or {}).items()}
+        found = {name: _or_none(value) for name, value in found.items()} | {"pilot": pilot or None} | self.settings
         self._write(SUMMARY, found)
         return found
 
@@ -108,7 +120,8 @@ class LikelihoodFolder:
 def completed(old: Any, settings: dict[str, Any]) -> dict[str, Any]:
     """What a settings.json of earlier versions says of these settings: fields that came later had their defaults."""
     found = _dict(old)
-    later = lambda name, part: {field: SCHEMA[f"{name}.{field}"] for field in part} | _dict(found.get(name))
+    before = lambda name: BEFORE.get(name, SCHEMA[name])
+    later = lambda name, part: {field: before(f"{name}.{field}") for field in part} | _dict(found.get(name))
     return {name: later(name, part) if isinstance(part, dict) else found.get(name) for name, part in settings.items()}
 
 
@@ -134,7 +147,17 @@ def describe(summary: dict[str, Any]) -> str:
         if left_out:
             parts.append(f"{left_out} of {summary['num_images']} images left out, whose figure is not finite")
         lines += [f"{what}: {', '.join(parts)}"] if parts else []
-    return "\n".join(lines)
+    return "\n".join([*lines, *_piloted(summary.get("pilot"), unit)])
+
+
+def _piloted(pilot: dict[str, Any] | None, unit: str) -> list[str]:
+    """The solver's error in words, where it is known."""
+    if pilot is None:
+        return []
+    if not pilot["times"]:
+        return ["solved by rk45: no grid of fewer evaluations was within likelihood.accuracy"]
+    off = f"{pilot['error']:+.4f} +-{pilot['standard_error']:.4f} {unit}/dim"
+    return [f"solver: {pilot['times']} nodes, off rk45 by {off} on {pilot['examples']} examples"]
 
 
 def _half_width(interval: list[float | None]) -> str:

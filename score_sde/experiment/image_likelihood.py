@@ -1,7 +1,7 @@
 """Likelihoods of many examples: batches of one compiled program, one by one a function of (seed, number)."""
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,11 +15,34 @@ from score_sde.evaluation.estimates import per_image
 from score_sde.experiment.experiment import Experiment
 from score_sde.experiment.objects import DIVERGENCES
 from score_sde.experiment.program import Program
-from score_sde.likelihood import log_likelihood
+from score_sde.likelihood import grid as grids
 from score_sde.likelihood.bound import sde_bound
+from score_sde.likelihood.grid import Grid, log_likelihood_on
+from score_sde.likelihood.ode import log_likelihood_given
 from score_sde.rng import Purpose, child, example_keys, root_key, words
 from score_sde.solvers import RK45
-from score_sde.typing import Array
+from score_sde.typing import Array, ScoreFn
+
+PILOT = 8
+"""Examples on which a grid is found, or as many as there are devices."""
+
+
+class Pilot(NamedTuple):
+    """What few examples told of the grids: times of the one chosen, none where rk45 is needed, and its error there.
+
+    error: the mean of the grid's figures less rk45's, per dimension, with its standard_error; evaluations: of rk45.
+    """
+
+    times: tuple[float, ...]
+    examples: int
+    error: float
+    standard_error: float
+    evaluations: float
+
+    @property
+    def grid(self) -> Grid | None:
+        """The grid of its times."""
+        return grids.of(np.asarray(self.times)) if self.times else None
 
 
 class ImageLikelihood:
@@ -28,55 +51,144 @@ class ImageLikelihood:
     In bits per dimension of bytes, which are dequantised uniformly, whatever the training, and in nats per dimension of
     real data, of the density in the data's own units. Noise and probes are functions of likelihood.seed, of the
     example's number and of the repetition. The network without dropout.
+
+    By `likelihood.solver` the ODE is solved adaptively, or on a grid that a pilot finds on a few of the examples.
     """
 
     def __init__(self, experiment: Experiment) -> None:
         self._experiment = experiment
         self._program = Program(experiment, "likelihood", self._estimate, seeded=True)
+        self._adaptive = Program(experiment, "likelihood", self._by_rk45, seeded=True)
+        self._on = Program(experiment, "likelihood", self._on_grid, seeded=True)
 
     def __call__(
-        self, params: Any, source: Source, numbers: np.ndarray, given: Mapping[str, Source] | None = None, done: int = 0
+        self,
+        params: Any,
+        source: Source,
+        numbers: np.ndarray,
+        given: Mapping[str, Source] | None = None,
+        done: int = 0,
+        pilot: Pilot | None = None,
     ) -> Iterator[np.ndarray]:
         """Rows of `columns` [B, columns], batch by batch, of the examples with these numbers [n]; the last is padded.
 
         given: what the source's examples are conditioned on, by name; `likelihood.label` may ask for another label.
-        done: how many are left out at the beginning; the batches are as large as with them.
+        done: how many are left out at the beginning; the batches are as large as with them. pilot: that of these
+        examples (`pilot`), where it is known; else it is flown first.
         """
-        self._experiment.check()
-        check_likelihood(self._experiment.config)
-        devices, conditions = jax.device_count(), self._experiment.drawing.conditions
-        size = max(1, min(self._config.batch_size, -(-len(numbers) // devices) * devices))
+        self._check()
         params = replicate(params)
+        grid = (pilot or self.pilot(params, source, numbers, given)).grid if self._config.solver == "grid" else None
+        size = max(1, min(self._config.batch_size, self._whole(len(numbers))))
         for first in range(done, len(numbers), size):
             batch = numbers[first : first + size]
-            padded = np.pad(batch, (0, size - len(batch)), mode="edge")
-            condition = conditions.of_examples(self._config.label, given or {}, padded)
-            placed = spread((gather(source, padded), words(padded), condition))
+            placed = self._placed(source, batch, given, size)
             repetitions = range(self._config.dequantizations)
-            found = [collect(self._program(params, *placed, np.uint32(k))) for k in repetitions]
+            found = [collect(self._program(params, *placed, np.uint32(k), grid)) for k in repetitions]
             yield _rows(batch, *(np.stack(values, 1, dtype=np.float64)[: len(batch)] for values in zip(*found)))
+
+    def pilot(
+        self, params: Any, source: Source, numbers: np.ndarray, given: Mapping[str, Source] | None = None
+    ) -> Pilot:
+        """The shortest grid whose mean on some of the examples is within likelihood.accuracy of rk45's.
+
+        Within it even with the standard error that so few have. No times where none is that has fewer evaluations.
+        The examples are numbers [n] of the source, of which some are taken.
+        """
+        self._check()
+        c, sde = self._config, self._experiment.sde
+        wanted = self._whole(min(PILOT, len(numbers)))
+        chosen = numbers[:: max(1, len(numbers) // wanted)][:wanted]
+        placed = (*self._placed(source, chosen, given, self._whole(len(chosen))), np.uint32(0))
+        params = replicate(params)
+        expected, evaluations = (v[: len(chosen)] for v in collect(self._adaptive(params, *placed)))
+        expected = np.asarray(expected, np.float64)
+
+        def on(grid: Grid) -> tuple[np.ndarray, np.ndarray]:
+            values, rates = collect(self._on(params, *placed, grid))
+            return values[: len(chosen)], rates[: len(chosen), : int(grid.nodes)]
+
+        first = grids.steps(sde, c.t_min, grids.SURVEY)
+        places, rates = np.asarray(0.5 * sde.log_snr(first.times[: grids.SURVEY])), on(first)[1]
+        rates = np.moveaxis(rates, 1, 0).reshape(grids.SURVEY, -1)
+        count, error, own = grids.FEWEST, np.nan, np.nan
+        while count <= min(grids.MOST, np.mean(evaluations)):
+            grid = grids.steps(sde, c.t_min, count, places, rates)
+            off = np.mean(on(grid)[0] - expected, axis=1)
+            off = off[np.isfinite(off)]
+            # Where nothing is finite, which the rows will tell, any grid will do.
+            error, own = (float(off.mean()), float(off.std() / np.sqrt(len(off)))) if len(off) else (0.0, 0.0)
+            if abs(error) + own <= c.accuracy:
+                times = tuple(float(t) for t in np.asarray(grid.times[:count]))
+                return Pilot(times, len(chosen), error, own, float(np.mean(evaluations)))
+            count = int(count * grids.GROWTH)
+        return Pilot((), len(chosen), error, own, float(np.mean(evaluations)))
 
     @property
     def _config(self) -> Config:
         return self._experiment.config.likelihood
 
+    def _check(self) -> None:
+        self._experiment.check()
+        check_likelihood(self._experiment.config)
+
+    def _whole(self, count: int) -> int:
+        """The next number that the devices divide."""
+        return -(-count // jax.device_count()) * jax.device_count()
+
+    def _placed(self, source: Source, numbers: np.ndarray, given: Mapping[str, Source] | None, size: int) -> Any:
+        """The examples with their numbers and conditions on the devices, padded to that size."""
+        padded = np.pad(numbers, (0, size - len(numbers)), mode="edge")
+        condition = self._experiment.drawing.conditions.of_examples(self._config.label, given or {}, padded)
+        return spread((gather(source, padded), words(padded), condition))
+
     def _estimate(
-        self, params: Any, stored: Array, position: Array, condition: dict[str, Array], repetition: Array
+        self,
+        params: Any,
+        stored: Array,
+        position: Array,
+        condition: dict[str, Array],
+        repetition: Array,
+        grid: Grid | None,
     ) -> tuple[Array, Array, Array]:
         """Per dimension [B, M], the bound [B, 1] and evaluations [B], of one repetition for stored examples."""
-        c, sde, kind = self._config, self._experiment.sde, self._experiment.kind
-        score = self._experiment.score_of(params, condition)
+        arguments = (params, stored, position, condition, repetition)
+        if grid is None:
+            values, evaluations = self._by_rk45(*arguments)
+        else:
+            values, _ = self._on_grid(*arguments, grid)
+            evaluations = jnp.broadcast_to(grid.nodes, len(values))
+        c, score, keys, x0, per_dimension = self._prepared(*arguments)
+        bound = jnp.full(len(x0), jnp.nan)
+        if c.bound_samples:
+            bound = sde_bound(keys, score, self._experiment.sde, x0, samples=c.bound_samples, t_min=c.t_min).total
+        return values, per_dimension(bound)[:, None], evaluations
+
+    def _by_rk45(self, *arguments: Any) -> tuple[Array, Array]:
+        """Per dimension [B, M] and evaluations [B], adaptively."""
+        c, score, keys, x0, per_dimension = self._prepared(*arguments)
+        estimate, solver = DIVERGENCES[c.divergence](c).estimate(keys, x0), RK45(c.rtol, c.atol, per_sample=True)
+        found = log_likelihood_given(estimate, score, self._experiment.sde, x0, solver=solver, t_min=c.t_min)
+        return per_dimension(-found.log_prob), jnp.broadcast_to(found.evaluations, len(x0))
+
+    def _on_grid(self, *arguments_and_grid: Any) -> tuple[Array, Array]:
+        """Per dimension [B, M], and the rates at the nodes [B, N, M]."""
+        *arguments, grid = arguments_and_grid
+        c, score, keys, x0, per_dimension = self._prepared(*arguments)
+        estimate = DIVERGENCES[c.divergence](c).estimate(keys, x0)
+        found, rates = log_likelihood_on(estimate, score, self._experiment.sde, x0, grid)
+        return per_dimension(-found.log_prob), jnp.moveaxis(rates, 1, 0)
+
+    def _prepared(
+        self, params: Any, stored: Array, position: Array, condition: dict[str, Array], repetition: Array
+    ) -> tuple[Config, ScoreFn, Array, Array, Callable[[Array], Array]]:
+        """The section, the score, keys [B], x0 [B, ...] with its noise, and from nats to those per dimension."""
+        c, kind = self._config, self._experiment.kind
         root = jax.random.fold_in(root_key(c.seed), Purpose.EVALUATION)
         keys = child(example_keys(root, position), repetition)
         x0 = kind.continuous(keys, stored)
         per_dimension = lambda nats: kind.per_dimension(nats, x0.shape[1:])
-        solver = RK45(c.rtol, c.atol, per_sample=True)
-        options = {"divergence": DIVERGENCES[c.divergence](c), "solver": solver, "t_min": c.t_min}
-        log_prob, _, evaluations = log_likelihood(keys, score, sde, x0, **options)
-        bound = jnp.full(len(x0), jnp.nan)
-        if c.bound_samples:
-            bound = sde_bound(keys, score, sde, x0, samples=c.bound_samples, t_min=c.t_min).total
-        return per_dimension(-log_prob), per_dimension(bound)[:, None], jnp.broadcast_to(evaluations, len(x0))
+        return c, self._experiment.score_of(params, condition), keys, x0, per_dimension
 
 
 def _rows(numbers: np.ndarray, values: np.ndarray, bound: np.ndarray, evaluations: np.ndarray) -> np.ndarray:

@@ -45,7 +45,7 @@ def correlate(x: Array, w: Array, pads: Pads, turned: bool = False) -> Array:
     """y[i, j, o] = sum_abc x[i + a, j + b, c] w[a, b, c, o] of x padded with zeros, or cropped where a pad is negative.
 
     x [B, H, W, C], w [3, 3, C, O] -> [B, H', W', O]. turned: w is [3, 3, O, C], and w[2 - a, 2 - b, o, c] in its place,
-    as in the gradient. Of plain operations, which have forward mode.
+    as in the gradient.
     """
     grid, w = _Grid.of(x, w, pads), w[::-1, ::-1] if turned else w
     tiles, kernel = grid.tiles(x, pads), _transform(KERNEL, w, _second).reshape(16, *w.shape[2:])

@@ -69,13 +69,14 @@ class Multistep(Solver):
         i, before, table = memory
         outputs = (self.prediction.output(sde, score, x, t), *before)
         if table.correction is not None:
-            x = x + _combine(table.correction[i], outputs)
-        mean = table.x[i] * x + _combine(table.outputs[i], outputs)
+            x = x + combine(table.correction[i], outputs)
+        mean = table.x[i] * x + combine(table.outputs[i], outputs)
         after = _Memory(i + 1, outputs[: len(before)], table)
         return Step(mean if z is None else mean + table.noise[i] * z, mean, after)
 
 
-def _combine(coefficients: Array, outputs: tuple[Array, ...]) -> Array:
+def combine(coefficients: Array, outputs: tuple[Array, ...]) -> Array:
+    """Their weighted sum [B, ...]: coefficients [K] of outputs [B, ...]."""
     return sum((c * m for c, m in zip(coefficients, outputs)), start=jnp.zeros_like(outputs[0]))
 
 

@@ -85,7 +85,7 @@ class Score:
         """The objective on examples at quantiles u of the law of t; labels are dropped in training alone."""
         backwards = self.objective.backwards
         execution = {
-            "convolution": self._convolution("backwards" if backwards else "native"),
+            "convolution": self._convolution(backwards),
             "fused_attention": self.platform.capability if backwards else None,
             "remat": self.remat,
             "scan_blocks": self.scan_blocks,
@@ -121,9 +121,9 @@ class Score:
         score = self.parametrization(apply, self.process)
         return lambda x, t: (score(x, t), None)
 
-    def _convolution(self, mode: str) -> str:
-        """The form of convolutions that the backend is fastest with; on CPU the one given, by what it must allow."""
-        return {"cpu": mode, "tpu": "depthwise"}.get(self.platform.name, "native")
+    def _convolution(self, backwards: bool = False) -> str:
+        """The form of convolutions that the backend is fastest with; on CPU by whether reverse mode is all there is."""
+        return {"cpu": "backwards" if backwards else "native", "tpu": "depthwise"}.get(self.platform.name, "native")
 
     def apply(
         self, params: Params, condition: Condition | None = None, dropout_keys: Keys | None = None, **execution: Any
@@ -133,7 +133,7 @@ class Score:
         execution: fields of how it is computed, which change values by rounding alone, where the network has them:
         convolution (without it in a form that has forward mode), fused_attention, remat, scan_blocks.
         """
-        execution = {"convolution": self._convolution("forwards")} | execution
+        execution = {"convolution": self._convolution()} | execution
         fields = {field.name for field in dataclasses.fields(self.network)}
         network = self.network.clone(**{name: value for name, value in execution.items() if name in fields})
         options: dict[str, Any] = {"condition": condition} if condition else {}

@@ -145,7 +145,7 @@ def test_the_field_has_its_likelihood_by_the_exact_score():
         data__name="array", data__path="none.npy", data__random_flip=False, data__uniform_dequantization=False
     )
     config.network.attn_resolutions = ()
-    config.likelihood.update(divergence="exact", bound_samples=0, dequantizations=1, batch_size=8, rtol=1e-5, atol=1e-5)
+    config.likelihood.update(divergence="exact", bound_samples=0, dequantizations=1, batch_size=8, accuracy=1e-4)
     spec = Spec((side, side), "real", (mean,), (std,))
     built = with_network(build(config, {"data": spec.to_json()}), OneConvolution())
     assert built.kind == Real(False, (mean,), (std,))

@@ -15,9 +15,9 @@ import pytest
 from score_sde.cli import modes
 from score_sde.cli.likelihood import likelihood
 from score_sde.errors import NotFinite, UsageError
-from score_sde.evaluation.likelihoods import LikelihoodFolder
+from score_sde.evaluation.likelihoods import LikelihoodFolder, describe
 from score_sde.evaluation.per_image import PerImage
-from score_sde.experiment.image_likelihood import ImageLikelihood
+from score_sde.experiment.image_likelihood import ImageLikelihood, Pilot
 from score_sde.reporting.records import likelihoods
 from score_sde.reporting.sections import likelihood as section
 from score_sde.signals import Stopped
@@ -28,7 +28,8 @@ from tests.tiny import tiny_config, trained_run
 
 pytestmark = pytest.mark.usefixtures("light_network")
 COUNT, SIZE = 20, 8
-FILES = ("per_image.csv", "per_image.csv.seals.json", "seals.json", "settings.json", "summary.json")
+FILES = ("per_image.csv", "per_image.csv.seals.json", "pilot.json", "seals.json", "settings.json", "summary.json")
+PILOT = Pilot((1e-5, 0.1, 0.5, 1.0), 8, 2e-4, 1e-4, 421.5)
 
 
 def rows_of(numbers: np.ndarray) -> np.ndarray:
@@ -39,7 +40,8 @@ def rows_of(numbers: np.ndarray) -> np.ndarray:
 
 @pytest.fixture(scope="module", autouse=True)
 def computed_for_nothing():
-    def call(self, params, source, numbers, given=None, done=0):
+    def call(self, params, source, numbers, given=None, done=0, pilot=None):
+        assert pilot == PILOT
         for first in range(done, len(numbers), SIZE):
             rows = rows_of(np.asarray(numbers[first : first + SIZE]))
             spoilt = self._experiment.config.likelihood.seed == 1
@@ -49,6 +51,7 @@ def computed_for_nothing():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ImageLikelihood, "__call__", call)
+        patch.setattr(ImageLikelihood, "pilot", lambda *arguments: PILOT)
         yield
 
 
@@ -100,6 +103,9 @@ def test_the_summary_is_of_all_rows(expected):
     rows = rows_of(np.array([int(line.split(b",")[0]) for line in lines[1:]]))
     assert found["num_images"] == COUNT and found["not_finite"] == found["bound_not_finite"] == 0
     assert found["bits_per_dim"] == pytest.approx(rows[:, 1].mean(), rel=1e-7)
+    assert found["pilot"] == {**PILOT._asdict(), "times": len(PILOT.times)}
+    assert "4 nodes, off rk45 by +0.0002 +-0.0001 bits/dim on 8 examples" in describe(found)
+    assert "solved by rk45: no grid" in describe(found | {"pilot": found["pilot"] | {"times": 0}})
 
 
 def test_a_disk_that_is_full_from_any_write_on(run, expected, capfd):

@@ -26,7 +26,9 @@ from score_sde.data.spec import Spec
 from score_sde.errors import UsageError
 from score_sde.evaluation.preprocessing import PREPROCESSINGS
 from score_sde.experiment import objects
+from score_sde.likelihood import log_likelihood_on
 from score_sde.networks import layers, ncsnpp, ncsnv2, refinenet, remat
+from score_sde.solvers import RK45
 from score_sde.storage.workdir import Workdir
 
 CODE = pathlib.Path(__file__).parents[2] / "score_sde"
@@ -81,6 +83,7 @@ TABLES = {
     "likelihood.split": objects.SPLITS,
     "evaluation.preprocessing": PREPROCESSINGS,
     "likelihood.divergence": objects.DIVERGENCES,
+    "likelihood.solver": {"grid": log_likelihood_on, "rk45": RK45},
     **{f"network.{name}": choices for name, choices in ncsnpp.CHOICES.items()},
     **{
         f"{section}.precision": [word.name.lower() for word in jax.lax.Precision]

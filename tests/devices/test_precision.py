@@ -13,6 +13,7 @@ from score_sde.devices.precision import at
 from score_sde.experiment import build
 from score_sde.experiment.generation import Generator
 from score_sde.experiment.image_likelihood import ImageLikelihood
+from score_sde.likelihood import grid as grids
 from score_sde.loop.heldout import HeldOut
 from tests.tiny import tiny_config
 
@@ -36,12 +37,13 @@ def programs(**changes: Any) -> dict[str, str]:
     experiment = build(config)
     params, batch = experiment.abstract_params(), jax.tree.map(lambda x: x[0], experiment.stream.batches(0, 16, 1))
     stored, position = jnp.zeros((8, 8, 8, 1), jnp.uint8), jnp.zeros((8, 2), jnp.uint32)
+    grid = grids.steps(experiment.sde, config.likelihood.t_min, 32)
     state, batches = experiment.abstract_state(), experiment.stream.batches(0, 16, 1)
     draw, estimate, held_out = Generator(experiment)._draw, ImageLikelihood(experiment)._program, HeldOut(experiment)
     return {
         "training": jax.jit(experiment.train_step()).lower(state, {}, batches).as_text(),
         "sampling": draw.trace(params, np.uint32(0), {}, None, position).lower().as_text(),
-        "likelihood": estimate.trace(params, stored, position, {}, np.uint32(0)).lower().as_text(),
+        "likelihood": estimate.trace(params, stored, position, {}, np.uint32(0), grid).lower().as_text(),
         "evaluation": held_out._loss.lower(params, {}, batch).as_text(),
     }
 

@@ -42,7 +42,7 @@ def get_config():
 def test_a_set_of_images(tmp_path: pathlib.Path) -> None:
     """A model that is known, N(0, 0.3^2): its bits per dimension for each image; any batch, the last one padded."""
     config = tiny_config(likelihood__divergence="coloured", likelihood__probes=4)
-    config.likelihood.update(batch_size=8, bound_samples=64, rtol=1e-4, atol=1e-4, dequantizations=4)
+    config.likelihood.update(batch_size=8, bound_samples=64, rtol=1e-6, atol=1e-6, dequantizations=4)
     sde, law = vp(), gaussian(jnp.zeros((8, 8, 1)), jnp.eye(64) * 0.3**2)
     known: Any = SimpleNamespace(
         config=config,
@@ -72,6 +72,18 @@ def test_a_set_of_images(tmp_path: pathlib.Path) -> None:
     np.testing.assert_allclose(again, rows[8:], rtol=1e-3, atol=1e-3)
     np.testing.assert_array_equal(np.concatenate(list(program({}, images, numbers, done=8))), rows[8:])
     _resume(tmp_path, batches)
+    found = program.pilot({}, images, numbers)
+    assert found.examples == 8 and len(found.times) == rows[0, 5] < found.evaluations
+    assert abs(found.error) + found.standard_error <= config.likelihood.accuracy
+    again = np.concatenate(list(program({}, images, numbers, pilot=found)))
+    np.testing.assert_array_equal(again, rows)
+    config.likelihood.update(accuracy=1e-12)
+    assert program.pilot({}, images, numbers).grid is None
+    config.likelihood.update(solver="rk45")
+    adaptive = np.concatenate(list(program({}, images, numbers)))
+    np.testing.assert_allclose(adaptive[:, 1], rows[:, 1], atol=1e-3)
+    assert (adaptive[:, 5] > rows[:, 5]).all()
+    np.testing.assert_array_equal(adaptive[:, 3:5], rows[:, 3:5])
 
 
 def _resume(tmp_path: pathlib.Path, batches: list[np.ndarray]) -> None:

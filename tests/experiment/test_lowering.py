@@ -16,6 +16,7 @@ from score_sde.experiment.experiment import Experiment
 from score_sde.experiment.generation import Generator
 from score_sde.experiment.image_likelihood import ImageLikelihood
 from score_sde.experiment.objects import SKIPPING
+from score_sde.likelihood import grid as grids
 from score_sde.training.step import make_train_step
 from tests.tiny import tiny_config
 
@@ -113,9 +114,11 @@ def test_the_likelihood(divergence: str) -> None:
     experiment = experiment_for("tpu", tiny_config(likelihood__divergence=divergence, likelihood__bound_samples=2))
     stored, position = (jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in STORED)
     program = ImageLikelihood(experiment)._program
-    traced = program.trace(experiment.abstract_params(), stored, position, {}, np.uint32(0))
-    for platform in PLATFORMS:
-        lowered(platform, traced)
+    grid = grids.steps(experiment.sde, experiment.config.likelihood.t_min, 32)
+    for solved_on in (grid, None):
+        traced = program.trace(experiment.abstract_params(), stored, position, {}, np.uint32(0), solved_on)
+        for platform in PLATFORMS:
+            lowered(platform, traced)
 
 
 STORED = (((4, 8, 8, 1), jnp.uint8), ((4, 2), jnp.uint32))
