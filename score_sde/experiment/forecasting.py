@@ -12,7 +12,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from score_sde.config import Config
 from score_sde.data.stream import Batch
-from score_sde.devices.chips import Chip, chip
+from score_sde.devices.chips import chip
 from score_sde.devices.hlo import Collective, costs
 from score_sde.devices.parallel import DATA, FSDP, Sharded, check_batch_size
 from score_sde.devices.precision import at
@@ -43,9 +43,10 @@ class Memory(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Forecast:
-    """One program on one topology. flops: of all devices; bytes: accessed on one, None where the compiler counts none.
+    """One program on one topology.
 
-    seconds: by the compiler's cycles, None where it estimates none. at_least: by the chip's peak and bandwidth alone.
+    flops: of all devices. bytes: accessed on one, in its main memory or in that beside its cores, None where the
+    compiler counts none. seconds: by the compiler's cycles, None where it estimates none. at_least: those of the FLOPs at the chip's peak.
     """
 
     program: str
@@ -98,17 +99,17 @@ def _forecast(name: str, experiment: Experiment) -> Forecast:
     seconds = time.perf_counter() - since
     found, memory = costs(compiled.as_text() or ""), _memory(compiled)
     count = experiment.strategy.mesh.devices.size  # pyright: ignore[reportAttributeAccessIssue]
-    flops, accessed = model_flops(name, experiment.config), _accessed(compiled)
+    flops = model_flops(name, experiment.config)
     return Forecast(
         program=name,
         devices=count,
         memory=memory,
         fits=memory.total <= target.memory if target.memory else None,
         flops=flops,
-        bytes=accessed,
+        bytes=_accessed(compiled),
         cycles=found.cycles,
         seconds=found.cycles / target.clock if found.cycles and target.clock else None,
-        at_least=_at_least(flops / count, accessed, target),
+        at_least=flops / count / target.flops if target.flops else None,
         kernels=found.kernels,
         collectives=found.collectives,
         unknown_loops=found.unknown_loops,
@@ -127,12 +128,6 @@ def _memory(compiled: Any) -> Memory:
 def _accessed(compiled: Any) -> float | None:
     found = (compiled.cost_analysis() or {}).get("bytes accessed")
     return None if found is None else float(found)
-
-
-def _at_least(flops: float, accessed: float | None, target: Chip) -> float | None:
-    if not target.flops:
-        return None
-    return max(flops / target.flops, (accessed or 0) / target.bandwidth)
 
 
 def model_flops(name: str, config: Config) -> float:
