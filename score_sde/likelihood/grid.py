@@ -18,7 +18,7 @@ import numpy as np
 from score_sde.likelihood.ode import LogLikelihood
 from score_sde.scores.divergence import Estimate
 from score_sde.sde import SDE
-from score_sde.solvers.exponential import Noise, node
+from score_sde.solvers.exponential import node
 from score_sde.solvers.exponential_adams import ExponentialAdams
 from score_sde.solvers.multistep import combine, interpolation
 from score_sde.typing import Array, ScoreFn
@@ -93,7 +93,7 @@ def log_likelihood_on(
 
     x0 [B, ...], in nats. Pure: jit it as a whole; one program serves all grids.
     """
-    solver, count = ExponentialAdams(3, Noise(), corrected=True), grid.nodes
+    solver, count = ExponentialAdams(3, corrected=True), grid.nodes
     nodes = node(sde, grid.times)
     table, weights = solver.table(nodes), _quadrature(nodes.log_ratio[:MOST], count)
 
