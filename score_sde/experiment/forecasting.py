@@ -46,7 +46,8 @@ class Forecast:
     """One program on one topology.
 
     flops: of all devices. bytes: accessed on one, in its main memory or in that beside its cores, None where the
-    compiler counts none. seconds: by the compiler's cycles, None where it estimates none. at_least: those of the FLOPs at the chip's peak.
+    compiler counts none. seconds: by its cycles, None where it estimates none. at_least: those of the FLOPs at the
+    chip's peak.
     """
 
     program: str
