@@ -30,13 +30,14 @@ PILOT = 8
 class Pilot(NamedTuple):
     """What few examples told of the grids: times of the one chosen, none where rk45 is needed, and its error there.
 
-    error: the mean of the grid's figures less rk45's, per dimension, with its standard_error; evaluations: of rk45.
+    error: the mean of the longest grid's figures less rk45's, per dimension, with its standard_error, None where none
+    was tried; evaluations: of rk45.
     """
 
     times: tuple[float, ...]
     examples: int
-    error: float
-    standard_error: float
+    error: float | None
+    standard_error: float | None
     evaluations: float
 
     @property
@@ -108,21 +109,25 @@ class ImageLikelihood:
             values, rates = collect(self._on(params, *placed, grid))
             return values[: len(chosen)], rates[: len(chosen), : int(grid.nodes)]
 
+        own, most = float(np.mean(evaluations)), min(grids.MOST, np.mean(evaluations))
+        if most < grids.FEWEST:
+            return Pilot((), len(chosen), None, None, own)
         first = grids.steps(sde, c.t_min, grids.SURVEY)
         places, rates = np.asarray(0.5 * sde.log_snr(first.times[: grids.SURVEY])), on(first)[1]
         rates = np.moveaxis(rates, 1, 0).reshape(grids.SURVEY, -1)
-        count, error, own = grids.FEWEST, np.nan, np.nan
-        while count <= min(grids.MOST, np.mean(evaluations)):
+        count = grids.FEWEST
+        while True:
             grid = grids.steps(sde, c.t_min, count, places, rates)
             off = np.mean(on(grid)[0] - expected, axis=1)
             off = off[np.isfinite(off)]
             # Where nothing is finite, which the rows will tell, any grid will do.
-            error, own = (float(off.mean()), float(off.std() / np.sqrt(len(off)))) if len(off) else (0.0, 0.0)
-            if abs(error) + own <= c.accuracy:
-                times = tuple(float(t) for t in np.asarray(grid.times[:count]))
-                return Pilot(times, len(chosen), error, own, float(np.mean(evaluations)))
+            error, doubt = (float(off.mean()), float(off.std() / np.sqrt(len(off)))) if len(off) else (0.0, 0.0)
+            if abs(error) + doubt <= c.accuracy:
+                times = tuple(float(t) for t in grid.times[:count])
+                return Pilot(times, len(chosen), error, doubt, own)
             count = int(count * grids.GROWTH)
-        return Pilot((), len(chosen), error, own, float(np.mean(evaluations)))
+            if count > most:
+                return Pilot((), len(chosen), error, doubt, own)
 
     @property
     def _config(self) -> Config:

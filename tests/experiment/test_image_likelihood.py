@@ -79,6 +79,10 @@ def test_a_set_of_images(tmp_path: pathlib.Path) -> None:
     np.testing.assert_array_equal(again, rows)
     config.likelihood.update(accuracy=1e-12)
     assert program.pilot({}, images, numbers).grid is None
+    config.likelihood.update(rtol=0.1, atol=0.1)
+    rough = program.pilot({}, images, numbers)
+    assert rough.grid is rough.error is None and rough.evaluations < 32
+    config.likelihood.update(rtol=1e-6, atol=1e-6)
     config.likelihood.update(solver="rk45")
     adaptive = np.concatenate(list(program({}, images, numbers)))
     np.testing.assert_allclose(adaptive[:, 1], rows[:, 1], atol=1e-3)
