@@ -20,7 +20,9 @@ from score_sde.scores.divergence import Estimate
 from score_sde.sde import SDE
 from score_sde.solvers.exponential import node
 from score_sde.solvers.exponential_adams import ExponentialAdams
+from score_sde.solvers.grids import at_shares
 from score_sde.solvers.multistep import combine, interpolation
+from score_sde.solvers.pilot import derivative
 from score_sde.typing import Array, ScoreFn
 
 MOST = 256
@@ -56,11 +58,10 @@ def steps(
         places, density = np.linspace(first, last, 2), np.ones(2)
     else:
         density = _density(rates, places)
-    pieces = 0.5 * (density[1:] + density[:-1]) * -np.diff(places)
-    total = np.concatenate([[0.0], np.cumsum(pieces)])
-    even = np.linspace(0, total[-1], count - len(START))
-    at = np.interp(np.concatenate([even[:1], even[1] * np.array(START), even[1:]]), total, places)
-    times = np.array(sde.time(2 * jnp.asarray(at)), np.float64)
+    even = np.linspace(0, 1, count - len(START))
+    shares = np.concatenate([even[:1], even[1] * np.array(START), even[1:]])
+    at = -at_shares(-jnp.asarray(places), jnp.asarray(density), jnp.asarray(shares))
+    times = np.array(sde.time(2 * at), np.float64)
     times[0], times[-1] = t_min, sde.T
     return of(times)
 
@@ -74,14 +75,10 @@ def of(times: np.ndarray) -> Grid:
 def _density(rates: np.ndarray, places: np.ndarray) -> np.ndarray:
     """Of nodes at the places [K]: one part even, one by the third derivative, smoothed; their integrals are equal."""
     even = np.full(len(places), 1 / (places[0] - places[-1]))
-    values, at = rates[:, np.isfinite(rates).all(0)].astype(np.float64), places
+    values = rates[:, np.isfinite(rates).all(0)]
     if not values.any():
         return even
-    for _ in range(3):
-        values = np.diff(values, axis=0) / np.diff(at)[:, None]
-        at = 0.5 * (at[1:] + at[:-1])
-    size = np.interp(-places, -at, np.sqrt(np.mean(values**2, axis=1)))
-    density = np.convolve(np.pad(size, 2, mode="edge"), np.ones(5) / 5, "valid") ** 0.25
+    density = np.asarray(derivative(jnp.asarray(values), -jnp.asarray(places), 3, 5)) ** 0.25
     integral = np.trapezoid(density, -places)
     return even + density / integral if integral > 0 else even
 

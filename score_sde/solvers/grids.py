@@ -97,10 +97,14 @@ def from_density(sde: SDE, t_min: float, num_steps: int, places: Array, density:
     The places run from log_snr(T) to log_snr(t_min); the density is linear in between.
     """
     _check(sde, t_min, num_steps)
+    return _between(sde, t_min, sde.time(at_shares(places, density, 1 - _falling(num_steps))))
+
+
+def at_shares(places: Array, density: Array, shares: Array) -> Array:
+    """Where these shares [N] of the integral of a density [K] over rising places [K] are reached; linear in between."""
     pieces = 0.5 * (density[1:] + density[:-1]) * jnp.diff(places)
     total = jnp.concatenate([jnp.zeros_like(pieces[:1]), jnp.cumsum(pieces)])
-    targets = total[-1] * (1 - _falling(num_steps))
-    return _between(sde, t_min, sde.time(jnp.interp(targets, total, places)))
+    return jnp.interp(total[-1] * shares, total, places)
 
 
 def _check_rho(rho: float) -> None:

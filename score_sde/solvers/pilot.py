@@ -84,16 +84,23 @@ def _fine_grid(sde: SDE, t_min: float) -> Array:
 
 
 def _density(noise: Array, places: Array, weight: Array, p: int) -> Array:
-    """(weight |d^p eps / dl^p|)^(1 / (p + 1)) at the first nodes [K], by divided differences, smoothed."""
-    values, at = noise.reshape(len(noise), -1), places
+    """(weight |d^p eps / dl^p|)^(1 / (p + 1)) at the first nodes [K]."""
+    return (weight * derivative(noise.reshape(len(noise), -1), places, p, 9)) ** (1 / (p + 1))
+
+
+def derivative(values: Array, places: Array, p: int, window: int) -> Array:
+    """Root mean square |d^p values / dl^p| [K] at rising places l [K], of values [K, D]: by divided differences.
+
+    Smoothed over an odd number of places.
+    """
+    at = places
     for _ in range(p):
         values = jnp.diff(values, axis=0) / jnp.diff(at)[:, None]
         at = 0.5 * (at[1:] + at[:-1])
     size = jnp.sqrt(jnp.mean(values**2, axis=1))
     size = jnp.interp(places, at, size)
-    window = jnp.ones(9) / 9
-    smooth = jnp.convolve(jnp.pad(size, 4, mode="edge"), window.astype(size.dtype), mode="valid")
-    return (weight * smooth) ** (1 / (p + 1))
+    mean = jnp.ones(window, size.dtype) / window
+    return jnp.convolve(jnp.pad(size, window // 2, mode="edge"), mean, mode="valid")
 
 
 def _filled(density: Array) -> Array:
