@@ -50,7 +50,10 @@ def _on(config: Config, workdir: Workdir) -> list[tuple[str, ...]]:
     write_json(place, {**facts, "programs": programs, "tried": tried, "versions": versions()})
     say(f"{place} written")
     if platform(topology).name == "cuda":
-        say(f"{topology}: cuDNN chooses no algorithm here: its workspace is in no figure, nor a time but the least")
+        say(
+            f"{topology}: cuDNN is not asked here: its workspace is in no figure, its attention in no program, and there"
+            " is no time but the least"
+        )
     return rows
 
 

@@ -9,18 +9,18 @@ from score_sde.devices.chips import chip
 
 
 class Platform(NamedTuple):
-    """name: cpu, cuda, rocm or tpu. capability: the compute capability of an NVIDIA GPU, such as "9.0"."""
+    """name: cpu, cuda, rocm or tpu. capability: the compute capability of an NVIDIA GPU at hand, such as "9.0"."""
 
     name: str
     capability: str | None = None
 
 
 def platform(topology: str = "") -> Platform:
-    """That of the devices of a topology (`chips.chip`), or of those at hand; UsageError for an unknown one."""
-    if not topology:
-        return _here()
-    found = chip(topology)
-    return Platform(found.platform, found.capability)
+    """That of the devices of a topology (`chips.chip`), or of those at hand; UsageError for an unknown one.
+
+    A topology's has no capability: what goes by it, cuDNN's attention, asks the card at hand as soon as it is traced.
+    """
+    return Platform(chip(topology).platform) if topology else _here()
 
 
 @functools.cache

@@ -37,7 +37,7 @@ from score_sde.systems import Condition, Score, System
 from score_sde.systems.base import Params
 from score_sde.training.ema import Average
 from score_sde.training.layout import unwrapped, with_earlier_names, with_todays_names, wrapped
-from score_sde.training.optimizer import Optimizer
+from score_sde.training.optimizer import Optimizer, global_norm, joined_norm
 from score_sde.training.snapshots import reconstruct
 from score_sde.training.step import TrainState, TrainStep, View, initial_state, make_train_step
 from score_sde.typing import Array, Keys, ScoreFn
@@ -254,7 +254,8 @@ class Experiment:
     def train_step(self) -> TrainStep:
         """The pure training step, for the strategy to compile."""
         c, loss, axis = self.config.training, self.strategy.wrap(self.loss), self.strategy.axis_name
-        options = {"microbatches": c.microbatches, "skip_nonfinite": objects.SKIPPING[c.nonfinite]}
+        norm = joined_norm if self.platform.name in ("cuda", "rocm") else global_norm
+        options = {"microbatches": c.microbatches, "skip_nonfinite": objects.SKIPPING[c.nonfinite], "norm": norm}
         return at(c.precision, make_train_step(loss, self.optimizers, self.averages, axis, **options))
 
     @property

@@ -51,11 +51,17 @@ class Optimizer:
             return jnp.float32(self.learning_rate)
         return self.learning_rate * jnp.minimum(step / jnp.float32(self.warmup), 1.0)
 
-    def update(self, gradients: Params, state: Any, params: Params, step: Array) -> tuple[Params, Any]:
-        """New parameters and optimizer state after update `step` [], from gradients already averaged over devices."""
+    def update(
+        self, gradients: Params, state: Any, params: Params, step: Array, norm: Array | None = None
+    ) -> tuple[Params, Any]:
+        """New parameters and optimizer state after update `step` [], from gradients already averaged over devices.
+
+        norm: |g| [], where it is known.
+        """
         if self.grad_clip >= 0:
+            norm = global_norm(gradients) if norm is None else norm
             # By one factor: divided by the norm and multiplied again, every gradient would be written once more.
-            factor = self.grad_clip / jnp.maximum(global_norm(gradients), self.grad_clip)
+            factor = self.grad_clip / jnp.maximum(norm, self.grad_clip)
             gradients = jax.tree.map(lambda g: g * factor, gradients)
         updates, state = self._transform().update(gradients, state, params)
         rate = self.rate(step)
@@ -72,6 +78,17 @@ class Optimizer:
 def global_norm(gradients: Params) -> Array:
     """The L2 norm over all parameters []."""
     return optax.tree.norm(gradients)
+
+
+def joined_norm(gradients: Params) -> Array:
+    """`global_norm` for GPUs: squares are summed to a vector for every array, and these vectors as one.
+
+    There every sum is a kernel or two, and one within an update keeps it from being joined with others.
+    """
+    squares = [jnp.square(jnp.atleast_1d(leaf)) for leaf in jax.tree.leaves(gradients)]
+    vectors = [square.sum(axis=tuple(range(square.ndim - 1))) for square in squares]
+    # Without the barrier XLA takes the sum over what is joined apart again.
+    return jnp.sqrt(jnp.sum(jax.lax.optimization_barrier(jnp.concatenate(vectors))))
 
 
 def _decayed(params: Params) -> Params:

@@ -154,30 +154,33 @@ def make_train_step(
     *,
     microbatches: int = 1,
     skip_nonfinite: bool = False,
+    norm: Callable[[Params], Array] = global_norm,
 ) -> TrainStep:
     """A step over batches with a leading axis [K]: K updates in one scan, metrics for each.
 
     Every part moves by its own optimizer, on the gradient of the one loss in it, all at once. skip_nonfinite: an update
-    whose loss, gradient or new parameters are not finite changes nothing but `step`.
+    whose loss, gradient or new parameters are not finite changes nothing but `step`. norm: the L2 norm of a tree [], in
+    the form that suits what is compiled for.
     """
 
     def update(state: TrainState, frozen: dict[str, Params], batch: Batch) -> tuple[TrainState, Metrics]:
         view = View(state.step, state.averages, frozen)
         losses, grads = gradients(loss, state.params, view, batch, axis_name, microbatches)
-        norm = global_norm(grads)
-        params, opt_state = _updated(optimizers, grads, state)
+        norms = {part: norm(tree) for part, tree in grads.items()}
+        params, opt_state = _updated(optimizers, grads, norms, state)
         seen = ema.seen_after(state.step, jnp.asarray(batch.position), axis_name)
         updated = ema.update(averages, state.averages, params, seen)
-        size = global_norm(params)
-        finite = jnp.isfinite(losses.mean) & jnp.isfinite(norm) & jnp.isfinite(size)
+        sizes = {part: norm(tree) for part, tree in params.items()}
+        slope, size = _whole(norms), _whole(sizes)
+        finite = jnp.isfinite(losses.mean) & jnp.isfinite(slope) & jnp.isfinite(size)
         skipped = ~finite if skip_nonfinite else jnp.bool_(False)
         new = (params, updated, opt_state)
         if skip_nonfinite:
             new = jax.tree.map(lambda n, old: jnp.where(skipped, old, n), new, state[1:])
         rates = {part: optimizers[part].rate(state.step) for part in params}
-        more = {**losses.terms, **_by_part(grads, params, rates)}
+        more = {**losses.terms, **_by_part(norms, sizes, rates)}
         rate, left_out = rates[next(iter(optimizers))], skipped.astype(jnp.float32)
-        metrics = Metrics(losses.mean, norm, size, rate, left_out, losses.binned, losses.counts, more)
+        metrics = Metrics(losses.mean, slope, size, rate, left_out, losses.binned, losses.counts, more)
         return TrainState(state.step + 1, *new), metrics
 
     def step(state: TrainState, frozen: dict[str, Params], batches: Batch) -> tuple[TrainState, Metrics]:
@@ -186,25 +189,26 @@ def make_train_step(
     return step
 
 
-def _updated(optimizers: Optimizers, grads: Params, state: TrainState) -> tuple[Params, dict[str, Any]]:
+def _updated(
+    optimizers: Optimizers, grads: Params, norms: dict[str, Array], state: TrainState
+) -> tuple[Params, dict[str, Any]]:
     """New parameters and optimizer states of every part."""
     found = {
-        part: optimizers[part].update(grads[part], state.optimizer[part], state.params[part], state.step)
+        part: optimizers[part].update(grads[part], state.optimizer[part], state.params[part], state.step, norms[part])
         for part in state.params
     }
     return {part: new[0] for part, new in found.items()}, {part: new[1] for part, new in found.items()}
 
 
-def _by_part(grads: Params, params: Params, rates: dict[str, Array]) -> dict[str, Array]:
-    """Norms and rate of every part, where there are several."""
-    if len(params) == 1:
+def _whole(norms: dict[str, Array]) -> Array:
+    """The norm over all parts, of theirs."""
+    found = list(norms.values())
+    return found[0] if len(found) == 1 else jnp.linalg.norm(jnp.stack(found))
+
+
+def _by_part(norms: dict[str, Array], sizes: dict[str, Array], rates: dict[str, Array]) -> dict[str, Array]:
+    """Norms of gradients and parameters, and the rate, of every part, where there are several."""
+    if len(norms) == 1:
         return {}
-    return {
-        f"{what}/{part}": value
-        for part in params
-        for what, value in (
-            ("gradient_norm", global_norm(grads[part])),
-            ("parameter_norm", global_norm(params[part])),
-            ("learning_rate", rates[part]),
-        )
-    }
+    by_name = {"gradient_norm": norms, "parameter_norm": sizes, "learning_rate": rates}
+    return {f"{name}/{part}": found[part] for part in norms for name, found in by_name.items()}

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from score_sde.training.ema import Constant, Seen, update
-from score_sde.training.optimizer import Optimizer
+from score_sde.training.optimizer import Optimizer, global_norm, joined_norm
 from tests.golden_files import agree, load
 
 TAGS = sorted({key.split("/")[0] for key in load("optim") if "hyper" in key})
@@ -46,3 +46,17 @@ def test_warm_up_begins_at_zero_and_ends_at_the_rate():
     rates = [float(optimizer.rate(jnp.int32(s))) for s in (0, 1, 4, 100)]
     np.testing.assert_allclose(rates, [0, 5e-5, 2e-4, 2e-4], rtol=1e-6)
     np.testing.assert_allclose(Optimizer(learning_rate=2e-4, warmup=0).rate(jnp.int32(0)), 2e-4)
+
+
+def test_norms(float64):
+    tree = {"a": jnp.arange(24.0).reshape(2, 3, 4), "b": {"c": jnp.ones(5), "d": jnp.float64(-3)}}
+    expected = np.sqrt(np.sum(np.arange(24.0) ** 2) + 5 + 9)
+    for norm in (global_norm, joined_norm):
+        np.testing.assert_allclose(norm(tree), expected, rtol=1e-15)
+
+
+def test_a_known_norm_clips_alike():
+    optimizer, params, slope = Optimizer(grad_clip=0.5), {"a": jnp.ones(3)}, {"a": jnp.arange(3.0)}
+    state = optimizer.init(params)
+    found = [optimizer.update(slope, state, params, jnp.int32(1), *norm) for norm in ((), (global_norm(slope),))]
+    jax.tree.map(np.testing.assert_array_equal, *found)
