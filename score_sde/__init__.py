@@ -61,6 +61,7 @@ _MODULES = {
     "sde.analytic": "gaussian mixture",
     "sde.base": "SDE Reverse denoiser reverse transition",
     "sde.chain": "VPChain cosine_betas linear_betas vp_chain",
+    "sde.conditioning": "condition edited log_evidence",
     "sde.exploding": "VE Karras karras ve",
     "sde.linear": "VP SubVP subvp vp",
     "signals": "Stopped",
@@ -156,6 +157,7 @@ if TYPE_CHECKING:  # the same names, for what reads Python without running it
     from score_sde.sde.analytic import gaussian, mixture
     from score_sde.sde.base import SDE, Reverse, denoiser, reverse, transition
     from score_sde.sde.chain import VPChain, cosine_betas, linear_betas, vp_chain
+    from score_sde.sde.conditioning import condition, edited, log_evidence
     from score_sde.sde.exploding import VE, Karras, karras, ve
     from score_sde.sde.linear import VP, SubVP, subvp, vp
     from score_sde.signals import Stopped

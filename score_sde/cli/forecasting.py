@@ -51,8 +51,8 @@ def _on(config: Config, workdir: Workdir) -> list[tuple[str, ...]]:
     say(f"{place} written")
     if platform(topology).name == "cuda":
         say(
-            f"{topology}: cuDNN is not asked here: its workspace is in no figure, its attention in no program, and there"
-            " is no time but the least"
+            f"{topology}: cuDNN is not asked here: its workspace is in no figure, its attention in no program, and"
+            " there is no time but the least"
         )
     return rows
 
