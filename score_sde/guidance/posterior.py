@@ -1,0 +1,71 @@
+"""Scores of the posterior given a measurement: what the methods for it share.
+
+They estimate g = grad_x log p_t(y | x_t) through the denoiser D(x, t) = E[x_0 | x_t] and add it to the score. Said of
+the denoiser, D_y = D + (sigma^2 / alpha) g; with the Jacobian J of D in x, (sigma^2 / alpha) J is Cov[x_0 | x_t]
+(Efron 2011), and with the exact covariance C of Gaussian data D_y = D + C A^T (A C A^T + sigma_y^2 I)^{-1} (y - A D).
+"""
+
+import abc
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from score_sde.guidance.measurement import Measurement
+from score_sde.sde import SDE, denoiser
+from score_sde.typing import Array, ScoreFn, Time, expand
+
+
+class PosteriorScore(abc.ABC):
+    """ScoreFn -> ScoreFn: the score of p_t(x | y), estimated; a subclass writes `shift` alone."""
+
+    def __call__(self, score: ScoreFn, sde: SDE, measurement: Measurement) -> ScoreFn:
+        """The score of x_t given the measurement, (x [B, ...], t [] or [B]) -> [B, ...]."""
+
+        def guided(x: Array, t: Array) -> Array:
+            t = jnp.asarray(t)
+            own, shift = self.shift(score, sde, measurement, x, t)
+            return own + expand(sde.alpha(t) / sde.sigma(t) ** 2, x) * shift
+
+        return guided
+
+    @abc.abstractmethod
+    def shift(self, score: ScoreFn, sde: SDE, measurement: Measurement, x: Array, t: Array) -> tuple[Array, Array]:
+        """The score itself and D_y - D, both [B, ...]."""
+
+
+def linearised(score: ScoreFn, sde: SDE, x: Array, t: Array) -> tuple[Array, Array, Callable[[Array], Array]]:
+    """The score and the denoiser D at x, and v -> (sigma^2 / alpha) J^T v, which is Cov[x_0 | x_t] v for an exact D."""
+
+    def of(x: Array) -> tuple[Array, Array]:
+        own = score(x, t)
+        return denoiser(sde, lambda x, t: own)(x, t), own
+
+    D, back, own = jax.vjp(of, x, has_aux=True)
+    factor = sde.sigma(t) ** 2 / sde.alpha(t)
+    return own, D, lambda v: expand(factor, x) * back(v)[0]
+
+
+def plain(score: ScoreFn, sde: SDE, x: Array, t: Array) -> tuple[Array, Array]:
+    """The score and the denoiser at x, of which no derivative is asked."""
+    own = score(x, t)
+    return own, denoiser(sde, lambda x, t: own)(x, t)
+
+
+def noised_variance(sde: SDE, t: Time, variance: float) -> Array:
+    """sigma^2 v / (sigma^2 + alpha^2 v): that of x_0 given x_t for Gaussian data of variance v, shape of t."""
+    alpha, sigma = sde.alpha(t), sde.sigma(t)
+    return sigma**2 * variance / (sigma**2 + alpha**2 * variance)
+
+
+def solve_isotropic(measurement: Measurement, e: Array, variance: Time, noise: Time) -> Array:
+    """A^T (variance A A^T + noise I)^{-1} e [B, ...], by A's singular values; variance and noise [] or [B].
+
+    Directions that A does not see have no part in it, nor those of noise 0 and variance 0.
+    """
+    spectrum = measurement.A.spectrum
+    assert spectrum is not None  # the methods that call it ask for one when they are made
+    d = spectrum.values[None]
+    below = jnp.atleast_1d(variance)[:, None] * d**2 + jnp.atleast_1d(noise)[:, None]
+    weight = jnp.where((d > 0) & (below > 0), d / jnp.where(below > 0, below, 1), 0)
+    return spectrum.from_v(weight * spectrum.to_u(e))
