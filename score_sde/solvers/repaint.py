@@ -1,0 +1,62 @@
+"""RePaint: replacement, with jumps back up that let the known and the unknown part come to agree."""
+
+import dataclasses
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from score_sde.rng import Purpose, child, normal
+from score_sde.sde import SDE, transition
+from score_sde.solvers.base import Memory, Solver, Step
+from score_sde.solvers.ddim import DDIM
+from score_sde.solvers.replacement import Replacement
+from score_sde.typing import Array, Keys, ScoreFn, expand
+
+Draw = Callable[[Array, int], Array]
+"""(leg, 0 the step's, 1 the known part's, 2 the way up's) -> standard normals [B, ...]."""
+
+
+@dataclasses.dataclass(frozen=True)
+class RePaint(Solver):
+    """From t down to s in `jump` steps, each with the replacement at its end, up to t again by noise, `repeats` times.
+
+    One step of the solver is all of that: jump * repeats evaluations, of which the last leg down counts. The steps are
+    equal in t, the noise up is the exact kernel's. eta: 1 the paper's ancestral step, 0 DDIM's. It repairs masks of
+    exact measurements alone. Source: Lugmayr et al. 2022, algorithm 1 and section 4.2.
+    """
+
+    replacement: Replacement
+    jump: int = 1
+    repeats: int = 3
+    eta: float = 1.0
+
+    @property
+    def evaluations(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Of the network, in a step."""
+        return self.jump * self.repeats
+
+    def init(self, sde: SDE, x: Array, times: Array) -> Memory:
+        return ()
+
+    def step(self, keys: Keys, sde: SDE, score: ScoreFn, x: Array, t: Array, s: Array, memory: Memory) -> Step:
+        def draw(leg: Array, which: int) -> Array:
+            return normal(child(child(child(keys, leg), which), Purpose.NOISE), x.shape[1:], x.dtype)
+
+        return self.given(sde, score, x, t, s, draw)
+
+    def given(self, sde: SDE, score: ScoreFn, x: Array, t: Array, s: Array, draw: Draw) -> Step:
+        """The step by its draws, in a loop over the legs down."""
+        solver, legs = DDIM(self.eta), self.jump * self.repeats
+        up, noise = transition(sde, s, t)
+
+        def leg(n: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
+            i = n % self.jump
+            here, there = (t + (s - t) * (k / self.jump) for k in (i, i + 1))
+            x, mean, _ = solver.update(sde, score, carry[0], here, there, draw(n, 0))
+            x = self.replacement.given(x, there, draw(n, 1))
+            again = (i == self.jump - 1) & (n < legs - 1)
+            a, b = jnp.where(again, up, 1), jnp.where(again, noise, 0)
+            return expand(a, x) * x + expand(b, x) * draw(n, 2), mean
+
+        return Step(*jax.lax.fori_loop(0, legs, leg, (x, x)))
