@@ -13,12 +13,13 @@ from score_sde.typing import Array, ScoreFn
 
 @dataclasses.dataclass(frozen=True)
 class DDRM(OneStepSolver):
-    """A step in A's coordinates, x_s / alpha_s from D and eps as the network predicts them at x_t, S = sigma_s / alpha_s.
+    """Every direction of A by itself: x_s / alpha_s of D and eps as predicted at x_t, with S = sigma_s / alpha_s.
 
-    d_i = 0: D + S (sqrt(1 - eta^2) eps + eta z). d_i S < sigma_y: D + S (sqrt(1 - eta^2) (y - d_i D) / sigma_y + eta z).
-    Else (1 - eta_b) D + eta_b y / d_i + sqrt(S^2 - (eta_b sigma_y / d_i)^2) z. Singular values d_i below `cut` of the
-    largest count as 0. At eta_b = 1 it is DDNM+ (Wang et al. 2023). More steps are not better: eta is for a step.
-    Source: Kawar et al. 2022.
+    d_i = 0: D + S (sqrt(1 - eta^2) eps + eta z).
+    d_i S < sigma_y: D + S (sqrt(1 - eta^2) (y - d_i D) / sigma_y + eta z).
+    Else (1 - eta_b) D + eta_b y / d_i + sqrt(S^2 - (eta_b sigma_y / d_i)^2) z.
+    Singular values d_i below `cut` of the largest count as 0. At eta_b = 1 it is DDNM+ (Wang et al. 2023). More steps
+    are not better: eta is for a step. Source: Kawar et al. 2022.
     """
 
     measurement: Measurement
