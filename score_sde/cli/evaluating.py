@@ -118,7 +118,7 @@ def _seen(experiment: Experiment | None, given: Given | None) -> tuple[set[tuple
 def _pictures(path: str, found: RawPictures | Stored, finite: np.ndarray) -> Row:
     place = pathlib.Path(path).expanduser()
     settings = read_json(place / "settings.json")
-    sampler = {"samples": path, **{n: v for n, v in settings.items() if n in ("sampling", "step")}}
+    sampler = {"samples": path, **{n: v for n, v in settings.items() if n in ("sampling", "guidance", "step")}}
     name = place.absolute().name if place.is_dir() else place.stem
     return Row(evaluating.found("samples", found, finite), (name,), sampler)
 
@@ -140,7 +140,9 @@ def _of_run(experiment: Experiment, workdir: Workdir, checkpoints: Checkpoints) 
             drawn = evaluating.drawn(generator, params, c.num_samples, sampling.batch_size, settings)
             facts = {name: own[name] for name in ("solver", "num_steps", "seed")}
             facts |= {"step": number, "average": average or next(iter(experiment.averages))}
-            rows.append(Row(drawn, (samples_name(own), f"step{number}", str(c.num_samples)), facts))
+            rows.append(
+                Row(drawn, (samples_name(own, experiment.config.guidance), f"step{number}", str(c.num_samples)), facts)
+            )
     return rows
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from score_sde.cli.modes import built, say, weights
 from score_sde.config import Config
+from score_sde.config.guidance_checks import is_neutral
 from score_sde.data.sources import chosen
 from score_sde.devices.arrays import Agreement
 from score_sde.devices.distributed import together
@@ -29,6 +30,11 @@ def likelihood(config: Config, workdir: Workdir, overwrite: bool = False) -> int
 
     Returns the exit code. Raises Stopped with the finished batches kept, and NotFinite behind the last.
     """
+    require(
+        is_neutral(config.guidance),
+        "a guided score is the gradient of no density at all noise levels at once, so a guided model has no likelihood:"
+        " leave the section guidance alone for --mode likelihood",
+    )
     experiment, c = built(config, workdir), config.likelihood
     agree_on_data(lambda: experiment.data)
     source, given = SPLITS[c.split](experiment.data)

@@ -14,6 +14,7 @@ import jax
 
 from score_sde.cli.final import Final
 from score_sde.config import Config
+from score_sde.config.guidance_checks import is_neutral, strength
 from score_sde.data.sources import some
 from score_sde.devices.agreement import agree
 from score_sde.devices.arrays import Agreement
@@ -159,7 +160,7 @@ def sample(config: Config, workdir: Workdir, overwrite: bool = False) -> int:
     Batches are kept as they are drawn, and the same command goes on behind them. Raises Stopped, and NotFinite.
     """
     experiment = built(config, workdir)
-    c, path = config.sampling, workdir.samples / samples_name(config.sampling)
+    c, path = config.sampling, workdir.samples / samples_name(config.sampling, config.guidance)
     with closing(Checkpoints(workdir.checkpoints)) as checkpoints:
         folder = SampleFolder(path, settings_of(experiment, checkpoints.latest_step()))
         if together(folder.is_done):
@@ -184,8 +185,10 @@ def sample(config: Config, workdir: Workdir, overwrite: bool = False) -> int:
 
 def settings_of(experiment: Experiment, step: int | None) -> dict[str, Any]:
     """What tells samples from others: fields, the checkpoint, and what auto stood for."""
-    choice = experiment.drawing.choice
-    chosen = {} if choice is None else {"auto": choice.words()}
+    choice, guidance = experiment.drawing.choice, experiment.config.guidance
+    chosen: dict[str, Any] = {} if choice is None else {"auto": choice.words()}
+    if not is_neutral(guidance):
+        chosen["guidance"] = guidance.to_dict()
     return {"sampling": experiment.config.sampling.to_dict(), "step": step, **chosen}
 
 
@@ -217,13 +220,18 @@ def _require_finite(experiment: Experiment, path: pathlib.Path, count: int) -> N
         )
 
 
-def samples_name(sampling: Config) -> str:
+def samples_name(sampling: Config, guidance: Config) -> str:
     """The name of the folder of these samples: the fields that one compares; settings.json has them all."""
-    c = sampling
+    c, g = sampling, guidance
     name = f"{'reference-' * c.reference}{c.solver}-{c.num_steps}-seed{c.seed}"
     label = "_".join(re.findall(r"[\w.]+", c.label))
     label = label if len(label) < 80 else hashlib.sha256(label.encode()).hexdigest()[:16]
-    return name + (f"-{c.average}" if c.average else "") + (f"-label_{label}" if label else "")
+    name += (f"-{c.average}" if c.average else "") + (f"-label_{label}" if label else "")
+    name += f"-guided{strength(g):g}" if strength(g) != 1 else ""
+    name += "-levels" + "_".join(f"{level:g}" for level in g.interval) if g.interval else ""
+    return (
+        name + (f"-rescaled{g.rescale:g}" if g.rescale else "") + (f"-{g.threshold}" if g.threshold != "none" else "")
+    )
 
 
 def report(config: Config, workdir: Workdir, command: str) -> int:

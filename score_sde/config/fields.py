@@ -304,6 +304,30 @@ FIELDS: dict[str, Section] = {
             "precision": field("default", "as training.precision", PRECISIONS, free=True),
         },
     ),
+    "guidance": Section(
+        "what samples are asked for beyond their label",
+        {
+            "scale": field(
+                1.0, "lambda of u + lambda (c - u), c the label's score and u the null label's: 1 for c, 0 for u",
+                free=True,
+            ),
+            "weight": field(0.0, "the same as lambda - 1, in the place of scale: 0 for none, -1 for u", free=True),
+            "interval": field(
+                (), "noise levels sigma / alpha, (low, high), between which it acts; empty for everywhere",
+                element=float, free=True,
+            ),
+            "interval_by": field(
+                "step", "decided where a step begins, as published, or at every evaluation",
+                one_of("step", "evaluation"), free=True,
+            ),
+            "rescale": field(0.0, "share of the unguided score's deviation put back", PROBABILITY, free=True),
+            "threshold": field(
+                "none", "of the denoiser: clipped to the data's range, or by a quantile of each sample",
+                one_of("none", "static", "dynamic"), free=True,
+            ),
+            "quantile": field(0.995, "of dynamic", PROBABILITY, free=True),
+        },
+    ),
     "likelihood": Section(
         "--mode likelihood",
         {

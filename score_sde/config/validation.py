@@ -7,6 +7,7 @@ from score_sde.config.architecture import check_network
 from score_sde.config.averages import check_averages
 from score_sde.config.data_checks import check_data, known_shape
 from score_sde.config.fields import ROWS, SCHEMA, Config
+from score_sde.config.guidance_checks import check_guidance
 from score_sde.config.reading import element, flatten, nearest, require_field, wrong_type
 from score_sde.config.sampling_checks import ADAPTIVE, check_reference, check_sampling
 from score_sde.errors import UsageError, require, require_increasing
@@ -56,6 +57,7 @@ def validate(config: Config, own_system: bool = False) -> None:
         "optimizer.grad_clip=0.0 would make every gradient zero: give it a norm above 0, or a negative number for none",
     )
     check_sampling(config)
+    check_guidance(config)
     _check_levels(config)
     _check_objective(config)
     check_reference(config)

@@ -13,6 +13,7 @@ from score_sde.config.automatic import KEPT, Choice, choose
 from score_sde.config.fields import ADAPTIVE_ODES
 from score_sde.experiment import objects
 from score_sde.experiment.conditions import Conditions
+from score_sde.experiment.guiding import Guiding
 from score_sde.rng import Purpose, child, example_keys, normal, positions, root_key
 from score_sde.solvers import AdaptiveSolver, PredictorCorrector, Solver, pilot, reference
 from score_sde.solvers.sampling import Samples, sample
@@ -57,15 +58,25 @@ class Drawing:
         """
         if self.config.sampling.reference:
             return self._reference(system, params, keys, condition)
-        return sample(
+        guiding, sde, denoise = self.guiding, system.sde(params), self.config.sampling.denoise
+        inner = self.solver(system, params, condition)
+        times = self.times(system, params) if times is None else times
+        samples = sample(
             keys,
-            system.score(params, condition),
-            system.sde(params),
+            guiding.score(system, params, condition),
+            sde,
             system.shape,
-            solver=self.solver(system, params, condition),
-            times=self.times(system, params) if times is None else times,
-            denoise=self.config.sampling.denoise,
+            solver=guiding.solver(inner, system, params, condition),
+            times=times,
+            denoise=denoise,
         )
+        per_step = inner.evaluations if isinstance(inner, Solver) else 0
+        return samples._replace(evaluations=guiding.evaluations(samples.evaluations, sde, times, per_step, denoise))
+
+    @property
+    def guiding(self) -> Guiding:
+        """The config's `guidance` section."""
+        return Guiding(self.config.guidance, self.config.data.centered)
 
     def times(self, system: Score, params: Params) -> Array:
         """The grid of the config's `sampling` section; where there is no solver, with its first node twice.
@@ -86,7 +97,9 @@ class Drawing:
         assert isinstance(solver, Solver)  # validation refuses an optimised grid for an adaptive one
         keys = example_keys(jax.random.fold_in(root_key(c.seed), Purpose.PILOT), position)
         options = {"solver": solver, "t_min": c.t_min, "num_steps": c.num_steps}
-        return pilot.optimised(keys, system.score(params, condition), system.sde(params), system.shape, **options)
+        return pilot.optimised(
+            keys, self.guiding.score(system, params, condition), system.sde(params), system.shape, **options
+        )
 
     def solver(self, system: Score, params: Params, condition: Condition | None = None) -> Solver | AdaptiveSolver:
         """The solver of the config's `sampling` section; parameters and condition are for a learned variance."""

@@ -47,8 +47,8 @@ Factory = Callable[..., System]
 
 
 READ_ANEW = (
-    "seed", "sampling.", "likelihood.", "evaluation.", "logging.", "checkpoint.", "ema.snapshot_every", "data.workers",
-    "training.num_steps", "training.batch_size", "training.steps_per_call", "training.microbatches",
+    "seed", "sampling.", "guidance.", "likelihood.", "evaluation.", "logging.", "checkpoint.", "ema.snapshot_every",
+    "data.workers", "training.num_steps", "training.batch_size", "training.steps_per_call", "training.microbatches",
     "training.stratified", "training.nonfinite", "training.max_skipped",
 )  # fmt: skip
 """Sections and fields of a config that are read whenever they are used; of the others `build` made objects."""

@@ -32,8 +32,10 @@ class Program:
         return self._program.trace(self._settings(), *arguments)
 
     def _settings(self) -> tuple[tuple[str, Any], ...]:
-        section = flatten(self._experiment.config[self._section])
-        return tuple(sorted((name, value) for name, value in section.items() if name not in self._left_out))
+        config = self._experiment.config
+        section = {name: value for name, value in flatten(config[self._section]).items() if name not in self._left_out}
+        more = flatten({"guidance": config.guidance}) if self._section == "sampling" else {}
+        return tuple(sorted((section | more).items()))
 
     def _traced(self, settings: Any, *arguments: Any) -> Any:
         del settings  # which jit compares

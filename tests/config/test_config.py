@@ -25,7 +25,7 @@ from score_sde.config.validation import FROZEN, check_likelihood, validate
 from score_sde.data.spec import Spec
 from score_sde.errors import UsageError
 from score_sde.evaluation.preprocessing import PREPROCESSINGS
-from score_sde.experiment import objects
+from score_sde.experiment import guiding, objects
 from score_sde.likelihood import log_likelihood_on
 from score_sde.networks import layers, ncsnpp, ncsnv2, refinenet, remat
 from score_sde.solvers import RK45
@@ -80,6 +80,8 @@ TABLES = {
     "sampling.lower_final": objects.LOWER_FINAL,
     "sampling.corrector": objects.CORRECTORS,
     "sampling.times": [*objects.GRIDS, "optimised"],
+    "guidance.interval_by": guiding.PER_STEP,
+    "guidance.threshold": guiding.THRESHOLDS,
     "likelihood.split": objects.SPLITS,
     "evaluation.preprocessing": PREPROCESSINGS,
     "likelihood.divergence": objects.DIVERGENCES,
@@ -187,7 +189,7 @@ def test_widths_let_through_can_be_initialised(nf):
 
 def test_free_on_resume_is_what_the_contract_says():
     free = {name for name in SCHEMA if name.startswith(FREE_ON_RESUME)}
-    sections = ("frozen", "parallel", "sampling", "likelihood", "evaluation", "checkpoint", "logging")
+    sections = ("frozen", "parallel", "sampling", "guidance", "likelihood", "evaluation", "checkpoint", "logging")
     assert free == {name for name in SCHEMA if name.split(".")[0] in sections} | {
         "training.num_steps",
         "training.batch_size",
