@@ -40,6 +40,11 @@ def devices(topology: str) -> Sequence[Any]:
         return topologies.get_topology_desc(**options).devices
     except Exception as error:  # whatever a plugin says of a slice that there is not
         why = str(error).split("\n")[0]
+        require(
+            "lockfile" not in why,
+            f"parallel.topology={topology!r} takes the TPU's compiler, which another process of this machine has, or"
+            " had when it was killed: wait until it ends or, where there is no TPU, set ALLOW_MULTIPLE_LIBTPU_LOAD=1",
+        )
         raise UsageError(f"parallel.topology={topology!r} is none that its compiler knows ({why})") from error
 
 

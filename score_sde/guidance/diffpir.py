@@ -11,7 +11,7 @@ from score_sde.typing import Array, ScoreFn
 
 
 @dataclasses.dataclass(frozen=True)
-class DiffPIR(PosteriorScore):
+class DiffPIRScore(PosteriorScore):
     """D_y = D + (A^T A / sigma_y^2 + lambda alpha^2 / sigma^2 I)^{-1} A^T (y - A D) / sigma_y^2, lambda the `weight`.
 
     No derivative of the network; A by its singular values. weight: 1 in the authors' code. Source: Zhu et al. 2023.

@@ -5,20 +5,30 @@ from score_sde.solvers.ancestral import Ancestral
 from score_sde.solvers.base import AdaptiveSolver, Corrector, Deterministic, NoisySolver, OneStepSolver, Solver
 from score_sde.solvers.churn import AncestralNoise, Churned
 from score_sde.solvers.ddim import DDIM
+from score_sde.solvers.ddrm import DDRM
+from score_sde.solvers.diffpir import DiffPIR
 from score_sde.solvers.dpm_solver import DPMSolverMultistep, DPMSolverSinglestep
+from score_sde.solvers.dps import DPS
 from score_sde.solvers.euler import Euler, EulerMaruyama, Heun
 from score_sde.solvers.exponential import Data, Noise
 from score_sde.solvers.exponential_adams import ExponentialAdams
 from score_sde.solvers.langevin import AnnealedLangevin, Langevin
+from score_sde.solvers.limited_steps import LimitedSteps
 from score_sde.solvers.linear_multistep import LinearMultistep
 from score_sde.solvers.multistep import Multistep
+from score_sde.solvers.pgdm import PGDM
 from score_sde.solvers.predictor_corrector import NoPredictor, PredictorCorrector
+from score_sde.solvers.repaint import RePaint
+from score_sde.solvers.replacement import Replacement
 from score_sde.solvers.reverse_diffusion import ReverseDiffusion
 from score_sde.solvers.rk45 import RK45
 from score_sde.solvers.unipc import UniPC
 
 __all__ = [
     "DDIM",
+    "DDRM",
+    "DPS",
+    "PGDM",
     "RK45",
     "AdaptiveSDE",
     "AdaptiveSolver",
@@ -31,11 +41,13 @@ __all__ = [
     "DPMSolverSinglestep",
     "Data",
     "Deterministic",
+    "DiffPIR",
     "Euler",
     "EulerMaruyama",
     "ExponentialAdams",
     "Heun",
     "Langevin",
+    "LimitedSteps",
     "LinearMultistep",
     "Multistep",
     "NoPredictor",
@@ -43,6 +55,8 @@ __all__ = [
     "NoisySolver",
     "OneStepSolver",
     "PredictorCorrector",
+    "RePaint",
+    "Replacement",
     "ReverseDiffusion",
     "Solver",
     "UniPC",

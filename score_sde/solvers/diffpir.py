@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from score_sde.guidance.diffpir import DiffPIR as DataStep
+from score_sde.guidance.diffpir import DiffPIRScore
 from score_sde.guidance.measurement import Measurement
 from score_sde.sde import SDE
 from score_sde.solvers.base import OneStepSolver, Step
@@ -23,7 +23,7 @@ class DiffPIR(OneStepSolver):
     evaluations: int = dataclasses.field(default=1, init=False)
 
     def update(self, sde: SDE, score: ScoreFn, x: Array, t: Array, s: Array, z: Array) -> Step:
-        own, shift = DataStep(self.weight).shift(score, sde, self.measurement, x, t)
+        own, shift = DiffPIRScore(self.weight).shift(score, sde, self.measurement, x, t)
         alpha, sigma = (expand(a, x) for a in (sde.alpha(t), sde.sigma(t)))
         D = (x + sigma**2 * own) / alpha + shift
         mean = expand(sde.alpha(s), x) * D + expand((1 - self.zeta) ** 0.5 * sde.sigma(s), x) * (x - alpha * D) / sigma

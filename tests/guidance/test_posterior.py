@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from score_sde.guidance.diffpir import DiffPIR
+from score_sde.guidance.diffpir import DiffPIRScore
 from score_sde.guidance.dps import DPSScore
 from score_sde.guidance.jfps import JFPS
 from score_sde.guidance.mmps import MMPS
@@ -34,7 +34,7 @@ AZULA = {
     "mmps_cg3": lambda name: MMPS(3, "cg", None),
     "mmps_gmres8": lambda name: MMPS(8, "gmres", None),
     "tmpd": lambda name: TMPD("rows"),
-    "diffpir_lam1_cg16": lambda name: DiffPIR(1.0),
+    "diffpir_lam1_cg16": lambda name: DiffPIRScore(1.0),
     "jfps_full_cg16": known,
 }
 """Its own denoisers; its CG differs from others' by 1e-8 from the third step on (the goldens' README)."""
@@ -88,7 +88,7 @@ EVERY = {
     "tmpd diagonal": lambda: TMPD("diagonal"),
     "tmpd rows": lambda: TMPD("rows"),
     "pigdm": lambda: PiGDM(),
-    "diffpir": lambda: DiffPIR(),
+    "diffpir": lambda: DiffPIRScore(),
     "dps": lambda: DPSScore(),
     "jfps": lambda: known("mix"),
 }

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from score_sde.guidance.diffpir import DiffPIR as DataStep
+from score_sde.guidance.diffpir import DiffPIRScore
 from score_sde.guidance.measurement import measurement
 from score_sde.guidance.mmps import MMPS
 from score_sde.guidance.operators import matrix
@@ -64,7 +64,7 @@ RUNS = {
     "ddpm_mmps_cg4": (lambda m: MMPS(4, "cg", None), lambda m: DDIM(1.0)),
     "ddim_mmps_cg4": (lambda m: MMPS(4, "cg", None), lambda m: DDIM(0.0)),
     "ddpm_tmpd": (lambda m: TMPD(least=None), lambda m: DDIM(1.0)),
-    "ddim_diffpir": (lambda m: DataStep(10.0), lambda m: DDIM(0.0)),
+    "ddim_diffpir": (lambda m: DiffPIRScore(10.0), lambda m: DDIM(0.0)),
     "pgdm_eta1": (None, lambda m: PGDM(m, 1.0)),
     "dps_batch1": (None, lambda m: DPS(m, 1.0, bounded=False, inner=DDIM(1.0))),
 }
