@@ -2,7 +2,11 @@
 
 import dataclasses
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
+
+import jax
 
 from score_sde.cli.modes import aligned, say
 from score_sde.config import Config, flatten
@@ -24,9 +28,21 @@ def forecast(config: Config, workdir: Workdir) -> int:
     for topology in config.parallel.topology.split(","):
         one = config.copy_and_resolve_references()
         one.parallel.topology = topology
-        rows += _on(one, workdir)
+        with _without_cache():
+            rows += _on(one, workdir)
     say(aligned([HEADING, *rows]))
     return 0
+
+
+@contextmanager
+def _without_cache() -> Iterator[None]:
+    """What is compiled without its devices is written to jax's cache and cannot be read from it, with a warning."""
+    before = jax.config.jax_enable_compilation_cache  # pyright: ignore[reportAttributeAccessIssue]
+    jax.config.update("jax_enable_compilation_cache", False)
+    try:
+        yield
+    finally:
+        jax.config.update("jax_enable_compilation_cache", before)
 
 
 def _on(config: Config, workdir: Workdir) -> list[tuple[str, ...]]:
@@ -35,7 +51,8 @@ def _on(config: Config, workdir: Workdir) -> list[tuple[str, ...]]:
     found, rows = list[Forecast](), list[tuple[str, ...]]()
     say(f"compiling for {topology}, which takes minutes for a large network ...", file=sys.stderr)
     for one in forecasting.forecasts(config):
-        say(f"{topology}: {one.program} compiled in {one.compile_seconds:.0f} s", file=sys.stderr)
+        ended = "compiled" if one.kernels else f"refused, which needs {gib(one.memory.total)} GiB,"
+        say(f"{topology}: {one.program} {ended} in {one.compile_seconds:.0f} s", file=sys.stderr)
         found.append(one)
         rows.append(row(topology, one))
     tried: list[dict[str, Any]] = []
@@ -82,7 +99,7 @@ def row(topology: str, one: Forecast) -> tuple[str, ...]:
         shown(one.seconds, 1e3, 2),
         shown(one.at_least, 1e3, 2),
         shown(one.utilisation(target.flops), 100, 1) + ("%" if one.seconds else ""),
-        f"{exchanged / 1e6:.1f}",
-        f"{one.kernels:,}",
+        f"{exchanged / 1e6:.1f}" if one.kernels else "",
+        f"{one.kernels:,}" if one.kernels else "",
         f"{one.compile_seconds:.0f} s",
     )

@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
@@ -47,7 +48,8 @@ class Forecast:
 
     flops: of all devices. bytes: accessed on one, in its main memory or in that beside its cores, None where the
     compiler counts none. seconds: by its cycles, None where it estimates none. at_least: those of the FLOPs at the
-    chip's peak.
+    chip's peak. Of a program that the compiler refuses for the chip's memory there is what it says is needed, as
+    temporaries, and no more.
     """
 
     program: str
@@ -96,9 +98,17 @@ def _forecast(name: str, experiment: Experiment) -> Forecast:
     target = chip(experiment.config.parallel.topology)
     since = time.perf_counter()
     options: Any = compiler_options(experiment.platform.name)
-    compiled = PROGRAMS[name](experiment).compile(options)
+    lowered, refused = PROGRAMS[name](experiment), 0
+    try:
+        compiled = lowered.compile(options)
+    except jax.errors.JaxRuntimeError as error:
+        refused = needed(str(error), target.memory)
+        if not refused:
+            raise
+        compiled = None
     seconds = time.perf_counter() - since
-    found, memory = costs(compiled.as_text() or ""), _memory(compiled)
+    found = costs((compiled.as_text() if compiled else "") or "")
+    memory = _memory(compiled) if compiled else Memory(0, refused, 0, 0, 0)
     count = experiment.strategy.mesh.devices.size  # pyright: ignore[reportAttributeAccessIssue]
     flops = model_flops(name, experiment.config)
     return Forecast(
@@ -107,7 +117,7 @@ def _forecast(name: str, experiment: Experiment) -> Forecast:
         memory=memory,
         fits=memory.total <= target.memory if target.memory else None,
         flops=flops,
-        bytes=_accessed(compiled),
+        bytes=_accessed(compiled) if compiled else None,
         cycles=found.cycles,
         seconds=found.cycles / target.clock if found.cycles and target.clock else None,
         at_least=flops / count / target.flops if target.flops else None,
@@ -116,6 +126,17 @@ def _forecast(name: str, experiment: Experiment) -> Forecast:
         unknown_loops=found.unknown_loops,
         compile_seconds=seconds,
     )
+
+
+def needed(message: str, memory: float) -> int:
+    """Bytes that a compiler says a program needs where it refuses it for a chip's memory; 0 for other refusals.
+
+    More than the chip's, where it does not say how many.
+    """
+    if "RESOURCE_EXHAUSTED" not in message:
+        return 0
+    said = re.search(r"([\d.]+)([KMGT])\)? (?:exceeds|of [\d.]+[KMGT] hbm)", message)
+    return int(float(said[1]) * 2 ** (10 * "KMGT".index(said[2]) + 10)) if said else int(memory) + 1
 
 
 def _memory(compiled: Any) -> Memory:
@@ -179,7 +200,8 @@ def _sampling(experiment: Experiment) -> jax.stages.Lowered:
     c, size = experiment.config.sampling, experiment.config.sampling.batch_size
 
     def step(params: Any, condition: Any, seed: Any, position: Any, x: Any, t: Any, s: Any) -> Any:
-        keys, score = example_keys(root_key(seed), position), experiment.score_of(params, condition)
+        system, keys = experiment.score_system, example_keys(root_key(seed), position)
+        score = experiment.drawing.guiding.score(system, params, condition)
         solver: Any = experiment.solver(params, condition)
         if isinstance(solver, AdaptiveSolver):
             return score(x, t)

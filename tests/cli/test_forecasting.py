@@ -5,7 +5,9 @@ import json
 import os
 import subprocess
 import sys
+from typing import NamedTuple
 
+import jax
 import pytest
 
 from score_sde.cli.forecasting import forecast
@@ -143,3 +145,40 @@ def test_a_small_network_of_each_family_for_a_slice_of_tpus(tmp_path, network):
     for program in found["programs"]:
         assert program["devices"] == 4 and program["fits"] and program["unknown_loops"] == 0
         assert 0 < program["at_least"] < program["seconds"] < 1 and 0 < program["utilisation"] < 0.5
+
+
+REFUSED = {
+    "RESOURCE_EXHAUSTED: Ran out of memory on HBM, the total memory required for HLO temporaries (63.49G) exceeds"
+    " available HBM (15.75G).": int(63.49 * 2**30),
+    "RESOURCE_EXHAUSTED: XLA:TPU compile permanent error. Ran out of memory in memory space hbm. Used 20.5G of 15.75G"
+    " hbm. Exceeded hbm capacity by 4.75G.": int(20.5 * 2**30),
+    "RESOURCE_EXHAUSTED: no more": 17 * 2**30 + 1,
+    "INTERNAL: something else": 0,
+}
+
+
+@pytest.mark.parametrize("message", REFUSED)
+def test_what_a_compiler_refuses_needs_what_it_says(message):
+    assert forecasting.needed(message, 17 * 2**30) == REFUSED[message]
+
+
+def test_a_program_that_is_refused_does_not_fit(tmp_path, monkeypatch, capsys):
+    """By a compiler that takes the second change of the list."""
+    asked, lowered = config("cpu", training__batch_size=64), forecasting.PROGRAMS["training step"]
+
+    class Refusing(NamedTuple):
+        def compile(self, options):
+            raise jax.errors.JaxRuntimeError(next(iter(REFUSED)))
+
+    def program(experiment):
+        return lowered(experiment) if experiment.config.training.microbatches == 4 else Refusing()
+
+    monkeypatch.setitem(forecasting.PROGRAMS, "training step", program)
+    monkeypatch.setattr(forecasting, "model_flops", lambda name, config: 1.0)
+    monkeypatch.setattr(forecasting, "chip", lambda topology: chip("cpu")._replace(memory=16 * 2**30))
+    assert forecast(asked, Workdir(tmp_path)) == 0
+    out = capsys.readouterr().out
+    assert "63.49" in out and "--config.training.microbatches=4: " in out and out.count("which fits") == 1
+    found = json.loads((tmp_path / "forecast" / "cpu.json").read_text())
+    assert [t["fits"] for t in found["tried"]] == [False, True]
+    assert found["programs"][0]["fits"] is False and found["programs"][0]["bytes"] is None
