@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from score_sde.errors import require
-from score_sde.guidance.operators import Operator
+from score_sde.guidance.operators import Operator, Spectrum
 from score_sde.typing import Array, expand
 
 
@@ -46,6 +46,18 @@ def measurement(A: Operator, y: Array, sigma_y: float, shape: tuple[int, ...]) -
     )
     require(sigma_y >= 0, f"sigma_y={sigma_y} must be at least 0: it is the standard deviation of the noise in y")
     return Measurement(A, jnp.asarray(y, float), jnp.asarray(sigma_y, float))
+
+
+def spectrum_of(measurement: Measurement) -> Spectrum:
+    """The singular values of the measurement's operator; UsageError where they are not at hand."""
+    found = measurement.A.spectrum
+    require(
+        found is not None,
+        "the operator is a function whose singular values are not known, which this method works in: give it as a mask"
+        " or as a matrix, or take MMPS",
+    )
+    assert found is not None
+    return found
 
 
 def dot(a: Array, b: Array) -> Array:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from score_sde.guidance.measurement import Measurement
+from score_sde.guidance.measurement import Measurement, spectrum_of
 from score_sde.sde import SDE, denoiser
 from score_sde.typing import Array, ScoreFn, Time, expand
 
@@ -61,10 +61,10 @@ def noised_variance(sde: SDE, t: Time, variance: float) -> Array:
 def solve_isotropic(measurement: Measurement, e: Array, variance: Time, noise: Time) -> Array:
     """A^T (variance A A^T + noise I)^{-1} e [B, ...], by A's singular values; variance and noise [] or [B].
 
-    Directions that A does not see have no part in it, nor those of noise 0 and variance 0.
+    Directions that A does not see have no part in it, nor those of noise 0 and variance 0. UsageError where A has no
+    singular values at hand.
     """
-    spectrum = measurement.A.spectrum
-    assert spectrum is not None  # the methods that call it ask for one when they are made
+    spectrum = spectrum_of(measurement)
     d = spectrum.values[None]
     below = jnp.atleast_1d(variance)[:, None] * d**2 + jnp.atleast_1d(noise)[:, None]
     weight = jnp.where((d > 0) & (below > 0), d / jnp.where(below > 0, below, 1), 0)

@@ -4,10 +4,9 @@ import dataclasses
 
 import jax.numpy as jnp
 
-from score_sde.guidance.measurement import Measurement
+from score_sde.guidance.measurement import Measurement, spectrum_of
 from score_sde.sde import SDE, denoiser
 from score_sde.solvers.base import OneStepSolver, Step
-from score_sde.solvers.replacement import spectrum_of
 from score_sde.typing import Array, ScoreFn
 
 

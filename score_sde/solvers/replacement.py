@@ -4,9 +4,7 @@ import dataclasses
 
 import jax.numpy as jnp
 
-from score_sde.errors import require
-from score_sde.guidance.measurement import Measurement
-from score_sde.guidance.operators import Spectrum
+from score_sde.guidance.measurement import Measurement, spectrum_of
 from score_sde.rng import normal
 from score_sde.sde import SDE
 from score_sde.typing import Array, Keys
@@ -42,15 +40,3 @@ class Replacement:
         known = alpha * inverse[None] * spectrum.to_u(self.measurement.y) + left[None] * spectrum.to_v(z)
         taken = jnp.broadcast_to((seen & (sigma >= noise))[None], known.shape)
         return spectrum.from_v(jnp.where(taken, known, spectrum.to_v(x)))
-
-
-def spectrum_of(measurement: Measurement) -> Spectrum:
-    """The singular values of the measurement's operator; UsageError where they are not at hand."""
-    found = measurement.A.spectrum
-    require(
-        found is not None,
-        "the operator is a function whose singular values are not known, which this method works in: give it as a mask"
-        " or as a matrix, or take mmps",
-    )
-    assert found is not None
-    return found

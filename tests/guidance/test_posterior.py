@@ -5,16 +5,20 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from score_sde.errors import UsageError
 from score_sde.guidance.diffpir import DiffPIRScore
 from score_sde.guidance.dps import DPSScore
 from score_sde.guidance.jfps import JFPS
+from score_sde.guidance.measurement import measurement
 from score_sde.guidance.mmps import MMPS
+from score_sde.guidance.operators import Linear
 from score_sde.guidance.pigdm import PiGDM
 from score_sde.guidance.posterior import PosteriorScore
 from score_sde.guidance.tmpd import TMPD
 from score_sde.sde import denoiser
 from score_sde.sde.analytic import gaussian
 from score_sde.sde.conditioning import condition
+from score_sde.solvers import DDRM
 from tests.golden_files import relative_error
 from tests.guidance.problems import PROBLEMS, golden, law, measured, operator
 from tests.oracles import CONTINUOUS
@@ -150,3 +154,15 @@ def test_the_limit_of_dps_bounds_it(float64):
 def test_methods_are_scores():
     assert all(isinstance(method(), PosteriorScore) for method in EVERY.values())
     assert operator("mix", "box").spectrum is not None
+
+
+def test_methods_that_need_singular_values_say_so(float64):
+    sde, data = CONTINUOUS["vp"], law("mix")
+    problem = measurement(Linear(lambda x: x[:, ::2], (8,)), jnp.zeros((1, 4)), 0.1, (8,))
+    x, t = jnp.ones((2, 8)), jnp.asarray(0.3)
+    for method in (PiGDM(), DiffPIRScore()):
+        with pytest.raises(UsageError, match="give it as a mask or as a matrix, or take MMPS"):
+            method(data.score(sde), sde, problem)(x, t)
+    with pytest.raises(UsageError, match="or take MMPS"):
+        DDRM(problem).update(sde, data.score(sde), x, t, jnp.asarray(0.2), x)
+    assert np.isfinite(MMPS()(data.score(sde), sde, problem)(x, t)).all()
