@@ -51,7 +51,7 @@ def _on(config: Config, workdir: Workdir) -> list[tuple[str, ...]]:
     found, rows = list[Forecast](), list[tuple[str, ...]]()
     say(f"compiling for {topology}, which takes minutes for a large network ...", file=sys.stderr)
     for one in forecasting.forecasts(config):
-        ended = "compiled" if one.kernels else f"refused, which needs {gib(one.memory.total)} GiB,"
+        ended = f"refused, which needs {gib(one.memory.total)} GiB," if one.refused else "compiled"
         say(f"{topology}: {one.program} {ended} in {one.compile_seconds:.0f} s", file=sys.stderr)
         found.append(one)
         rows.append(row(topology, one))
@@ -99,7 +99,7 @@ def row(topology: str, one: Forecast) -> tuple[str, ...]:
         shown(one.seconds, 1e3, 2),
         shown(one.at_least, 1e3, 2),
         shown(one.utilisation(target.flops), 100, 1) + ("%" if one.seconds else ""),
-        f"{exchanged / 1e6:.1f}" if one.kernels else "",
-        f"{one.kernels:,}" if one.kernels else "",
+        "" if one.refused else f"{exchanged / 1e6:.1f}",
+        "" if one.refused else f"{one.kernels:,}",
         f"{one.compile_seconds:.0f} s",
     )

@@ -1,6 +1,7 @@
 """The checks of a config's `guidance` section: what it takes, and what it goes with."""
 
-from score_sde.config.fields import ADAPTIVE_ODES, SCHEMA, Config
+from score_sde.config.fields import SCHEMA, Config
+from score_sde.config.sampling_checks import ADAPTIVE
 from score_sde.errors import require
 
 
@@ -41,9 +42,8 @@ def check_guidance(config: Config) -> None:
         len(c.interval) in (0, 2) and (not c.interval or 0 <= c.interval[0] < c.interval[1]),
         f"guidance.interval={c.interval} is no interval of noise levels: give (low, high), 0 <= low < high, or ()",
     )
-    adaptive = config.sampling.solver in (*ADAPTIVE_ODES, "adaptive_sde")
     require(
-        not (c.interval and adaptive and c.interval_by == "step"),
+        not (c.interval and config.sampling.solver in ADAPTIVE and c.interval_by == "step"),
         f"guidance.interval_by='step' is for fixed grids, and sampling.solver={config.sampling.solver!r} chooses its"
         " own steps: set guidance.interval_by='evaluation', or take another solver",
     )

@@ -66,6 +66,11 @@ class Forecast:
     unknown_loops: int
     compile_seconds: float
 
+    @property
+    def refused(self) -> bool:
+        """Whether there is no program."""
+        return not self.kernels
+
     def utilisation(self, peak: float) -> float | None:
         """The part of the devices' peak that the model's operations are, by the seconds."""
         return self.flops / (self.devices * self.seconds * peak) if self.seconds and peak else None

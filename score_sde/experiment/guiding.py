@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from score_sde.config import Config
 from score_sde.config.guidance_checks import strength
 from score_sde.guidance import limits
-from score_sde.guidance.classifier_free import Pair, batched, between, limited, within
+from score_sde.guidance.classifier_free import batched, classifier_free, limited, within
 from score_sde.sde import SDE
 from score_sde.solvers import AdaptiveSolver, Solver
 from score_sde.solvers.limited_steps import LimitedSteps
@@ -44,7 +44,7 @@ class Guiding:
         if self.scale == 1:
             return self._bounded(plain, sde)
         pair = batched(system.score(params, _with_null(condition, system.dropped.null)))
-        guided = self._between(pair)
+        guided = classifier_free(pair, self.scale, c.rescale)
         if c.interval and not PER_STEP[c.interval_by]:
             guided = limited(guided, plain, sde, *c.interval)
         return self._bounded(guided, sde)
@@ -72,14 +72,6 @@ class Guiding:
         inside = within(sde, times, *self.config.interval)
         steps = per_step * jnp.sum(inside[:-1]) + denoise * inside[-1]
         return plain + steps.astype(plain.dtype)
-
-    def _between(self, pair: Pair) -> ScoreFn:
-        def guided(x: Array, t: Array) -> Array:
-            c, u = pair(x, t)
-            found = between(c, u, self.scale)
-            return limits.rescaled(found, c, self.config.rescale) if self.config.rescale else found
-
-        return guided
 
     def _bounded(self, score: ScoreFn, sde: SDE) -> ScoreFn:
         """The score whose denoiser lies within the data's range: [-1, 1], or [0, 1] about 1/2."""

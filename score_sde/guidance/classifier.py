@@ -5,7 +5,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from score_sde.sde import SDE, denoiser
+from score_sde.sde import SDE, denoised
 from score_sde.typing import Array, ScoreFn
 
 LogProb = Callable[[Array, Array], Array]
@@ -48,7 +48,7 @@ def guided_by(score: ScoreFn, sde: SDE, log_prob: Callable[[Array], Array], scal
     def guided(x: Array, t: Array) -> Array:
         def of(x: Array) -> tuple[Array, Array]:
             own = score(x, t)
-            return jnp.sum(log_prob(denoiser(sde, lambda x, t: own)(x, t))), own
+            return jnp.sum(log_prob(denoised(sde, x, own, t))), own
 
         slope, own = jax.grad(of, has_aux=True)(x)
         return own + scale * slope

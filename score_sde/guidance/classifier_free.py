@@ -5,6 +5,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from score_sde.guidance.limits import rescaled
 from score_sde.sde import SDE
 from score_sde.typing import Array, ScoreFn, Time, expand
 
@@ -12,17 +13,18 @@ Pair = Callable[[Array, Array], tuple[Array, Array]]
 """(x [B, ...], t [] or [B]) -> two scores at x, the one that is asked for and the one to get away from."""
 
 
-def classifier_free(pair: Pair, scale: float | Array) -> ScoreFn:
+def classifier_free(pair: Pair, scale: float | Array, rescale: float = 0.0) -> ScoreFn:
     """The score u + lambda (c - u) of (c, u) = pair(x, t), lambda the `scale`: 1 is c and 0 is u, to the bit.
 
     With w = lambda - 1 it is (1 + w) c - w u (Ho & Salimans 2022). c of a class and u of no class: classifier-free
     guidance. c of a network and u of a weaker one that is told the same: autoguidance (Karras et al. 2024). It is the
-    score of no data at lambda other than 0 and 1. scale [] or [B].
+    score of no data at lambda other than 0 and 1. scale [] or [B]. rescale: the share of limits.rescaled.
     """
 
     def score(x: Array, t: Array) -> Array:
         c, u = pair(x, t)
-        return between(c, u, scale)
+        guided = between(c, u, scale)
+        return rescaled(guided, c, rescale) if rescale else guided
 
     return score
 

@@ -8,7 +8,7 @@ from score_sde.guidance.krylov import conjugate_gradients
 from score_sde.guidance.measurement import Measurement
 from score_sde.guidance.posterior import PosteriorScore, plain
 from score_sde.sde import SDE
-from score_sde.sde.analytic import Gaussian
+from score_sde.sde.analytic import Gaussian, noised_variance, product
 from score_sde.typing import Array, ScoreFn
 
 
@@ -26,17 +26,14 @@ class JFPS(PosteriorScore):
     def shift(self, score: ScoreFn, sde: SDE, measurement: Measurement, x: Array, t: Array) -> tuple[Array, Array]:
         own, D = plain(score, sde, x, t)
         A, noise = measurement.A, measurement.sigma_y**2
-        alpha, sigma = (jnp.atleast_1d(a)[:, None] for a in (sde.alpha(t), sde.sigma(t)))
-        v = self.law.variances[None]
-        kept = v * sigma**2 / (alpha**2 * v + sigma**2)
+        kept = noised_variance(sde, jnp.atleast_1d(t)[:, None], self.law.variances[None])
 
         def covary(x: Array) -> Array:
             basis = self.law.basis
-            rotated = jnp.matmul(x.reshape(len(x), -1), basis, precision="highest")
-            return jnp.matmul(rotated * kept, basis.T, precision="highest").reshape(x.shape)
+            return product(product(x.reshape(len(x), -1), basis) * kept, basis.T).reshape(x.shape)
 
-        def product(u: Array) -> tuple[Array, Array]:
+        def seen(u: Array) -> tuple[Array, Array]:
             moved = covary(A.transpose(u))
             return A(moved) + noise * u, moved
 
-        return own, conjugate_gradients(product, measurement.residual(D), self.steps)[1]
+        return own, conjugate_gradients(seen, measurement.residual(D), self.steps)[1]

@@ -8,8 +8,9 @@ import jax.numpy as jnp
 from score_sde.guidance.krylov import SOLVERS
 from score_sde.guidance.measurement import Measurement
 from score_sde.guidance.operators import Operator
-from score_sde.guidance.posterior import PosteriorScore, linearised, noised_variance
+from score_sde.guidance.posterior import PosteriorScore, linearised
 from score_sde.sde import SDE
+from score_sde.sde.analytic import noised_variance
 from score_sde.typing import Array, ScoreFn
 
 

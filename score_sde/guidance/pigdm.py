@@ -3,8 +3,9 @@
 import dataclasses
 
 from score_sde.guidance.measurement import Measurement
-from score_sde.guidance.posterior import PosteriorScore, linearised, noised_variance, solve_isotropic
+from score_sde.guidance.posterior import PosteriorScore, linearised, solve_isotropic
 from score_sde.sde import SDE
+from score_sde.sde.analytic import noised_variance
 from score_sde.typing import Array, ScoreFn
 
 

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from score_sde.guidance.measurement import Measurement, spectrum_of
-from score_sde.sde import SDE, denoiser
+from score_sde.sde import SDE, denoised
 from score_sde.typing import Array, ScoreFn, Time, expand
 
 
@@ -25,7 +25,7 @@ class PosteriorScore(abc.ABC):
         def guided(x: Array, t: Array) -> Array:
             t = jnp.asarray(t)
             own, shift = self.shift(score, sde, measurement, x, t)
-            return own + expand(sde.alpha(t) / sde.sigma(t) ** 2, x) * shift
+            return own + slope(sde, t, shift)
 
         return guided
 
@@ -34,12 +34,17 @@ class PosteriorScore(abc.ABC):
         """The score itself and D_y - D, both [B, ...]."""
 
 
+def slope(sde: SDE, t: Time, shift: Array) -> Array:
+    """g of D_y - D: alpha / sigma^2 times the shift [B, ...]; of (sigma^2 / alpha) J^T v it is J^T v."""
+    return expand(sde.alpha(t) / sde.sigma(t) ** 2, shift) * shift
+
+
 def linearised(score: ScoreFn, sde: SDE, x: Array, t: Array) -> tuple[Array, Array, Callable[[Array], Array]]:
     """The score and the denoiser D at x, and v -> (sigma^2 / alpha) J^T v, which is Cov[x_0 | x_t] v for an exact D."""
 
     def of(x: Array) -> tuple[Array, Array]:
         own = score(x, t)
-        return denoiser(sde, lambda x, t: own)(x, t), own
+        return denoised(sde, x, own, t), own
 
     D, back, own = jax.vjp(of, x, has_aux=True)
     factor = sde.sigma(t) ** 2 / sde.alpha(t)
@@ -49,13 +54,7 @@ def linearised(score: ScoreFn, sde: SDE, x: Array, t: Array) -> tuple[Array, Arr
 def plain(score: ScoreFn, sde: SDE, x: Array, t: Array) -> tuple[Array, Array]:
     """The score and the denoiser at x, of which no derivative is asked."""
     own = score(x, t)
-    return own, denoiser(sde, lambda x, t: own)(x, t)
-
-
-def noised_variance(sde: SDE, t: Time, variance: float) -> Array:
-    """sigma^2 v / (sigma^2 + alpha^2 v): that of x_0 given x_t for Gaussian data of variance v, shape of t."""
-    alpha, sigma = sde.alpha(t), sde.sigma(t)
-    return sigma**2 * variance / (sigma**2 + alpha**2 * variance)
+    return own, denoised(sde, x, own, t)
 
 
 def solve_isotropic(measurement: Measurement, e: Array, variance: Time, noise: Time) -> Array:

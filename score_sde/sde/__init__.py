@@ -3,6 +3,7 @@
 from score_sde.sde.base import SDE as SDE
 from score_sde.sde.base import Churn as Churn
 from score_sde.sde.base import Reverse as Reverse
+from score_sde.sde.base import denoised as denoised
 from score_sde.sde.base import denoiser as denoiser
 from score_sde.sde.base import one_minus_exp as one_minus_exp
 from score_sde.sde.base import reverse as reverse

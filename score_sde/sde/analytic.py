@@ -74,10 +74,10 @@ class Gaussian:
 
     def _to_basis(self, x: Array, alpha: Time) -> Array:
         centred = x - expand(alpha, x) * self.mean[None]
-        return _product(centred.reshape(len(x), -1), self.basis)
+        return product(centred.reshape(len(x), -1), self.basis)
 
     def _from_basis(self, y: Array, alpha: Time) -> Array:
-        x = _product(y, self.basis.T).reshape(len(y), *self.mean.shape)
+        x = product(y, self.basis.T).reshape(len(y), *self.mean.shape)
         return x + expand(alpha, x) * self.mean[None]
 
 
@@ -125,7 +125,7 @@ class Mixture:
             choose, noise = jax.random.split(key)
             k = jax.random.categorical(choose, jnp.log(self.weights))
             z = one_normal(noise, self.means.shape[1:], self.means.dtype).reshape(-1) * self.stds[k]
-            z = z if self.bases is None else _product(self.bases[k], z)
+            z = z if self.bases is None else product(self.bases[k], z)
             return self.means[k] + z.reshape(self.means.shape[1:])
 
         return jax.vmap(one)(keys)
@@ -257,6 +257,12 @@ def mixture(weights: Array, means: Array, stds: Array | None = None, *, covarian
     return Mixture(weights, means, jnp.maximum(variances, 0.0), bases)
 
 
-def _product(a: Array, b: Array) -> Array:
+def noised_variance(sde: SDE, t: Time, variance: float | Array) -> Array:
+    """sigma^2 v / (sigma^2 + alpha^2 v): of x_0 given x_t, for Gaussian data of variance v, which broadcasts with t."""
+    alpha, sigma = sde.alpha(t), sde.sigma(t)
+    return sigma**2 * variance / (sigma**2 + alpha**2 * variance)
+
+
+def product(a: Array, b: Array) -> Array:
     """a @ b of the highest precision: accelerators round the operands of others."""
     return jnp.matmul(a, b, precision="highest")

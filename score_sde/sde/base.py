@@ -119,6 +119,11 @@ def denoiser(sde: SDE, score: ScoreFn) -> Callable[[Array, Time], Array]:
 
     def denoise(x: Array, t: Time) -> Array:
         t = jnp.asarray(t)
-        return (x + expand(sde.sigma(t) ** 2, x) * score(x, t)) / expand(sde.alpha(t), x)
+        return denoised(sde, x, score(x, t), t)
 
     return denoise
+
+
+def denoised(sde: SDE, x: Array, score: Array, t: Time) -> Array:
+    """E[x_0 | x_t = x] of the score's value at x, shape of x."""
+    return (x + expand(sde.sigma(t) ** 2, x) * score) / expand(sde.alpha(t), x)

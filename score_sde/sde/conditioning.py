@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from score_sde.errors import require
-from score_sde.sde.analytic import Gaussian, Mixture
+from score_sde.sde.analytic import Gaussian, Mixture, noised_variance, product
 from score_sde.sde.base import SDE
 from score_sde.typing import Array, Time
 
@@ -24,11 +24,11 @@ def condition(data: Gaussian | Mixture, A: Array, y: Array, sigma_y: float | Arr
     """
     law, residual, S, weights = _evidence(data, A, y, sigma_y)
     C, identity = law.covariances, jnp.eye(A.shape[1], dtype=A.dtype)
-    gain = jnp.swapaxes(jnp.linalg.solve(S, _product(A[None], C)), 1, 2)
-    kept = identity[None] - _product(gain, A[None])
-    covariances = _product(_product(kept, C), jnp.swapaxes(kept, 1, 2))
-    covariances += sigma_y**2 * _product(gain, jnp.swapaxes(gain, 1, 2))
-    means = law.means + _product(gain, residual[..., None])[..., 0].reshape(law.means.shape)
+    gain = jnp.swapaxes(jnp.linalg.solve(S, product(A[None], C)), 1, 2)
+    kept = identity[None] - product(gain, A[None])
+    covariances = product(product(kept, C), jnp.swapaxes(kept, 1, 2))
+    covariances += sigma_y**2 * product(gain, jnp.swapaxes(gain, 1, 2))
+    means = law.means + product(gain, residual[..., None])[..., 0].reshape(law.means.shape)
     variances, bases = jnp.linalg.eigh(0.5 * (covariances + jnp.swapaxes(covariances, 1, 2)))
     return Mixture(jax.nn.softmax(weights), means, jnp.maximum(variances, 0.0), bases)
 
@@ -49,7 +49,7 @@ def edited(data: Gaussian, sde: SDE, t: Time, x: Array) -> Gaussian:
     """
     alpha, sigma = sde.alpha(t), sde.sigma(t)
     mean = data.denoiser(sde)(alpha * x[None], jnp.asarray(t))[0]
-    left = data.variances * sigma**2 / (alpha**2 * data.variances + sigma**2)
+    left = noised_variance(sde, t, data.variances)
     return Gaussian(mean, left + (alpha / sigma) ** 2 * left**2, data.basis)
 
 
@@ -65,13 +65,8 @@ def _evidence(
         " [M]",
     )
     require(not isinstance(sigma_y, (int, float)) or sigma_y >= 0, f"sigma_y={sigma_y} must be at least 0")
-    residual = y[None] - _product(means, A.T)
-    S = _product(_product(A[None], law.covariances), A.T[None]) + sigma_y**2 * jnp.eye(len(A), dtype=A.dtype)[None]
+    residual = y[None] - product(means, A.T)
+    S = product(product(A[None], law.covariances), A.T[None]) + sigma_y**2 * jnp.eye(len(A), dtype=A.dtype)[None]
     whitened = jnp.linalg.solve(S, residual[..., None])[..., 0]
     log_normal = -0.5 * (jnp.sum(residual * whitened, -1) + jnp.linalg.slogdet(2 * jnp.pi * S)[1])
     return law, residual, S, log_normal + jnp.log(law.weights)
-
-
-def _product(a: Array, b: Array) -> Array:
-    """a @ b of the highest precision: accelerators round the operands of others."""
-    return jnp.matmul(a, b, precision="highest")

@@ -4,7 +4,7 @@ import dataclasses
 
 from score_sde.guidance.diffpir import DiffPIRScore
 from score_sde.guidance.measurement import Measurement
-from score_sde.sde import SDE
+from score_sde.sde import SDE, denoised
 from score_sde.solvers.base import OneStepSolver, Step
 from score_sde.typing import Array, ScoreFn, expand
 
@@ -25,6 +25,6 @@ class DiffPIR(OneStepSolver):
     def update(self, sde: SDE, score: ScoreFn, x: Array, t: Array, s: Array, z: Array) -> Step:
         own, shift = DiffPIRScore(self.weight).shift(score, sde, self.measurement, x, t)
         alpha, sigma = (expand(a, x) for a in (sde.alpha(t), sde.sigma(t)))
-        D = (x + sigma**2 * own) / alpha + shift
+        D = denoised(sde, x, own, t) + shift
         mean = expand(sde.alpha(s), x) * D + expand((1 - self.zeta) ** 0.5 * sde.sigma(s), x) * (x - alpha * D) / sigma
         return Step(mean + expand(self.zeta**0.5 * sde.sigma(s), x) * z, mean)

@@ -5,11 +5,11 @@ import dataclasses
 import jax.numpy as jnp
 
 from score_sde.guidance.measurement import Measurement, dot, times
-from score_sde.guidance.posterior import linearised
+from score_sde.guidance.posterior import linearised, slope
 from score_sde.sde import SDE
 from score_sde.solvers.ancestral import Ancestral
 from score_sde.solvers.base import OneStepSolver, Step
-from score_sde.typing import Array, ScoreFn, expand
+from score_sde.typing import Array, ScoreFn
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,6 +34,6 @@ class DPS(OneStepSolver):
         length = jnp.sqrt(dot(e, e))
         scale = self.scale / jnp.where(length > 0, length, 1)
         step = times(jnp.minimum(scale, 1) if self.bounded else scale, covary(self.measurement.A.transpose(e)))
-        step = expand(sde.alpha(t) / sde.sigma(t) ** 2, x) * step  # J^T of what covary has times sigma^2 / alpha
+        step = slope(sde, t, step)
         found = self.inner.update(sde, lambda x, t: own, x, t, s, z)
         return Step(found.x + step, found.mean + step)

@@ -3,7 +3,7 @@
 import dataclasses
 
 from score_sde.guidance.measurement import Measurement
-from score_sde.guidance.posterior import linearised, solve_isotropic
+from score_sde.guidance.posterior import linearised, slope, solve_isotropic
 from score_sde.sde import SDE
 from score_sde.solvers.base import OneStepSolver, Step
 from score_sde.solvers.ddim import DDIM
@@ -24,6 +24,6 @@ class PGDM(OneStepSolver):
     def update(self, sde: SDE, score: ScoreFn, x: Array, t: Array, s: Array, z: Array) -> Step:
         own, D, covary = linearised(score, sde, x, t)
         pull = covary(solve_isotropic(self.measurement, self.measurement.residual(D), 1.0, 0.0))
-        pull = expand(sde.alpha(s) * sde.alpha(t) ** 2 / sde.sigma(t) ** 2, x) * pull
+        pull = expand(sde.alpha(s) * sde.alpha(t), x) * slope(sde, t, pull)
         found = DDIM(self.eta).update(sde, lambda x, t: own, x, t, s, z)
         return Step(found.x + pull, found.mean + pull)

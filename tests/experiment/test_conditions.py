@@ -127,12 +127,18 @@ def test_grids_are_in_rows_by_class(tmp_path):
     assert picture.size[0] == picture.size[1]
 
 
-def test_the_command_line_draws_and_notes_labels(tmp_path, monkeypatch):
+def trained(path, monkeypatch):
+    """The config of a network that is told labels, and its run of two steps by the command line."""
     monkeypatch.setitem(objects.NETWORKS, "ncsnpp", lambda c, s: Labelled())
     config = tiny_config(data__condition=("label",), training__num_steps=2, network__dropout=0.0)
     config.network.label_dropout = 0.1
-    workdir = Workdir(tmp_path / "run")
+    workdir = Workdir(path / "run")
     assert modes.train(config, workdir) == 0
+    return config, workdir
+
+
+def test_the_command_line_draws_and_notes_labels(tmp_path, monkeypatch):
+    config, workdir = trained(tmp_path, monkeypatch)
     labels = json.loads(workdir.config.read_text())["data"]["labels"]
     assert len(labels["frequencies"]) == 10 and sum(labels["frequencies"]) == pytest.approx(1)
     config.data.path = "gone"  # nothing is read where a run has its record

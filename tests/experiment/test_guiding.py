@@ -10,15 +10,13 @@ import pytest
 from score_sde.cli import likelihood, modes
 from score_sde.config.validation import validate
 from score_sde.errors import UsageError
-from score_sde.experiment import Experiment, objects
+from score_sde.experiment import Experiment
 from score_sde.experiment.generation import Generator
 from score_sde.experiment.guiding import Guiding
 from score_sde.sde import denoiser
-from score_sde.storage.workdir import Workdir
-from tests.experiment.test_conditions import labelled
+from tests.experiment.test_conditions import labelled, trained
 from tests.gradients import shaken_state
 from tests.tiny import tiny_config
-from tests.training.small import Labelled
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -108,11 +106,7 @@ def test_rescaling_puts_the_deviation_back():
 
 
 def test_the_command_line_names_and_notes_what_was_asked(tmp_path, monkeypatch):
-    monkeypatch.setitem(objects.NETWORKS, "ncsnpp", lambda c, s: Labelled())
-    config = tiny_config(data__condition=("label",), training__num_steps=2, network__dropout=0.0)
-    config.network.label_dropout = 0.1
-    workdir = Workdir(tmp_path / "run")
-    assert modes.train(config, workdir) == 0
+    config, workdir = trained(tmp_path, monkeypatch)
     config.sampling.label = "3"
     assert modes.sample(config, workdir) == 0
     config.guidance.update(scale=1.5, interval=(0.2, 5.0))
