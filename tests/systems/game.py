@@ -37,7 +37,7 @@ class GradientDescent:
     def rate(self, step):
         return jnp.float32(self.learning_rate)
 
-    def update(self, gradients, state, params, step):
+    def update(self, gradients, state, params, step, norm=None):
         moved = jax.tree.map(lambda p, g: p - self.learning_rate * g, params, gradients)
         return moved, {"count": state["count"] + 1}
 
