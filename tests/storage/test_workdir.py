@@ -177,8 +177,11 @@ import os, subprocess, sys, time
 from score_sde.storage.workdir import Workdir
 
 with Workdir(sys.argv[1]).lock():
+    runs, started = os.pipe()
     if os.fork() == 0:
+        os.write(started, b".")
         time.sleep(60)
+    os.read(runs, 1)
     worker = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], close_fds=False)
     print(worker.pid, flush=True)
     time.sleep(60)
