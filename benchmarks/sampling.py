@@ -28,6 +28,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from benchmarks import common
 from score_sde.config import Config, choices
+from score_sde.config.fields import MEASURING
 from score_sde.errors import UsageError, require
 
 MOST_CALLS = 10
@@ -46,7 +47,9 @@ def main(argv: Sequence[str]) -> int:
     """Run a command line (argv[0] is the program) and return its exit code."""
     parser = common.parser(__doc__)
     parser.add_argument("--num-steps", type=int, help="solver steps (the config's)")
-    parser.add_argument("--solver", choices=choices("sampling.solver"), help="the config's if not given")
+    parser.add_argument(
+        "--solver", choices=sorted({*choices("sampling.solver")} - {*MEASURING}), help="the config's if not given"
+    )
     parser.add_argument("--corrector", choices=choices("sampling.corrector"), help="the config's if not given")
     parser.add_argument("--max", type=float, metavar="RATIO", help="exit with 1 if the ratio is larger")
     arguments = parser.parse_args(argv[1:])

@@ -14,6 +14,7 @@ from ml_collections import config_flags
 
 from score_sde.cli import exporting, processes
 from score_sde.config import Config, find, load, nearest, one_line, require_field, wrong_type
+from score_sde.config.guidance_checks import is_measured
 from score_sde.config.guide import help_lines
 from score_sde.config.validation import check_likelihood, validate
 from score_sde.errors import CheckpointError, UsageError, require
@@ -249,6 +250,11 @@ def _run(arguments: Arguments) -> int:
         bool(topology) == (arguments.mode == "forecast"),
         f"parallel.topology={topology!r} does not go with --mode={arguments.mode}: --mode=forecast takes one, such as"
         " v5e:4x4, and no other mode does",
+    )
+    require(
+        arguments.mode == "sample" or not is_measured(arguments.config),
+        f"measurement.name={arguments.config.measurement.name!r} does not go with --mode={arguments.mode}:"
+        " --mode=sample answers measurements, and no other mode does",
     )
     if arguments.mode == "forecast":
         os.environ.setdefault("JAX_PLATFORMS", "cpu")  # what it compiles for is not here

@@ -160,17 +160,23 @@ def sample(config: Config, workdir: Workdir, overwrite: bool = False) -> int:
     Batches are kept as they are drawn, and the same command goes on behind them. Raises Stopped, and NotFinite.
     """
     experiment = built(config, workdir)
-    c, path = config.sampling, workdir.samples / samples_name(config.sampling, config.guidance)
+    c, measured = config.sampling, experiment.drawing.measured
+    if measured is not None:
+        measured.check(c.num_samples)
+        warn(measured.note)
+    path = workdir.samples / (samples_name(c, config.guidance) + answering(experiment))
     with closing(Checkpoints(workdir.checkpoints)) as checkpoints:
-        folder = SampleFolder(path, settings_of(experiment, checkpoints.latest_step()))
+        folder = SampleFolder(path, settings_of(experiment, checkpoints.latest_step()), measured)
         if together(folder.is_done):
             say(f"{path} already holds these samples")
             _require_finite(experiment, path, together(folder.not_finite))
             return 0
         state, meta = experiment.restore(checkpoints)
-    folder = SampleFolder(path, settings_of(experiment, meta["step"]))  # not the newest, if that is damaged
+    folder = SampleFolder(path, settings_of(experiment, meta["step"]), measured)  # not the newest, if that is damaged
     if choice := experiment.drawing.choice:
         say(choice, file=sys.stderr)
+    if measured is not None and experiment.drawing.method:
+        say(f"posterior score: guidance.method={experiment.drawing.method}", file=sys.stderr)
     early, average = experiment.early, (meta["step"], c.average)
     with writing(path) as first:
         done = together(lambda: folder.resume(overwrite) if first else None)
@@ -187,7 +193,11 @@ def settings_of(experiment: Experiment, step: int | None) -> dict[str, Any]:
     """What tells samples from others: fields, the checkpoint, and what auto stood for."""
     choice, guidance = experiment.drawing.choice, experiment.config.guidance
     chosen: dict[str, Any] = {} if choice is None else {"auto": choice.words()}
-    if not is_neutral(guidance):
+    measured = experiment.drawing.measured
+    if measured is not None:
+        chosen["measurement"] = experiment.config.measurement.to_dict()
+        chosen |= {"posterior_score": experiment.drawing.method, "measurement_sha256": measured.digest}
+    if measured is not None or not is_neutral(guidance):
         chosen["guidance"] = guidance.to_dict()
     return {"sampling": experiment.config.sampling.to_dict(), "step": step, **chosen}
 
@@ -232,6 +242,15 @@ def samples_name(sampling: Config, guidance: Config) -> str:
     return (
         name + (f"-rescaled{g.rescale:g}" if g.rescale else "") + (f"-{g.threshold}" if g.threshold != "none" else "")
     )
+
+
+def answering(experiment: Experiment) -> str:
+    """What the folder's name says of the measurements that samples answer: the operator, the method, which file."""
+    drawing = experiment.drawing
+    if drawing.measured is None:
+        return ""
+    parts = (experiment.config.measurement.name, drawing.method, drawing.measured.digest[:8])
+    return "".join(f"-{part}" for part in parts if part)
 
 
 def report(config: Config, workdir: Workdir, command: str) -> int:

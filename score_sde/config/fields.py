@@ -47,6 +47,8 @@ MULTISTEP = (
     "unipc_2_bh1", "unipc_3_bh1", "adams_2", "adams_3", "adams_4", "sde_adams_2", "sde_adams_3", "dpm_solver_pp_2m_sde",
 )  # fmt: skip
 """Solvers whose last steps may be of lower order."""
+MEASURING = ("ddrm", "dps", "pgdm", "diffpir", "repaint", "replacement")
+"""Solvers whose steps hold a measurement."""
 PUBLISHED_SETS = ("cifar10", "svhn", "celeba", "lsun", "ffhq", "celebahq")
 DECODED = ("folder", "tfds", *PUBLISHED_SETS)
 """Values of data.name whose pictures are decoded and brought to one size."""
@@ -258,7 +260,7 @@ FIELDS: dict[str, Section] = {
         {
             "solver": field(
                 "euler_maruyama", "from t to s; auto chooses all by num_steps evaluations",
-                one_of("auto", *STOCHASTIC, *ODES, *ADAPTIVE_ODES, "none"), free=True,
+                one_of("auto", *STOCHASTIC, *ODES, *ADAPTIVE_ODES, *MEASURING, "none"), free=True,
             ),
             "corrector": field(
                 "none", "behind every step", one_of("none", "langevin", "annealed_langevin"), free=True
@@ -326,6 +328,30 @@ FIELDS: dict[str, Section] = {
                 one_of("none", "static", "dynamic"), free=True,
             ),
             "quantile": field(0.995, "of dynamic", PROBABILITY, free=True),
+            "method": field(
+                "auto", "the posterior score of a measurement; none for solvers whose steps hold it; auto chooses, and"
+                " the solver too if that is auto",
+                one_of("auto", "none", "matched", "mmps", "tmpd", "pigdm", "dps", "diffpir"), free=True,
+            ),
+            "products": field(3, "of matched and mmps: steps of conjugate gradients", AT_LEAST_ONE, free=True),
+            "step": field(
+                1.0, "of sampling.solver=dps: its zeta; of diffpir, the solver or the method: its lambda", POSITIVE,
+                free=True,
+            ),
+            "repeats": field(3, "of sampling.solver=repaint: times that a step is made", AT_LEAST_ONE, free=True),
+        },
+    ),
+    "measurement": Section(
+        "--mode sample: y = A x + sigma_y n, which samples are to explain",
+        {
+            "name": field(
+                "none", "the operator A", one_of("none", "inpaint", "blur", "box", "bicubic", "gray", "matrix"),
+                free=True,
+            ),
+            "path": field(
+                "", "an .npz file of y and sigma_y in the data's units, and mask, kernel or matrix", free=True
+            ),
+            "samples": field(1, "of each y: sample k answers y number k // samples", AT_LEAST_ONE, free=True),
         },
     ),
     "likelihood": Section(

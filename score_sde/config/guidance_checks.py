@@ -1,6 +1,6 @@
-"""The checks of a config's `guidance` section: what it takes, and what it goes with."""
+"""The checks of a config's sections `guidance` and `measurement`: what they take, and what they go with."""
 
-from score_sde.config.fields import SCHEMA, Config
+from score_sde.config.fields import MEASURING, SCHEMA, Config
 from score_sde.config.sampling_checks import ADAPTIVE
 from score_sde.errors import require
 
@@ -54,4 +54,71 @@ def check_guidance(config: Config) -> None:
     require(
         is_neutral(c) or not config.sampling.reference,
         "the official sampler has no such guidance: set sampling.reference=False, or leave the section guidance alone",
+    )
+
+
+def is_measured(config: Config) -> bool:
+    """Whether samples answer a measurement."""
+    return config.measurement.name != "none"
+
+
+def check_measurement(config: Config) -> None:
+    """A measurement has its file, and something in the sampler that holds it; nothing else asks for one."""
+    c, g, s, name = config.measurement, config.guidance, config.sampling, config.measurement.name
+    holds = s.solver in MEASURING
+    if not is_measured(config):
+        for field, value in (
+            ("measurement.path", c.path),
+            ("measurement.samples", c.samples),
+            ("guidance.method", g.method),
+        ):
+            require(
+                value == SCHEMA[field],
+                f"{field}={value!r} is for a measurement, and measurement.name is 'none': name its operator, or leave"
+                f" {field} at {SCHEMA[field]!r}",
+            )
+        require(
+            not holds,
+            f"sampling.solver={s.solver!r} holds a measurement: set measurement.name and measurement.path, or choose"
+            " another solver",
+        )
+    require(
+        bool(c.path) == is_measured(config),
+        f"measurement.name={name!r} has no file: set measurement.path to an .npz file with y and sigma_y",
+    )
+    require(
+        not holds or g.method in ("auto", "none"),
+        f"guidance.method={g.method!r} and sampling.solver={s.solver!r} would both hold the measurement: set"
+        " guidance.method='none', or choose a solver that holds none",
+    )
+    require(
+        g.method != "none" or holds,
+        f"guidance.method='none' with sampling.solver={s.solver!r} leaves the measurement out: choose a method, or one"
+        f" of {', '.join(MEASURING)}",
+    )
+    require(
+        s.solver != "repaint" or name == "inpaint",
+        f"sampling.solver='repaint' repairs masks, not measurement.name={name!r}: choose another solver",
+    )
+    require(
+        not holds or s.corrector == "none",
+        f"sampling.corrector={s.corrector!r} knows nothing of the measurement that sampling.solver={s.solver!r} holds:"
+        " set it to 'none'",
+    )
+    for field, used in (
+        ("products", not holds and g.method in ("auto", "matched", "mmps")),
+        ("step", s.solver in ("dps", "diffpir") or g.method == "diffpir"),
+        ("repeats", s.solver == "repaint"),
+    ):
+        require(
+            used or g[field] == SCHEMA[f"guidance.{field}"],
+            f"guidance.{field}={g[field]} has no effect on guidance.method={g.method!r} with sampling.solver="
+            f"{s.solver!r}: leave it at {SCHEMA[f'guidance.{field}']}",
+        )
+    if not is_measured(config):
+        return
+    require(not s.reference, "the official sampler has no such measurements: set sampling.reference=False")
+    require(
+        s.times != "optimised",
+        "sampling.times='optimised' is made for the probability-flow ODE without a measurement: choose another grid",
     )

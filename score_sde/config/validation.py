@@ -7,7 +7,7 @@ from score_sde.config.architecture import check_network
 from score_sde.config.averages import check_averages
 from score_sde.config.data_checks import check_data, known_shape
 from score_sde.config.fields import ROWS, SCHEMA, Config
-from score_sde.config.guidance_checks import check_guidance
+from score_sde.config.guidance_checks import check_guidance, check_measurement
 from score_sde.config.reading import element, flatten, nearest, require_field, wrong_type
 from score_sde.config.sampling_checks import ADAPTIVE, check_reference, check_sampling
 from score_sde.errors import UsageError, require, require_increasing
@@ -58,6 +58,7 @@ def validate(config: Config, own_system: bool = False) -> None:
     )
     check_sampling(config)
     check_guidance(config)
+    check_measurement(config)
     _check_levels(config)
     _check_objective(config)
     check_reference(config)

@@ -33,6 +33,11 @@ class Kind(abc.ABC):
     def decode(self, x: Array) -> Array:
         """The network's range -> the data's units and dtype [B, ...]."""
 
+    @property
+    @abc.abstractmethod
+    def units(self) -> tuple[np.ndarray, np.ndarray]:
+        """(a, b), [1] or [channels]: the data's units are a + b x, x in the network's range. ValueError for tokens."""
+
     @abc.abstractmethod
     def comparable(self, x: np.ndarray) -> np.ndarray:
         """Examples in the data's units as two-sample figures compare them, on the host: real data standardised."""
@@ -60,6 +65,20 @@ class Bytes(Kind):
 
     def decode(self, x: Array) -> Array:
         return to_uint8(x, dequantization=self.dequantization, centered=self.centered)
+
+    @property
+    def units(self) -> tuple[np.ndarray, np.ndarray]:
+        """A byte b that is dequantised becomes (b + u) / 256, whose mean is that of (b + 1/2) / 256."""
+        whole = 256.0 if self.dequantization else 255.0
+        low = -0.5 if self.dequantization else 0.0
+        return (
+            (np.array([low + whole / 2]), np.array([whole / 2]))
+            if self.centered
+            else (
+                np.array([low]),
+                np.array([whole]),
+            )
+        )
 
     def comparable(self, x: np.ndarray) -> np.ndarray:
         return x
@@ -89,6 +108,10 @@ class Real(Kind):
         mean, std = self._statistics(x)
         return x * std + mean
 
+    @property
+    def units(self) -> tuple[np.ndarray, np.ndarray]:
+        return np.asarray(self.mean, float), np.asarray(self.std, float)
+
     def comparable(self, x: np.ndarray) -> np.ndarray:
         return (x - np.asarray(self.mean, np.float32)) / np.asarray(self.std, np.float32)
 
@@ -115,6 +138,10 @@ class Tokens(Kind):
 
     def decode(self, x: Array) -> Array:
         return x.astype(jnp.int32)
+
+    @property
+    def units(self) -> tuple[np.ndarray, np.ndarray]:
+        raise ValueError("tokens are no numbers")
 
     def comparable(self, x: np.ndarray) -> np.ndarray:
         return x

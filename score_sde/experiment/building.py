@@ -82,5 +82,5 @@ def assemble(
 def reconfigured(experiment: Experiment, config: Config) -> Experiment:
     """The same run under a config that differs in how it samples."""
     e = experiment
-    other = assemble(config, e.spec, e.factory, e.frozen, e.drawing.measured)
+    other = assemble(config, e.spec, e.factory, e.frozen, e.drawing.best)
     return dataclasses.replace(other, origin=e.origin, imported=e.imported)

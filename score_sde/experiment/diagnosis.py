@@ -43,9 +43,9 @@ def _where(experiment: Experiment, params: Any) -> str:
         return ""
 
     def walk(params: Any, position: Any, condition: Any, seed: Any) -> Any:
-        solver, times = experiment.solver(params, condition), experiment.times(params)
+        score, solver, _ = experiment.drawing.prepared(system, params, condition)
+        times, keys = experiment.times(params), example_keys(root_key(seed), position)
         assert isinstance(solver, Solver)
-        keys, score = example_keys(root_key(seed), position), system.score(params, condition)
         path = trajectory(keys, score, system.sde(params), system.shape, solver=solver, times=times)
         return path, times
 

@@ -11,15 +11,18 @@ import jax.numpy as jnp
 from score_sde.config import Config, default
 from score_sde.config.automatic import KEPT, Choice, choose
 from score_sde.config.fields import ADAPTIVE_ODES
+from score_sde.config.guidance_checks import is_measured
 from score_sde.experiment import objects
 from score_sde.experiment.conditions import Conditions
 from score_sde.experiment.guiding import Guiding
+from score_sde.experiment.measuring import NUMBER, RULES, Measured, Y, measured, method, posterior_score
+from score_sde.guidance import Measurement
 from score_sde.rng import Purpose, child, example_keys, normal, positions, root_key
 from score_sde.solvers import AdaptiveSolver, PredictorCorrector, Solver, pilot, reference
 from score_sde.solvers.sampling import Samples, sample
 from score_sde.systems import Condition, Score
 from score_sde.systems.base import Params
-from score_sde.typing import Array, Keys
+from score_sde.typing import Array, Keys, ScoreFn
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +31,7 @@ class Drawing:
 
     config: Config
     conditions: Conditions
-    measured: Mapping[str, Any] | None = None
+    best: Mapping[str, Any] | None = None
     """Which solvers the run's report has found best, for "auto"; see config.automatic."""
 
     @property
@@ -36,7 +39,7 @@ class Drawing:
         """What "auto" stands for; None for any other solver."""
         c = self.config.sampling
         auto = c.solver == "auto"
-        return choose(self.config.sde.name, c.num_steps, c.denoise, self.measured) if auto else None
+        return choose(self.config.sde.name, c.num_steps, c.denoise, self.best) if auto else None
 
     @property
     def sampling(self) -> Config:
@@ -58,25 +61,49 @@ class Drawing:
         """
         if self.config.sampling.reference:
             return self._reference(system, params, keys, condition)
-        guiding, sde, denoise = self.guiding, system.sde(params), self.config.sampling.denoise
-        inner = self.solver(system, params, condition)
+        sde, denoise = system.sde(params), self.config.sampling.denoise
+        score, solver, guiding = self.prepared(system, params, condition)
         times = self.times(system, params) if times is None else times
-        samples = sample(
-            keys,
-            guiding.score(system, params, condition),
-            sde,
-            system.shape,
-            solver=guiding.solver(inner, system, params, condition),
-            times=times,
-            denoise=denoise,
-        )
-        per_step = inner.evaluations if isinstance(inner, Solver) else 0
+        samples = sample(keys, score, sde, system.shape, solver=solver, times=times, denoise=denoise)
+        per_step = solver.evaluations if isinstance(solver, Solver) else 0
         return samples._replace(evaluations=guiding.evaluations(samples.evaluations, sde, times, per_step, denoise))
+
+    def prepared(
+        self, system: Score, params: Params, condition: Condition
+    ) -> tuple[ScoreFn, Solver | AdaptiveSolver, Guiding]:
+        """The guided score, the solver, and how they are guided, for examples of this condition."""
+        guiding, condition = self._given(condition)
+        inner = self.solver(system, params, condition, guiding.measurement)
+        return (
+            guiding.score(system, params, condition),
+            guiding.solver(inner, system, params, condition),
+            guiding,
+        )
 
     @property
     def guiding(self) -> Guiding:
-        """The config's `guidance` section."""
+        """The config's `guidance` section, of scores that no measurement is given to."""
         return Guiding(self.config.guidance, self.config.data.centered)
+
+    @property
+    def measured(self) -> Measured | None:
+        """What the config's `measurement` section names, read where it has changed; None for none."""
+        c, spec = self.config, self.conditions.spec
+        return measured(c.measurement, objects.KINDS[spec.kind](c.data, spec), spec.shape) if is_measured(c) else None
+
+    @property
+    def method(self) -> str:
+        """The name of the posterior score, what "auto" stands for in its place; "" for none."""
+        return method(self.config) if self.measured is not None else ""
+
+    def _given(self, condition: Condition) -> tuple[Guiding, Condition]:
+        """Guidance by the measurement that is part of a condition, and what is the network's of it."""
+        found = self.measured
+        if found is None:
+            return self.guiding, condition
+        posterior = posterior_score(self.config, self.conditions.spec.kind)
+        guiding = dataclasses.replace(self.guiding, posterior=posterior, measurement=found.given(condition[Y]))
+        return guiding, {name: value for name, value in condition.items() if name not in (Y, NUMBER)}
 
     def times(self, system: Score, params: Params) -> Array:
         """The grid of the config's `sampling` section; where there is no solver, with its first node twice.
@@ -101,9 +128,18 @@ class Drawing:
             keys, self.guiding.score(system, params, condition), system.sde(params), system.shape, **options
         )
 
-    def solver(self, system: Score, params: Params, condition: Condition | None = None) -> Solver | AdaptiveSolver:
+    def solver(
+        self,
+        system: Score,
+        params: Params,
+        condition: Condition | None = None,
+        measurement: Measurement | None = None,
+    ) -> Solver | AdaptiveSolver:
         """The solver of the config's `sampling` section; parameters and condition are for a learned variance."""
         c, model = self.sampling.sampling, system.model(params, condition)
+        if c.solver in RULES:
+            assert measurement is not None  # validation asks for one
+            return RULES[c.solver](self.config.guidance, system.sde(params), measurement)
         variance = objects.VARIANCES[c.variance](lambda x, t: model(x, t)[1])  # pyright: ignore[reportArgumentType]
         predictor, corrector = objects.solver(c, variance), objects.CORRECTORS[c.corrector](c)
         if corrector is None:

@@ -47,9 +47,9 @@ Factory = Callable[..., System]
 
 
 READ_ANEW = (
-    "seed", "sampling.", "guidance.", "likelihood.", "evaluation.", "logging.", "checkpoint.", "ema.snapshot_every",
-    "data.workers", "training.num_steps", "training.batch_size", "training.steps_per_call", "training.microbatches",
-    "training.stratified", "training.nonfinite", "training.max_skipped",
+    "seed", "sampling.", "guidance.", "measurement.", "likelihood.", "evaluation.", "logging.", "checkpoint.",
+    "ema.snapshot_every", "data.workers", "training.num_steps", "training.batch_size", "training.steps_per_call",
+    "training.microbatches", "training.stratified", "training.nonfinite", "training.max_skipped",
 )  # fmt: skip
 """Sections and fields of a config that are read whenever they are used; of the others `build` made objects."""
 
@@ -274,9 +274,10 @@ class Experiment:
         return self.strategy.compile(self.train_step(), state, self.frozen_params, options)
 
     def conditions(self, position: Any) -> dict[str, Any]:
-        """What samples at these positions are conditioned on, by `sampling.label` and `sampling.seed`."""
-        c = self.config.sampling
-        return self.drawing.conditions.of_samples(c.label, c.seed, position)
+        """What samples at these positions are conditioned on: by `sampling.label` and `sampling.seed`, and measured."""
+        c, measured = self.config.sampling, self.drawing.measured
+        labels = self.drawing.conditions.of_samples(c.label, c.seed, position)
+        return labels if measured is None else labels | measured.of_samples(position)
 
     def draw(
         self, params: Params, keys: Keys, condition: Condition | None = None, times: Array | None = None

@@ -10,6 +10,7 @@ import numpy as np
 
 from score_sde.devices.arrays import collect, replicate, spread
 from score_sde.experiment.experiment import Experiment
+from score_sde.experiment.measuring import Y
 from score_sde.experiment.program import Program
 from score_sde.progress import Progress
 from score_sde.rng import example_keys, positions, root_key
@@ -89,6 +90,8 @@ class Generator:
         Raises UsageError, when first asked, for a config that has changed in what it was built of.
         """
         self._experiment.check()
+        if measured := self._experiment.drawing.measured:
+            measured.check(count)
         size, seed = self._config.sampling.batch_size, np.uint32(self._config.sampling.seed)
         params = replicate(params)
         # Once for all batches, where it takes a pilot run.
@@ -98,5 +101,6 @@ class Generator:
             position = positions(start, size)
             condition = jax.tree.map(np.asarray, self._experiment.conditions(position))
             x, nfe, finite = collect(self._draw(params, seed, spread(condition), times, spread(position)))
-            whole = Drawn(start, x, np.broadcast_to(nfe, size), condition, finite, time.perf_counter() - since)
+            told = {name: value for name, value in condition.items() if name != Y}
+            whole = Drawn(start, x, np.broadcast_to(nfe, size), told, finite, time.perf_counter() - since)
             yield whole.up_to(count)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from score_sde.config import Config
 from score_sde.config.guidance_checks import strength
-from score_sde.guidance import limits
+from score_sde.guidance import Measurement, PosteriorScore, limits
 from score_sde.guidance.classifier_free import batched, classifier_free, limited, within
 from score_sde.sde import SDE
 from score_sde.solvers import AdaptiveSolver, Solver
@@ -28,10 +28,15 @@ THRESHOLDS: dict[str, Callable[[Config, Array], Array] | None] = {
 
 @dataclasses.dataclass(frozen=True)
 class Guiding:
-    """A valid `guidance` section. centered: whether the network's data range is [-1, 1] and not [0, 1]."""
+    """A valid `guidance` section. centered: whether the network's data range is [-1, 1] and not [0, 1].
+
+    posterior, measurement: what is made of the guided score, where samples answer a measurement by their score.
+    """
 
     config: Config
     centered: bool = True
+    posterior: PosteriorScore | None = None
+    measurement: Measurement | None = None
 
     @property
     def scale(self) -> float:
@@ -40,10 +45,10 @@ class Guiding:
 
     def score(self, system: Score, params: Params, condition: Condition) -> ScoreFn:
         """The guided score of examples of these conditions, both halves in one batch of twice as many."""
-        c, plain, sde = self.config, system.score(params, condition), system.sde(params)
+        c, plain, sde = self.config, self._plain(system, params, condition), system.sde(params)
         if self.scale == 1:
             return self._bounded(plain, sde)
-        pair = batched(system.score(params, _with_null(condition, system.dropped.null)))
+        pair = batched(self._plain(system, params, _with_null(condition, system.dropped.null)))
         guided = classifier_free(pair, self.scale, c.rescale)
         if c.interval and not PER_STEP[c.interval_by]:
             guided = limited(guided, plain, sde, *c.interval)
@@ -57,7 +62,7 @@ class Guiding:
         if self.scale == 1 or not c.interval or not PER_STEP[c.interval_by]:
             return inner
         assert isinstance(inner, Solver)  # validation refuses an adaptive one
-        plain = self._bounded(system.score(params, condition), system.sde(params))
+        plain = self._bounded(self._plain(system, params, condition), system.sde(params))
         return LimitedSteps(inner, plain, *c.interval)
 
     def evaluations(self, plain: Array, sde: SDE, times: Array, per_step: int, denoise: bool) -> Array:
@@ -73,9 +78,15 @@ class Guiding:
         steps = per_step * jnp.sum(inside[:-1]) + denoise * inside[-1]
         return plain + steps.astype(plain.dtype)
 
+    def _plain(self, system: Score, params: Params, condition: Condition) -> ScoreFn:
+        """The network's own score, in a form whose derivatives, where they are asked for, are fast."""
+        return system.score(params, condition, reverse=self.posterior is not None and self.posterior.reverse)
+
     def _bounded(self, score: ScoreFn, sde: SDE) -> ScoreFn:
-        """The score whose denoiser lies within the data's range: [-1, 1], or [0, 1] about 1/2."""
+        """Given the measurement; and the denoiser within the data's range: [-1, 1], or [0, 1] about 1/2."""
         c, rule = self.config, THRESHOLDS[self.config.threshold]
+        if self.posterior is not None and self.measurement is not None:
+            score = self.posterior(score, sde, self.measurement)
         if rule is None:
             return score
         middle, half = (0.0, 1.0) if self.centered else (0.5, 0.5)

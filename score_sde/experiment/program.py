@@ -34,8 +34,11 @@ class Program:
     def _settings(self) -> tuple[tuple[str, Any], ...]:
         config = self._experiment.config
         section = {name: value for name, value in flatten(config[self._section]).items() if name not in self._left_out}
-        more = flatten({"guidance": config.guidance}) if self._section == "sampling" else {}
-        return tuple(sorted((section | more).items()))
+        if self._section == "sampling":
+            measured = self._experiment.drawing.measured
+            section |= flatten({"guidance": config.guidance, "measurement": config.measurement})
+            section["measured"] = measured and measured.digest
+        return tuple(sorted(section.items()))
 
     def _traced(self, settings: Any, *arguments: Any) -> Any:
         del settings  # which jit compares

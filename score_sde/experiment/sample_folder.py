@@ -16,13 +16,16 @@ import numpy as np
 
 from score_sde.errors import require
 from score_sde.evaluation.likelihoods import completed
+from score_sde.experiment.answers import answers, wanted
 from score_sde.experiment.generation import Drawn
+from score_sde.experiment.measuring import Measured
 from score_sde.storage.files import whole
-from score_sde.storage.images import save_selected, selected
+from score_sde.storage.images import save_grid, save_selected, selected
 from score_sde.storage.seals import Seals
 from score_sde.storage.workdir import read_json, write_json
 
 SAMPLES, GRID, SETTINGS, PARTS = "samples.npz", "grid.png", "settings.json", "unfinished"
+ANSWERS = "answers.png"
 OTHERS = "add --overwrite, or change sampling.seed"
 UNREADABLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error, RuntimeError)
 """What a damaged archive makes Python raise."""
@@ -39,19 +42,21 @@ class Summary(NamedTuple):
 class SampleFolder:
     """samples.npz, grid.png and settings.json of samples of these settings, and in `unfinished` what is drawn so far.
 
-    settings: of JSON; {"sampling": the config's section, "step": ...}. Whoever writes holds the folder's lock. Raises
+    settings: of JSON; {"sampling": the config's section, "step": ...}. measured: what the samples answer, for a picture
+    of them beside it, answers.png. Whoever writes holds the folder's lock. Raises
     OSError for what cannot be written: nothing that is not whole counts, and the next start goes on.
     """
 
-    def __init__(self, path: pathlib.Path, settings: dict[str, Any]) -> None:
-        self.path, self.settings = path, json.loads(json.dumps(settings))
+    def __init__(self, path: pathlib.Path, settings: dict[str, Any], measured: Measured | None = None) -> None:
+        self.path, self.settings, self._measured = path, json.loads(json.dumps(settings)), measured
+        self._pictures = (GRID,) if measured is None else (GRID, ANSWERS)
         self._seals, self._parts = Seals(path), Seals(path / PARTS)
         sampling = self.settings["sampling"]
         self.count, self.size = sampling["num_samples"], sampling["batch_size"]
 
     def is_done(self) -> bool:
         """Whether all is there, sealed and of these settings; changes nothing."""
-        if (self.path / PARTS).exists() or not self._seals.whole(SAMPLES, GRID, SETTINGS):
+        if (self.path / PARTS).exists() or not self._seals.whole(SAMPLES, SETTINGS, *self._pictures):
             return False
         return completed(read_json(self.path / SETTINGS), self.settings) == self.settings
 
@@ -92,7 +97,7 @@ class SampleFolder:
         more: what settings.json is to say besides.
         """
         if not self._holds_ours():
-            self._seals.forget(SAMPLES, GRID, SETTINGS)
+            self._seals.forget(SAMPLES, SETTINGS, *self._pictures)
             self._put_together()
         self._seals.seal(SAMPLES)
         file = self.path / SAMPLES
@@ -103,13 +108,23 @@ class SampleFolder:
         rows = selected(self.count, labels)
         numbers = rows.reshape(-1) % self.count
         _, scale = save_selected(self.path / GRID, rows, _rows(file, numbers), finite[numbers])
+        scale += self._save_answers(file)
         summary = Summary(evaluations, int(np.sum(~finite)), scale)
         found = {**self.settings, "evaluations": summary.evaluations, "not_finite": summary.not_finite}
         found |= more or {}
         write_json(self.path / SETTINGS, found)
-        self._seals.seal(GRID, SETTINGS)
+        self._seals.seal(SETTINGS, *self._pictures)
         self.discard()
         return summary
+
+    def _save_answers(self, file: pathlib.Path) -> str:
+        """The picture of samples beside what they answer; what is to be said of it."""
+        if self._measured is None:
+            return ""
+        rows = wanted(self._measured, self.count)
+        found = answers(self._measured, [_rows(file, numbers) for numbers in rows])
+        save_grid(self.path / ANSWERS, found.images, found.columns)
+        return f"; {ANSWERS}: {found}"
 
     def not_finite(self) -> int:
         """How many samples of a finished folder are not finite."""
@@ -136,7 +151,7 @@ class SampleFolder:
     def _name_faults(self) -> None:
         """On stderr, of a folder that was finished once."""
         if (self.path / SAMPLES).exists() or (self.path / SETTINGS).exists():
-            for name in (GRID, SETTINGS) if self._is_sound() else (SAMPLES, GRID, SETTINGS):
+            for name in (*self._pictures, SETTINGS) if self._is_sound() else (SAMPLES, *self._pictures, SETTINGS):
                 if fault := self._seals.fault(name):
                     print(f"{self.path / name} {fault}: it is made again", file=sys.stderr)
 

@@ -10,6 +10,7 @@ from score_sde.guidance.classifier_free import limited as limited
 from score_sde.guidance.diffpir import DiffPIRScore as DiffPIRScore
 from score_sde.guidance.dps import DPSScore as DPSScore
 from score_sde.guidance.jfps import JFPS as JFPS
+from score_sde.guidance.matched import Matched as Matched
 from score_sde.guidance.measurement import Measurement as Measurement
 from score_sde.guidance.measurement import measurement as measurement
 from score_sde.guidance.mmps import MMPS as MMPS

@@ -1,6 +1,7 @@
 """DiffPIR's data step as a score: the denoiser moved to the measurement by a proximal step, without derivatives."""
 
 import dataclasses
+from typing import ClassVar
 
 import jax.numpy as jnp
 
@@ -18,6 +19,8 @@ class DiffPIRScore(PosteriorScore):
     """
 
     weight: float = 1.0
+
+    reverse: ClassVar[bool] = False
 
     def shift(self, score: ScoreFn, sde: SDE, measurement: Measurement, x: Array, t: Array) -> tuple[Array, Array]:
         own, D = plain(score, sde, x, t)

@@ -1,6 +1,7 @@
 """The posterior of data as if they were Gaussian with a covariance that is known: exact where they are."""
 
 import dataclasses
+from typing import ClassVar
 
 import jax.numpy as jnp
 
@@ -22,6 +23,8 @@ class JFPS(PosteriorScore):
 
     law: Gaussian
     steps: int = 16
+
+    reverse: ClassVar[bool] = False
 
     def shift(self, score: ScoreFn, sde: SDE, measurement: Measurement, x: Array, t: Array) -> tuple[Array, Array]:
         own, D = plain(score, sde, x, t)

@@ -36,15 +36,15 @@ class MMPS(PosteriorScore):
             return A(moved) + noise * u, moved
 
         _, shift = SOLVERS[self.solver](
-            product, measurement.residual(D), self.steps, self._precondition(sde, A, noise, t)
+            product, measurement.residual(D), self.steps, preconditioner(sde, A, noise, t, self.variance)
         )
         return own, shift
 
-    def _precondition(self, sde: SDE, A: Operator, noise: Array, t: Array) -> Callable[[Array], Array]:
-        """r -> (r^2 A A^T + sigma_y^2 I)^{-1} r, where A's singular values are at hand."""
-        spectrum = A.spectrum
-        if self.variance is None or spectrum is None:
-            return lambda r: r
-        below = jnp.atleast_1d(noised_variance(sde, t, self.variance))[:, None] * spectrum.values[None] ** 2 + noise
 
-        return lambda r: spectrum.from_u(spectrum.to_u(r) / below)
+def preconditioner(sde: SDE, A: Operator, noise: Array, t: Array, variance: float | None) -> Callable[[Array], Array]:
+    """r -> (r^2 A A^T + noise I)^{-1} r, r^2 the noised variance; r itself without one, or A's singular values."""
+    spectrum = A.spectrum
+    if variance is None or spectrum is None:
+        return lambda r: r
+    below = jnp.atleast_1d(noised_variance(sde, t, variance))[:, None] * spectrum.values[None] ** 2 + noise
+    return lambda r: spectrum.from_u(spectrum.to_u(r) / below)

@@ -46,6 +46,10 @@ class Operator(abc.ABC):
     def transpose(self, y: Array) -> Array:
         """A^T y."""
 
+    @abc.abstractmethod
+    def scaled(self, channels: np.ndarray) -> "Operator":
+        """A diag(channels): of examples in a unit of their own for each entry of the last axis, all positive."""
+
     @property
     def spectrum(self) -> Spectrum | None:
         """Its singular value decomposition, where that is cheap."""
@@ -55,7 +59,7 @@ class Operator(abc.ABC):
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Mask(Operator):
-    """x where the mask is 1, 0 where it is 0: mask [...] of an example's shape."""
+    """x where the mask is 1, 0 where it is 0: mask [...] of an example's shape; of another number, that times x."""
 
     mask: Array
 
@@ -65,12 +69,16 @@ class Mask(Operator):
     def transpose(self, y: Array) -> Array:
         return self(y)
 
+    def scaled(self, channels: np.ndarray) -> "Mask":
+        return Mask(self.mask * jnp.asarray(channels, self.mask.dtype).reshape((1,) * (self.mask.ndim - 1) + (-1,)))
+
     @property
     def spectrum(self) -> Spectrum:
         flat = lambda x: x.reshape(len(x), -1)
         back = lambda v: v.reshape(len(v), *self.mask.shape)
+        seen = lambda y: y * (self.mask > 0)[None]
         return Spectrum(
-            self.mask.reshape(-1).astype(float), flat, back, lambda y: flat(self(y)), lambda v: self(back(v))
+            self.mask.reshape(-1).astype(float), flat, back, lambda y: flat(seen(y)), lambda v: seen(back(v))
         )
 
 
@@ -98,6 +106,11 @@ class Separable(Operator):
 
     def transpose(self, y: Array) -> Array:
         return self._along(y, lambda f: f.matrix.T)
+
+    def scaled(self, channels: np.ndarray) -> "Separable":
+        last, units = self.factors[-1], np.diag(np.broadcast_to(channels, self.shape[-1:]))
+        joined = units if last is None else np.asarray(last.matrix) @ units
+        return Separable((*self.factors[:-1], _factor(joined)), self.shape)
 
     @property
     def spectrum(self) -> Spectrum:
@@ -136,6 +149,10 @@ class Flattened(Operator):
     def transpose(self, y: Array) -> Array:
         return self.inner.transpose(y).reshape(len(y), *self.shape)
 
+    def scaled(self, channels: np.ndarray) -> "Flattened":
+        units = np.broadcast_to(channels, self.shape).reshape(-1)
+        return Flattened(self.inner.scaled(units), self.shape)
+
     @property
     def spectrum(self) -> Spectrum:
         found = self.inner.spectrum
@@ -158,6 +175,10 @@ class Linear(Operator):
     def transpose(self, y: Array) -> Array:
         x = jax.ShapeDtypeStruct((len(y), *self.shape), y.dtype)
         return jax.linear_transpose(self.function, x)(y)[0]
+
+    def scaled(self, channels: np.ndarray) -> "Linear":
+        units = jnp.asarray(channels).reshape((1,) * len(self.shape) + (-1,))
+        return Linear(lambda x: self.function(x * units.astype(x.dtype)), self.shape)
 
 
 def separable(*matrices: np.ndarray | None) -> Callable[[tuple[int, ...]], Separable]:

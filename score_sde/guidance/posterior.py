@@ -7,6 +7,7 @@ the denoiser, D_y = D + (sigma^2 / alpha) g; with the Jacobian J of D in x, (sig
 
 import abc
 from collections.abc import Callable
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +18,12 @@ from score_sde.typing import Array, ScoreFn, Time, expand
 
 
 class PosteriorScore(abc.ABC):
-    """ScoreFn -> ScoreFn: the score of p_t(x | y), estimated; a subclass writes `shift` alone."""
+    """ScoreFn -> ScoreFn: the score of p_t(x | y), estimated; a subclass writes `shift` alone.
+
+    reverse: whether it differentiates the score in reverse mode (else forwards, or not at all).
+    """
+
+    reverse: ClassVar[bool] = True
 
     def __call__(self, score: ScoreFn, sde: SDE, measurement: Measurement) -> ScoreFn:
         """The score of x_t given the measurement, (x [B, ...], t [] or [B]) -> [B, ...]."""

@@ -60,7 +60,7 @@ def rows(experiment: Experiment) -> list[Row]:
 
     auto stands for what it is where nothing has been measured.
     """
-    experiment = dataclasses.replace(experiment, drawing=dataclasses.replace(experiment.drawing, measured=None))
+    experiment = dataclasses.replace(experiment, drawing=dataclasses.replace(experiment.drawing, best=None))
     found = (Row(name, _cells(experiment, name)) for name in CANDIDATES)
     return [row for row in found if row.cells][:ROWS]
 

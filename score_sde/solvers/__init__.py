@@ -4,6 +4,7 @@ from score_sde.solvers.adaptive_sde import AdaptiveSDE
 from score_sde.solvers.ancestral import Ancestral
 from score_sde.solvers.base import AdaptiveSolver, Corrector, Deterministic, NoisySolver, OneStepSolver, Solver
 from score_sde.solvers.churn import AncestralNoise, Churned
+from score_sde.solvers.constrained import Constrained
 from score_sde.solvers.ddim import DDIM
 from score_sde.solvers.ddrm import DDRM
 from score_sde.solvers.diffpir import DiffPIR
@@ -36,6 +37,7 @@ __all__ = [
     "AncestralNoise",
     "AnnealedLangevin",
     "Churned",
+    "Constrained",
     "Corrector",
     "DPMSolverMultistep",
     "DPMSolverSinglestep",

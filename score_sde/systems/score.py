@@ -99,9 +99,12 @@ class Score:
         """The one SDE that it was made with."""
         return self.process
 
-    def score(self, params: Params, condition: Condition | None = None) -> ScoreFn:
-        """The score function of given parameters, without dropout."""
-        model = self.model(params, condition)
+    def score(self, params: Params, condition: Condition | None = None, reverse: bool = False) -> ScoreFn:
+        """The score function of given parameters, without dropout.
+
+        reverse: in the form that is fastest to differentiate in x by reverse mode, which has no forward mode on CPU.
+        """
+        model = self.model(params, condition, convolution=self._convolution(reverse))
         return lambda x, t: model(x, t)[0]
 
     def draw(self, params: Params, keys: Keys, condition: Condition) -> Samples:

@@ -25,7 +25,7 @@ from score_sde.config.validation import FROZEN, check_likelihood, validate
 from score_sde.data.spec import Spec
 from score_sde.errors import UsageError
 from score_sde.evaluation.preprocessing import PREPROCESSINGS
-from score_sde.experiment import guiding, objects
+from score_sde.experiment import guiding, measuring, objects
 from score_sde.likelihood import log_likelihood_on
 from score_sde.networks import layers, ncsnpp, ncsnv2, refinenet, remat
 from score_sde.solvers import RK45
@@ -75,12 +75,14 @@ TABLES = {
     "training.remat": remat.REMAT,
     "training.nonfinite": objects.SKIPPING,
     "parallel.strategy": objects.STRATEGIES,
-    "sampling.solver": [*objects.SOLVERS, "auto"],
+    "sampling.solver": [*objects.SOLVERS, *measuring.RULES, "auto"],
     "sampling.variance": objects.VARIANCES,
     "sampling.lower_final": objects.LOWER_FINAL,
     "sampling.corrector": objects.CORRECTORS,
     "sampling.times": [*objects.GRIDS, "optimised"],
     "guidance.interval_by": guiding.PER_STEP,
+    "guidance.method": [*measuring.METHODS, "auto", "none"],
+    "measurement.name": [*measuring.OPERATORS, "none"],
     "guidance.threshold": guiding.THRESHOLDS,
     "likelihood.split": objects.SPLITS,
     "evaluation.preprocessing": PREPROCESSINGS,

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from score_sde.config import Config, choices, flatten, load
+from score_sde.config.fields import MEASURING
 from score_sde.data.stream import Batch
 from score_sde.experiment import build
 from score_sde.experiment.experiment import Experiment
@@ -17,6 +18,7 @@ from score_sde.experiment.generation import Generator
 from score_sde.experiment.image_likelihood import ImageLikelihood
 from score_sde.experiment.objects import SKIPPING
 from score_sde.likelihood import grid as grids
+from score_sde.rng import positions
 from score_sde.training.step import make_train_step
 from tests.tiny import tiny_config
 
@@ -88,15 +90,30 @@ def test_training_of_every_published_configuration_at_full_size(name: str) -> No
 def sampling(experiment: Experiment) -> jax.stages.Traced:
     position = jax.ShapeDtypeStruct((4, 2), jnp.uint32)
     times = jax.ShapeDtypeStruct((5,), jnp.float32) if experiment.config.sampling.times == "optimised" else None
-    return Generator(experiment)._draw.trace(experiment.abstract_params(), np.uint32(0), {}, times, position)
+    condition = jax.tree.map(np.asarray, experiment.conditions(positions(0, 4)))
+    return Generator(experiment)._draw.trace(experiment.abstract_params(), np.uint32(0), condition, times, position)
 
 
-SOLVERS = [solver for solver in choices("sampling.solver") if solver not in ("auto", "none")]
+SOLVERS = [solver for solver in choices("sampling.solver") if solver not in ("auto", "none", *MEASURING)]
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_every_solver(solver: str) -> None:
     experiment = experiment_for("tpu", tiny_config(sampling__solver=solver))
+    for platform in PLATFORMS:
+        lowered(platform, sampling(experiment))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"guidance__method": word} for word in choices("guidance.method") if word not in ("auto", "none")]
+    + [{"sampling__solver": word, "guidance__method": "none"} for word in MEASURING],
+    ids=lambda changes: "-".join(changes.values()),
+)
+def test_every_way_to_answer_a_measurement(changes: dict[str, str], tmp_path: pathlib.Path) -> None:
+    np.savez(tmp_path / "y.npz", y=np.ones((8, 8)), mask=np.eye(8), sigma_y=1.0)
+    measurement = {"measurement__name": "inpaint", "measurement__path": str(tmp_path / "y.npz")}
+    experiment = experiment_for("tpu", tiny_config(**measurement, **changes))
     for platform in PLATFORMS:
         lowered(platform, sampling(experiment))
 

@@ -1,0 +1,222 @@
+"""The config's `measurement` section carried out: a file of measurements, brought to the network's range."""
+
+import dataclasses
+import functools
+import hashlib
+import io
+import pathlib
+import zipfile
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from score_sde.config import Config
+from score_sde.config.fields import MEASURING
+from score_sde.data.kinds import Kind
+from score_sde.data.npz import reason
+from score_sde.errors import UsageError, require
+from score_sde.guidance import MMPS, TMPD, DiffPIRScore, DPSScore, Matched, Measurement, PiGDM, PosteriorScore
+from score_sde.guidance.operators import Mask, Operator, bicubic, blur, box, grey, mask, matrix
+from score_sde.sde import SDE
+from score_sde.solvers import DDIM, DDRM, DPS, PGDM, Constrained, DiffPIR, RePaint, Replacement, Solver
+from score_sde.typing import Array
+
+Y, NUMBER = "y", "measurement"
+"""What a sample's condition has of it: the measurement, for the sampler alone, and its number, which is kept."""
+UNREADABLE = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile)
+
+
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """Measurements of examples x in the network's range: y = A x + sigma_y n, y [N, ...]; `each` samples for each.
+
+    stored: y in the data's units. truth: x in the data's units [N, ...], where the file knows it. units: (a, b), the
+    data's units are a + b x. digest: the file's SHA-256.
+    """
+
+    A: Operator
+    y: np.ndarray
+    sigma_y: float
+    each: int
+    stored: np.ndarray
+    truth: np.ndarray | None
+    units: tuple[np.ndarray, np.ndarray]
+    digest: str
+
+    def of_samples(self, position: np.ndarray) -> dict[str, np.ndarray]:
+        """The number [B] of the measurement that samples at these positions (two words each) [B, 2] answer, and it."""
+        high, low = position.astype(np.uint64).T
+        number = (high * np.uint64(2**32) + low) // np.uint64(self.each)
+        number = np.minimum(number, np.uint64(len(self.y) - 1)).astype(np.int32)
+        return {NUMBER: number, Y: self.y[number]}
+
+    def given(self, y: Array) -> Measurement:
+        """The measurement of a batch, of its y [B, ...]."""
+        return Measurement(self.A, y, jnp.asarray(self.sigma_y, y.dtype))
+
+    def pseudo_inverse(self, number: int) -> np.ndarray:
+        """The shortest x that explains a measurement, in the data's units."""
+        spectrum, (a, b) = self.A.spectrum, self.units
+        assert spectrum is not None  # every operator of a file has singular values
+        d = spectrum.values[None]
+        x = spectrum.from_v(jnp.where(d > 0, spectrum.to_u(self.y[number][None]) / jnp.where(d > 0, d, 1), 0))
+        return a + b * np.asarray(x[0], np.float64)
+
+    @property
+    def note(self) -> str:
+        """What may be wrong with its unit, where the data are bytes."""
+        low, high = float(self.stored.min()), float(self.stored.max())
+        fraction = float(np.mean(self.units[1])) > 100 and -1 <= low < high <= 1
+        return (
+            f"y lies between {low:.3g} and {high:.3g}, and the data's units are bytes of 0 to 255, in which y and"
+            " sigma_y are to be: multiply them by 255 if 1 is white"
+        ) * fraction
+
+    def check(self, count: int) -> None:
+        """UsageError where there are more samples than are asked for; one y alone is answered by any number."""
+        most = len(self.y) * self.each
+        require(
+            len(self.y) == 1 or count <= most,
+            f"sampling.num_samples={count} is more than the {len(self.y)} measurements times measurement.samples="
+            f"{self.each}: set sampling.num_samples={most}, or raise measurement.samples",
+        )
+
+
+OPERATORS: dict[str, tuple[str, Callable[[np.ndarray, tuple[int, ...]], Operator]]] = {
+    "inpaint": ("mask", mask),
+    "blur": ("kernel", blur),
+    "matrix": ("matrix", matrix),
+    "box": ("", lambda y, shape: box(_factor(y, shape), shape)),
+    "bicubic": ("", lambda y, shape: bicubic(_factor(y, shape), shape)),
+    "gray": ("", lambda y, shape: grey(shape)),
+}
+"""By measurement.name: the array that it is made of, where there is one, and how; the others are made for y's shape."""
+
+
+METHODS: dict[str, Callable[[Config, float], PosteriorScore]] = {
+    "matched": lambda c, v: Matched(c.products, v),
+    "mmps": lambda c, v: MMPS(c.products, variance=v),
+    "tmpd": lambda c, v: TMPD(),
+    "pigdm": lambda c, v: PiGDM(v),
+    "dps": lambda c, v: DPSScore(),
+    "diffpir": lambda c, v: DiffPIRScore(c.step),
+}
+"""Posterior scores by guidance.method, of a `guidance` section and the data's variance in the network's range."""
+AUTOMATIC = "matched"
+"""What guidance.method='auto' stands for, with solvers whose steps hold no measurement."""
+RULES: dict[str, Callable[[Config, SDE, Measurement], Solver]] = {
+    "ddrm": lambda c, sde, m: DDRM(m),
+    "dps": lambda c, sde, m: DPS(m, c.step),
+    "pgdm": lambda c, sde, m: PGDM(m),
+    "diffpir": lambda c, sde, m: DiffPIR(m, c.step),
+    "repaint": lambda c, sde, m: RePaint(Replacement(sde, m), repeats=c.repeats),
+    "replacement": lambda c, sde, m: Constrained(DDIM(1.0), Replacement(sde, m)),
+}
+"""Solvers that hold a measurement, by sampling.solver."""
+
+
+def method(config: Config) -> str:
+    """The posterior score's name, of what guidance.method says; "" where the solver's steps hold the measurement."""
+    name = config.guidance.method
+    return "" if config.sampling.solver in MEASURING else AUTOMATIC if name == "auto" else name
+
+
+def posterior_score(config: Config, kind: str) -> PosteriorScore | None:
+    """It, for data of this kind."""
+    name, variance = method(config), config.parametrization.sigma_data**2 if kind == "bytes" else 1.0
+    return METHODS[name](config.guidance, variance) if name else None
+
+
+def measured(c: Config, kind: Kind, shape: tuple[int, ...]) -> Measured:
+    """What the file of a valid `measurement` section holds, for examples of this shape.
+
+    Raises UsageError for a file that is missing, lacks an array, or does not fit.
+    """
+    place = pathlib.Path(c.path).expanduser()
+    require(place.is_file(), f"measurement.path={c.path} is not a file: name an .npz file with y and sigma_y")
+    state = place.stat()
+    return _measured(c.name, str(place), state.st_mtime_ns, state.st_size, c.samples, kind, shape)
+
+
+@functools.lru_cache(maxsize=4)
+def _measured(name: str, path: str, time: int, size: int, each: int, kind: Kind, shape: tuple[int, ...]) -> Measured:
+    """Of a state of the file, by its time and size, read once."""
+    del time, size
+    try:
+        arrays, digest = _read(path)
+        part, make = OPERATORS[name]
+        require(not part or part in arrays, f"has no `{part}`, which measurement.name={name!r} is made of")
+        A = make(arrays[part if part else "y"], shape)
+        stored = _shaped(arrays["y"].astype(np.float64), A, shape)
+        if isinstance(A, Mask):  # what is not measured may be anything
+            stored = np.where(np.asarray(A.mask) > 0, stored, 0)
+        require(
+            np.isfinite(stored).all(), "has numbers in y that are not finite: leave them out by a mask, or mend them"
+        )
+        truth = arrays.get("x")
+        require(
+            truth is None or truth.shape == (len(stored), *shape),
+            f"has a truth x of another shape than [{len(stored)}, {', '.join(map(str, shape))}]: mend it, or leave it"
+            " out",
+        )
+        noise = _noise(arrays["sigma_y"])
+    except UsageError as error:
+        raise UsageError(f"measurement.path={path}: {error}") from None
+    a, b = kind.units
+    unit = float(np.mean(b))
+    # y = A (a + b x) + sigma_y n, divided by the unit.
+    y = (stored - np.asarray(A(jnp.broadcast_to(jnp.asarray(a, float), (1, *shape))), np.float64)) / unit
+    scaled = A if np.ptp(b) == 0 else A.scaled(b / unit)
+    return Measured(scaled, y.astype(np.float32), noise / unit, each, stored, truth, (a, b), digest)
+
+
+def _read(path: str) -> tuple[dict[str, np.ndarray], str]:
+    """The file's arrays by name, y and sigma_y among them, and its SHA-256."""
+    data = pathlib.Path(path).read_bytes()
+    try:
+        with np.load(io.BytesIO(data)) as opened:
+            arrays = {name: opened[name] for name in opened.files} if isinstance(opened, np.lib.npyio.NpzFile) else {}
+    except UNREADABLE as error:
+        raise UsageError(f"cannot be read ({reason(error)}): write it by np.savez") from None
+    for name in ("y", "sigma_y"):
+        require(name in arrays, f"has no `{name}`: np.savez(path, y=..., sigma_y=...), in the data's units")
+    for name, array in arrays.items():
+        require(array.dtype.kind in "biuf", f"has `{name}` of dtype {array.dtype}, which are no real numbers")
+    return arrays, hashlib.sha256(data).hexdigest()
+
+
+def _noise(sigma_y: np.ndarray) -> float:
+    """The one standard deviation."""
+    require(sigma_y.size == 1, f"has sigma_y of shape {sigma_y.shape}: give one number for all")
+    noise = float(sigma_y.reshape(()))
+    require(
+        np.isfinite(noise) and noise >= 0,
+        f"has sigma_y={noise}: it is the standard deviation of the noise in y, so give 0 or more",
+    )
+    return noise
+
+
+def _shaped(y: np.ndarray, A: Operator, shape: tuple[int, ...]) -> np.ndarray:
+    """y as [N, ...] of the operator's measurements; one alone, and one without a last axis of 1, are understood."""
+    expected = jax.eval_shape(A, jax.ShapeDtypeStruct((1, *shape), jnp.result_type(float))).shape[1:]
+    short = expected[:-1] if expected[-1:] == (1,) else expected
+    for form in (expected, short):
+        if y.shape == form or (y.ndim == len(form) + 1 and y.shape[1:] == form):
+            return y.reshape(-1, *expected)
+    raise UsageError(
+        f"has y of shape {y.shape}: a measurement of an example of shape {shape} has shape {expected}, so give [N,"
+        f" {', '.join(map(str, expected))}]"
+    )
+
+
+def _factor(y: np.ndarray, shape: tuple[int, ...]) -> int:
+    """By how much pictures of this shape were brought down to y, [N, H, W, C] or [H, W, C], perhaps without C = 1."""
+    several = y.ndim > len(shape) or (y.ndim == len(shape) and y.shape[-1] != shape[-1])
+    height = y.shape[several] if y.ndim > several else 0
+    require(
+        0 < height < shape[0] and shape[0] % height == 0,
+        f"has y of shape {y.shape}, which is no whole fraction of examples of shape {shape}",
+    )
+    return shape[0] // height
