@@ -32,6 +32,7 @@ class Purpose(enum.IntEnum):
     EVALUATION = 13
     PILOT = 14
     CONDITION = 15
+    RESAMPLING = 16
 
 
 def root_key(seed: int | Array) -> Array:

@@ -249,7 +249,9 @@ def answering(experiment: Experiment) -> str:
     drawing = experiment.drawing
     if drawing.measured is None:
         return ""
-    parts = (experiment.config.measurement.name, drawing.method, drawing.measured.digest[:8])
+    particles = experiment.config.guidance.particles
+    several = f"particles{particles}" if particles > 1 else ""
+    parts = (experiment.config.measurement.name, drawing.method, several, drawing.measured.digest[:8])
     return "".join(f"-{part}" for part in parts if part)
 
 

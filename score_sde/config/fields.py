@@ -338,6 +338,10 @@ FIELDS: dict[str, Section] = {
                 1.0, "of sampling.solver=dps: its zeta; of diffpir, the solver or the method: its lambda", POSITIVE,
                 free=True,
             ),
+            "particles": field(
+                1, "for every sample, of which one is drawn by its weight: more are nearer the exact posterior",
+                AT_LEAST_ONE, free=True,
+            ),
             "repeats": field(3, "of sampling.solver=repaint: times that a step is made", AT_LEAST_ONE, free=True),
         },
     ),

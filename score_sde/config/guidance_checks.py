@@ -109,12 +109,18 @@ def check_measurement(config: Config) -> None:
         ("products", not holds and g.method in ("auto", "matched", "mmps")),
         ("step", s.solver in ("dps", "diffpir") or g.method == "diffpir"),
         ("repeats", s.solver == "repaint"),
+        ("particles", is_measured(config) and not holds),
     ):
         require(
             used or g[field] == SCHEMA[f"guidance.{field}"],
             f"guidance.{field}={g[field]} has no effect on guidance.method={g.method!r} with sampling.solver="
             f"{s.solver!r}: leave it at {SCHEMA[f'guidance.{field}']}",
         )
+    require(
+        g.particles == 1 or s.solver in ("auto", "exponential_euler_maruyama"),
+        f"guidance.particles={g.particles} go by steps of sampling.solver='exponential_euler_maruyama', not"
+        f" {s.solver!r}: choose it",
+    )
     if not is_measured(config):
         return
     require(not s.reference, "the official sampler has no such measurements: set sampling.reference=False")

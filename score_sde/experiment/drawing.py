@@ -15,10 +15,11 @@ from score_sde.config.guidance_checks import is_measured
 from score_sde.experiment import objects
 from score_sde.experiment.conditions import Conditions
 from score_sde.experiment.guiding import Guiding
-from score_sde.experiment.measuring import NUMBER, RULES, Measured, Y, measured, method, posterior_score
+from score_sde.experiment.measuring import NUMBER, RULES, Measured, Y, measured, method, posterior_score, variance_of
 from score_sde.guidance import Measurement
 from score_sde.rng import Purpose, child, example_keys, normal, positions, root_key
 from score_sde.solvers import AdaptiveSolver, PredictorCorrector, Solver, pilot, reference
+from score_sde.solvers.particles import sample_particles
 from score_sde.solvers.sampling import Samples, sample
 from score_sde.systems import Condition, Score
 from score_sde.systems.base import Params
@@ -64,9 +65,31 @@ class Drawing:
         sde, denoise = system.sde(params), self.config.sampling.denoise
         score, solver, guiding = self.prepared(system, params, condition)
         times = self.times(system, params) if times is None else times
+        if self.config.guidance.particles > 1:
+            return self._particles(system, params, keys, condition, times)
         samples = sample(keys, score, sde, system.shape, solver=solver, times=times, denoise=denoise)
         per_step = solver.evaluations if isinstance(solver, Solver) else 0
         return samples._replace(evaluations=guiding.evaluations(samples.evaluations, sde, times, per_step, denoise))
+
+    def _particles(self, system: Score, params: Params, keys: Keys, condition: Condition, times: Array) -> Samples:
+        """Of several particles for every sample."""
+        guiding, condition = self._given(condition)
+        c, measurement, posterior = self.sampling.sampling, guiding.measurement, guiding.posterior
+        assert measurement is not None and posterior is not None  # validation asks for both
+        own = dataclasses.replace(guiding, measurement=None)
+        return sample_particles(
+            keys,
+            own.score(system, params, condition),
+            system.sde(params),
+            system.shape,
+            posterior=posterior,
+            measurement=measurement,
+            times=times,
+            count=self.config.guidance.particles,
+            churn=c.churn,
+            variance=variance_of(self.config, self.conditions.spec.kind),
+            denoise=c.denoise,
+        )
 
     def prepared(
         self, system: Score, params: Params, condition: Condition

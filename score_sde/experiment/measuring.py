@@ -125,8 +125,13 @@ def method(config: Config) -> str:
 
 def posterior_score(config: Config, kind: str) -> PosteriorScore | None:
     """It, for data of this kind."""
-    name, variance = method(config), config.parametrization.sigma_data**2 if kind == "bytes" else 1.0
-    return METHODS[name](config.guidance, variance) if name else None
+    name = method(config)
+    return METHODS[name](config.guidance, variance_of(config, kind)) if name else None
+
+
+def variance_of(config: Config, kind: str) -> float:
+    """The data's variance in the network's range: real data are standardised, of bytes the config says it."""
+    return config.parametrization.sigma_data**2 if kind == "bytes" else 1.0
 
 
 def measured(c: Config, kind: Kind, shape: tuple[int, ...]) -> Measured:

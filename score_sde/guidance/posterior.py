@@ -14,6 +14,7 @@ import jax.numpy as jnp
 
 from score_sde.guidance.measurement import Measurement, spectrum_of
 from score_sde.sde import SDE, denoised
+from score_sde.sde.analytic import noised_variance
 from score_sde.typing import Array, ScoreFn, Time, expand
 
 
@@ -74,3 +75,15 @@ def solve_isotropic(measurement: Measurement, e: Array, variance: Time, noise: T
     below = jnp.atleast_1d(variance)[:, None] * d**2 + jnp.atleast_1d(noise)[:, None]
     weight = jnp.where((d > 0) & (below > 0), d / jnp.where(below > 0, below, 1), 0)
     return spectrum.from_v(weight * spectrum.to_u(e))
+
+
+def log_potential(sde: SDE, measurement: Measurement, D: Array, t: Array, variance: float = 1.0) -> Array:
+    """log N(y; A D, r^2 A A^T + sigma_y^2 I) [B] in nats, r^2 the noised variance of data of this variance.
+
+    What PiGDM takes p(y | x_t) for, by A's singular values, over what A sees; exact as t goes to 0.
+    """
+    spectrum = spectrum_of(measurement)
+    d = spectrum.values[None]
+    below = jnp.atleast_1d(noised_variance(sde, t, variance))[:, None] * d**2 + measurement.sigma_y**2
+    e, below = spectrum.to_u(measurement.residual(D)), jnp.where(d > 0, below, 1)
+    return -0.5 * jnp.sum(jnp.where(d > 0, e**2 / below + jnp.log(2 * jnp.pi * below), 0), 1)

@@ -191,7 +191,10 @@ def test_widths_let_through_can_be_initialised(nf):
 
 def test_free_on_resume_is_what_the_contract_says():
     free = {name for name in SCHEMA if name.startswith(FREE_ON_RESUME)}
-    sections = ("frozen", "parallel", "sampling", "guidance", "likelihood", "evaluation", "checkpoint", "logging")
+    sections = (
+        "frozen", "parallel", "sampling", "guidance", "measurement", "likelihood", "evaluation", "checkpoint",
+        "logging",
+    )  # fmt: skip
     assert free == {name for name in SCHEMA if name.split(".")[0] in sections} | {
         "training.num_steps",
         "training.batch_size",

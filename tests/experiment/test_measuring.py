@@ -12,7 +12,7 @@ from score_sde.cli import modes
 from score_sde.config.validation import validate
 from score_sde.data.kinds import Bytes, Real
 from score_sde.errors import UsageError
-from score_sde.experiment import build, objects
+from score_sde.experiment import build
 from score_sde.experiment.generation import Generator
 from score_sde.experiment.measuring import measured
 from score_sde.rng import example_keys, positions, root_key
@@ -105,7 +105,7 @@ def test_the_command_line_answers_every_measurement_and_shows_it(tmp_path, capsy
     said = capsys.readouterr()
     assert "posterior score: guidance.method=pigdm" in said.err and "answers.png: from left to right y" in said.out
     (folder,) = workdir.samples.iterdir()
-    digest = measured(config.measurement, objects.KINDS["bytes"](config.data, None), (8, 8, 1)).digest
+    digest = measured(config.measurement, Bytes(False, True, True), (8, 8, 1)).digest
     assert folder.name == f"ancestral-4-seed0-box-pigdm-{digest[:8]}"
     with np.load(folder / "samples.npz") as arrays:
         assert arrays["measurement"].tolist() == [0, 0, 0, 1, 1, 1] and "y" not in arrays
@@ -136,6 +136,13 @@ def test_a_sample_depends_on_its_own_measurement_alone_and_other_files_are_read_
         UsageError, match=r"num_samples=7 is more than the 2 measurements .* set sampling.num_samples=6"
     ):
         generator(params, 7, show=False)
+
+
+def test_particles_go_by_the_command_line_and_are_counted(tmp_path):
+    config = digits(tmp_path, sampling__solver="exponential_euler_maruyama", guidance__particles=4)
+    experiment = build(config)
+    found = Generator(experiment)(experiment.init_params(), 6, show=False)
+    assert found.finite.all() and found.evaluations == 4 * 5
 
 
 @pytest.mark.parametrize("solver", ["ddrm", "dps", "pgdm", "diffpir", "repaint", "replacement"])
@@ -227,6 +234,7 @@ REFUSED = [
     ({"sampling__solver": "repaint", "guidance__method": "none"}, r"repairs masks, not measurement\.name='box'"),
     ({"guidance__products": 5}, r"guidance\.products=5 has no effect on guidance\.method='pigdm'"),
     ({"guidance__repeats": 5}, r"guidance\.repeats=5 has no effect"),
+    ({"guidance__particles": 5}, r"particles=5 go by steps of sampling\.solver='exponential_euler_maruyama'"),
     ({"sampling__solver": "ddrm", "guidance__method": "none", "sampling__corrector": "langevin"}, r"knows nothing of"),
     ({"sampling__solver": "adams_3", "sampling__times": "optimised"}, r"choose another grid"),
 ]
