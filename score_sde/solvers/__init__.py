@@ -5,6 +5,7 @@ from score_sde.solvers.ancestral import Ancestral
 from score_sde.solvers.base import AdaptiveSolver, Corrector, Deterministic, NoisySolver, OneStepSolver, Solver
 from score_sde.solvers.churn import AncestralNoise, Churned
 from score_sde.solvers.ddim import DDIM
+from score_sde.solvers.ddnm import DDNM
 from score_sde.solvers.ddrm import DDRM
 from score_sde.solvers.diffpir import DiffPIR
 from score_sde.solvers.dpm_solver import DPMSolverMultistep, DPMSolverSinglestep
@@ -26,6 +27,7 @@ from score_sde.solvers.unipc import UniPC
 
 __all__ = [
     "DDIM",
+    "DDNM",
     "DDRM",
     "DPS",
     "PGDM",
