@@ -37,7 +37,7 @@ _MODULES = {
     "experiment.importing": "Imported import_checkpoint",
     "experiment.resolving": "load_data",
     "likelihood.bound": "sde_bound",
-    "likelihood.encoding": "decode encode interpolate temperature",
+    "likelihood.encoding": "blend decode encode interpolate temperature",
     "likelihood.grid": "log_likelihood_on",
     "likelihood.ode": "LogLikelihood log_likelihood log_likelihood_given",
     "loop.health": "NonFiniteLoss",
@@ -71,6 +71,7 @@ _MODULES = {
     "solvers.churn": "AncestralNoise Churned",
     "solvers.ddim": "DDIM",
     "solvers.dpm_solver": "DPMSolverMultistep DPMSolverSinglestep",
+    "solvers.editing": "Purified edit purify",
     "solvers.euler": "Euler EulerMaruyama Heun",
     "solvers.exponential_adams": "ExponentialAdams",
     "solvers.langevin": "AnnealedLangevin Langevin",
@@ -118,7 +119,7 @@ if TYPE_CHECKING:  # the same names, for what reads Python without running it
     from score_sde.experiment.importing import Imported, import_checkpoint
     from score_sde.experiment.resolving import load_data
     from score_sde.likelihood.bound import sde_bound
-    from score_sde.likelihood.encoding import decode, encode, interpolate, temperature
+    from score_sde.likelihood.encoding import blend, decode, encode, interpolate, temperature
     from score_sde.likelihood.grid import log_likelihood_on
     from score_sde.likelihood.ode import LogLikelihood, log_likelihood, log_likelihood_given
     from score_sde.loop.health import NonFiniteLoss
@@ -175,6 +176,7 @@ if TYPE_CHECKING:  # the same names, for what reads Python without running it
     from score_sde.solvers.churn import AncestralNoise, Churned
     from score_sde.solvers.ddim import DDIM
     from score_sde.solvers.dpm_solver import DPMSolverMultistep, DPMSolverSinglestep
+    from score_sde.solvers.editing import Purified, edit, purify
     from score_sde.solvers.euler import Euler, EulerMaruyama, Heun
     from score_sde.solvers.exponential_adams import ExponentialAdams
     from score_sde.solvers.langevin import AnnealedLangevin, Langevin
