@@ -42,6 +42,7 @@ _MODULES = {
     "likelihood.ode": "LogLikelihood log_likelihood log_likelihood_given",
     "loop.health": "NonFiniteLoss",
     "loop.loop": "train",
+    "networks.concatenating": "Concatenating",
     "networks.ddpm": "ddpm",
     "networks.ncsnpp": "NCSNpp",
     "networks.ncsnv2": "NCSNv2",
@@ -54,6 +55,7 @@ _MODULES = {
     "reporting.report": "report",
     "rng": "example_keys positions root_key",
     "scores.divergence": "Coloured Divergence Rademacher",
+    "scores.noisy_condition": "NoisyCondition",
     "scores.parametrization": (
         "Levels Parametrization PosteriorMean Preconditioned Velocity log_sigma_label root_sigma_label sigma_label "
         "time_label ve_levels vp_levels"
@@ -61,7 +63,7 @@ _MODULES = {
     "sde.analytic": "gaussian mixture",
     "sde.base": "SDE Reverse denoiser reverse transition",
     "sde.chain": "VPChain cosine_betas linear_betas vp_chain",
-    "sde.conditioning": "condition edited log_evidence",
+    "sde.conditioning": "condition condition_noised edited log_evidence",
     "sde.exploding": "VE Karras karras ve",
     "sde.linear": "VP SubVP subvp vp",
     "signals": "Stopped",
@@ -124,6 +126,7 @@ if TYPE_CHECKING:  # the same names, for what reads Python without running it
     from score_sde.likelihood.ode import LogLikelihood, log_likelihood, log_likelihood_given
     from score_sde.loop.health import NonFiniteLoss
     from score_sde.loop.loop import train
+    from score_sde.networks.concatenating import Concatenating
     from score_sde.networks.ddpm import ddpm
     from score_sde.networks.ncsnpp import NCSNpp
     from score_sde.networks.ncsnv2 import NCSNv2
@@ -142,6 +145,7 @@ if TYPE_CHECKING:  # the same names, for what reads Python without running it
     from score_sde.reporting.report import report
     from score_sde.rng import example_keys, positions, root_key
     from score_sde.scores.divergence import Coloured, Divergence, Rademacher
+    from score_sde.scores.noisy_condition import NoisyCondition
     from score_sde.scores.parametrization import (
         Levels,
         Parametrization,
@@ -158,7 +162,7 @@ if TYPE_CHECKING:  # the same names, for what reads Python without running it
     from score_sde.sde.analytic import gaussian, mixture
     from score_sde.sde.base import SDE, Reverse, denoiser, reverse, transition
     from score_sde.sde.chain import VPChain, cosine_betas, linear_betas, vp_chain
-    from score_sde.sde.conditioning import condition, edited, log_evidence
+    from score_sde.sde.conditioning import condition, condition_noised, edited, log_evidence
     from score_sde.sde.exploding import VE, Karras, karras, ve
     from score_sde.sde.linear import VP, SubVP, subvp, vp
     from score_sde.signals import Stopped

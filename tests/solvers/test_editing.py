@@ -53,13 +53,12 @@ def test_the_law_is_the_exact_one_as_steps_grow_many(float64, name):
     level = sde.time(jnp.asarray(0.0))  # alpha = sigma
     mean, covariance = edited(data, sde, level, x).mixture().moments()
     errors = []
-    for n in (100, 200, 400):
+    for n in (100, 300):
         times = grids.below(grids.log_snr(sde, float(sde.time(jnp.asarray(9.0))), 4 * n), float(level))
         found = jax.jit(lambda times: propagated(data, sde, x, times))(times)
         errors.append([relative_error(*pair) for pair in zip(found, (mean, covariance), strict=True)])
-    orders = np.log2(np.divide(errors[:-1], errors[1:]))
-    assert np.max(errors[-1]) < 0.01, errors
-    assert np.all(orders[:, 1] > 0.8), (errors, orders)
+    assert np.max(errors[1]) < 0.01, errors
+    assert errors[1][1] < errors[0][1] / 2.5, errors
 
 
 def test_samples_have_the_laws_moments():
@@ -108,7 +107,7 @@ def test_it_is_differentiable_end_to_end():
     x, times = data.sample(keys(2)), jnp.array([0.2, 0.1])
     options = {"solver": Ancestral(), "times": times, "denoise": False}
     slope = jax.grad(lambda x: edit(keys(2), data.score(sde), sde, x, **options).x.sum())(x)
-    step = lambda x: Ancestral().update(sde, data.score(sde), x, *times, jnp.zeros_like(x)).x.sum()
+    step = lambda x: Ancestral().update(sde, data.score(sde), x, times[0], times[1], jnp.zeros_like(x)).x.sum()
     np.testing.assert_allclose(slope, sde.alpha(0.2) * jax.grad(step)(jnp.zeros_like(x)), rtol=1e-4)
 
 
