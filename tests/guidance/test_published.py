@@ -13,7 +13,7 @@ from score_sde.guidance.classifier_free import apart, classifier_free
 from score_sde.guidance.measurement import Measurement, dot, measurement
 from score_sde.guidance.operators import mask
 from score_sde.guidance.projected import by_denoisers, nearest_multiple, projected_difference
-from score_sde.scores.posterior import Large, Learned
+from score_sde.scores.posterior import Large, Learned, log_variances
 from score_sde.sde import transition
 from score_sde.sde.chain import VPChain, vp_chain
 from score_sde.solvers import DDIM, Ancestral
@@ -31,24 +31,48 @@ from tests.oracles import CHAINS, CONTINUOUS
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
-@pytest.mark.parametrize("variance", ["FIXED_SMALL", "FIXED_LARGE"])
+def adms(variance: str, sde: VPChain, i: int) -> jax.Array:
+    """Its variances of the step from level i: posterior, of the forward step, half-way (its network says 0)."""
+    small, large = (jnp.exp(v) for v in log_variances(sde, jnp.asarray(i / 10), jnp.asarray((i + 1) / 10)))
+    above = small if i else jnp.exp(log_variances(sde, jnp.asarray(0.1), jnp.asarray(0.2))[0])
+    return {"FIXED_SMALL": small, "FIXED_LARGE": large if i else above, "LEARNED_RANGE": jnp.sqrt(above * large)}[
+        variance
+    ]
+
+
+@pytest.mark.parametrize("variance", ["FIXED_SMALL", "FIXED_LARGE", "LEARNED_RANGE"])
 def test_sigma_g_falls_short_of_the_score_form(float64, variance):
-    """ADM's condition_mean adds Sigma g to a step's mean, where the score form moves it by b^2 / a g."""
+    """ADM's condition_mean adds Sigma g to a step's mean, which the score form moves by b^2 / a g; its whole runs."""
     g, data = golden("adm"), law("mix")
-    sde = vp_chain(g["betas_respaced"])
-    x, label = jnp.asarray(g["x"]).reshape(3, -1), jnp.asarray(g["y"])
+    sde, score = vp_chain(g["betas_respaced"]), data.score(vp_chain(g["betas_respaced"]))
+    start, label = jnp.asarray(g["x"]).reshape(3, -1), jnp.asarray(g["y"])
     nothing = lambda x, t: jnp.zeros_like(x)
-    slope = classifier_guided(nothing, class_log_prob(data.log_responsibilities(sde), label))
+    slope = jax.jit(classifier_guided(nothing, class_log_prob(data.log_responsibilities(sde), label)))
+    mean = jax.jit(lambda x, t, s: Ancestral().update(sde, score, x, t, s, jnp.zeros_like(x)).mean)
     found = []
     for i in (0, 3, 8):
-        t, s = jnp.asarray((i + 1) / 10), jnp.asarray(i / 10)
-        sigma = g[f"{variance}/t{i}/variance"].reshape(3, -1)
-        shift = np.subtract(*(g[f"{variance}/t{i}/{key}"].reshape(3, -1) for key in ("scale1/condition_mean", "mean")))
-        np.testing.assert_allclose(shift, sigma * slope(x, t), rtol=1e-8, atol=1e-14)
+        t, s, sigma = jnp.asarray((i + 1) / 10), jnp.asarray(i / 10), adms(variance, sde, i)
+        at = lambda key, i=i: g[f"{variance}/t{i}/{key}"].reshape(3, -1)
+        np.testing.assert_allclose(at("variance"), sigma, rtol=1e-9)
+        assert relative_error(mean(start, t, s), at("mean")) < 1e-9
+        for scale in (1, 4):
+            moved = mean(start, t, s) + scale * sigma * slope(start, t)
+            assert relative_error(moved, at(f"scale{scale}/condition_mean")) < 1e-9
+            guided = Ancestral().update(
+                sde, lambda x, t, k=scale: score(x, t) + k * slope(x, t), start, t, s, jnp.zeros_like(start)
+            )
+            assert relative_error(guided.mean, at(f"scale{scale}/condition_score_mean")) < 1e-8
         a, b = transition(sde, s, t)
-        found.append(np.abs(shift).max() / np.abs(b**2 / a * slope(x, t)).max())
-    shares = {"FIXED_SMALL": [0, 0.43, 0.39], "FIXED_LARGE": [1, 0.73, 0.39]}
-    np.testing.assert_allclose(found, shares[variance], atol=0.01)
+        found.append(float(sigma / (b**2 / a)))
+    shares = {"FIXED_SMALL": [0, 0.43, 0.39], "FIXED_LARGE": [1, 0.73, 0.39], "LEARNED_RANGE": [None, 0.56, 0.39]}
+    for share, expected in zip(found, shares[variance], strict=True):
+        assert expected is None or share == pytest.approx(expected, abs=0.01)
+    for scale in (1, 4):
+        x = start
+        for i, z in zip(range(9, -1, -1), jnp.asarray(g["loop_noise"]).reshape(10, 3, -1), strict=True):
+            t, s, sigma = jnp.asarray((i + 1) / 10), jnp.asarray(i / 10), adms(variance, sde, i)
+            x = mean(x, t, s) + scale * sigma * slope(x, t) + (jnp.sqrt(sigma) * z if i else 0)
+        assert relative_error(x, g[f"{variance}/p_sample_loop/scale{scale}"].reshape(3, -1)) < 1e-8
 
 
 Steps = list[tuple[int, int, int]]
