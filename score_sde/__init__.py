@@ -37,11 +37,12 @@ _MODULES = {
     "experiment.importing": "Imported import_checkpoint",
     "experiment.resolving": "load_data",
     "likelihood.bound": "sde_bound",
-    "likelihood.encoding": "decode encode interpolate temperature",
+    "likelihood.encoding": "blend decode encode interpolate temperature",
     "likelihood.grid": "log_likelihood_on",
     "likelihood.ode": "LogLikelihood log_likelihood log_likelihood_given",
     "loop.health": "NonFiniteLoss",
     "loop.loop": "train",
+    "networks.concatenating": "Concatenating",
     "networks.ddpm": "ddpm",
     "networks.ncsnpp": "NCSNpp",
     "networks.ncsnv2": "NCSNv2",
@@ -54,6 +55,7 @@ _MODULES = {
     "reporting.report": "report",
     "rng": "example_keys positions root_key",
     "scores.divergence": "Coloured Divergence Rademacher",
+    "scores.noisy_condition": "NoisyCondition",
     "scores.parametrization": (
         "Levels Parametrization PosteriorMean Preconditioned Velocity log_sigma_label root_sigma_label sigma_label "
         "time_label ve_levels vp_levels"
@@ -61,7 +63,7 @@ _MODULES = {
     "sde.analytic": "gaussian mixture",
     "sde.base": "SDE Reverse denoiser reverse transition",
     "sde.chain": "VPChain cosine_betas linear_betas vp_chain",
-    "sde.conditioning": "condition edited log_evidence",
+    "sde.conditioning": "condition condition_noised edited log_evidence",
     "sde.exploding": "VE Karras karras ve",
     "sde.linear": "VP SubVP subvp vp",
     "signals": "Stopped",
@@ -71,6 +73,7 @@ _MODULES = {
     "solvers.churn": "AncestralNoise Churned",
     "solvers.ddim": "DDIM",
     "solvers.dpm_solver": "DPMSolverMultistep DPMSolverSinglestep",
+    "solvers.editing": "Purified edit purify",
     "solvers.euler": "Euler EulerMaruyama Heun",
     "solvers.exponential_adams": "ExponentialAdams",
     "solvers.langevin": "AnnealedLangevin Langevin",
@@ -118,11 +121,12 @@ if TYPE_CHECKING:  # the same names, for what reads Python without running it
     from score_sde.experiment.importing import Imported, import_checkpoint
     from score_sde.experiment.resolving import load_data
     from score_sde.likelihood.bound import sde_bound
-    from score_sde.likelihood.encoding import decode, encode, interpolate, temperature
+    from score_sde.likelihood.encoding import blend, decode, encode, interpolate, temperature
     from score_sde.likelihood.grid import log_likelihood_on
     from score_sde.likelihood.ode import LogLikelihood, log_likelihood, log_likelihood_given
     from score_sde.loop.health import NonFiniteLoss
     from score_sde.loop.loop import train
+    from score_sde.networks.concatenating import Concatenating
     from score_sde.networks.ddpm import ddpm
     from score_sde.networks.ncsnpp import NCSNpp
     from score_sde.networks.ncsnv2 import NCSNv2
@@ -141,6 +145,7 @@ if TYPE_CHECKING:  # the same names, for what reads Python without running it
     from score_sde.reporting.report import report
     from score_sde.rng import example_keys, positions, root_key
     from score_sde.scores.divergence import Coloured, Divergence, Rademacher
+    from score_sde.scores.noisy_condition import NoisyCondition
     from score_sde.scores.parametrization import (
         Levels,
         Parametrization,
@@ -157,7 +162,7 @@ if TYPE_CHECKING:  # the same names, for what reads Python without running it
     from score_sde.sde.analytic import gaussian, mixture
     from score_sde.sde.base import SDE, Reverse, denoiser, reverse, transition
     from score_sde.sde.chain import VPChain, cosine_betas, linear_betas, vp_chain
-    from score_sde.sde.conditioning import condition, edited, log_evidence
+    from score_sde.sde.conditioning import condition, condition_noised, edited, log_evidence
     from score_sde.sde.exploding import VE, Karras, karras, ve
     from score_sde.sde.linear import VP, SubVP, subvp, vp
     from score_sde.signals import Stopped
@@ -175,6 +180,7 @@ if TYPE_CHECKING:  # the same names, for what reads Python without running it
     from score_sde.solvers.churn import AncestralNoise, Churned
     from score_sde.solvers.ddim import DDIM
     from score_sde.solvers.dpm_solver import DPMSolverMultistep, DPMSolverSinglestep
+    from score_sde.solvers.editing import Purified, edit, purify
     from score_sde.solvers.euler import Euler, EulerMaruyama, Heun
     from score_sde.solvers.exponential_adams import ExponentialAdams
     from score_sde.solvers.langevin import AnnealedLangevin, Langevin

@@ -16,4 +16,7 @@ from score_sde.guidance.measurement import measurement as measurement
 from score_sde.guidance.mmps import MMPS as MMPS
 from score_sde.guidance.pigdm import PiGDM as PiGDM
 from score_sde.guidance.posterior import PosteriorScore as PosteriorScore
+from score_sde.guidance.projected import by_denoisers as by_denoisers
+from score_sde.guidance.projected import nearest_multiple as nearest_multiple
+from score_sde.guidance.projected import projected_difference as projected_difference
 from score_sde.guidance.tmpd import TMPD as TMPD

@@ -4,6 +4,7 @@ The encoding depends on the SDE and the data's score alone (Song et al. 2021, se
 directions are as exact as the solver's tolerance.
 """
 
+import jax
 import jax.numpy as jnp
 
 from score_sde.sde import SDE, reverse
@@ -41,6 +42,38 @@ def interpolate(z0: Array, z1: Array, weights: Array) -> Array:
     safe = jnp.where(tiny, 1.0, angle)
     share = lambda w: expand(jnp.where(tiny, w, jnp.sin(w * safe) / jnp.sin(safe)), z0)
     return jnp.stack([share(1 - w) * z0 + share(w) * z1 for w in weights])
+
+
+def blend(
+    score: ScoreFn,
+    sde: SDE,
+    x0: Array,
+    x1: Array,
+    weights: Array,
+    *,
+    solver: RK45,
+    t_min: float,
+    condition: ScoreFn | None = None,
+    level: float | None = None,
+    z: Array | None = None,
+) -> tuple[Array, Array]:
+    """Examples between x0 and x1, both [B, ...], at weights w [W]: [W, B, ...], and the network evaluations.
+
+    Both are encoded by the probability flow of their score up to the time `level`, T by default, met on the great arc
+    (`interpolate`), and decoded by the flow of the score `condition`, their own by default: under a condition what lies
+    between is what it asks for. z [B, ...]: noise that encodes both in the place of the flow, as alpha x + sigma z;
+    then the ends are no longer the examples (Ho et al. 2020, section 4.4). Low levels keep more of the two.
+    """
+    t = sde.T if level is None else level
+    if z is None:
+        (z0, first), (z1, second) = (_carry(score, sde, x, t_min, t, solver) for x in (x0, x1))
+        spent = first + second
+    else:
+        noised = lambda x: sde.alpha(jnp.asarray(t, x.dtype)) * x + sde.sigma(jnp.asarray(t, x.dtype)) * z
+        z0, z1, spent = noised(x0), noised(x1), 0
+    decoded = lambda z: _carry(score if condition is None else condition, sde, z, t, t_min, solver)
+    x, evaluations = jax.lax.map(decoded, interpolate(z0, z1, weights))
+    return x, spent + jnp.sum(evaluations, 0, dtype=evaluations.dtype)
 
 
 def temperature(z: Array, tau: float) -> Array:

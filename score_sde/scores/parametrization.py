@@ -157,6 +157,16 @@ def sigma_label(sde: SDE, t: Array) -> Array:
     return sde.sigma(t)
 
 
+def alpha_label(sde: SDE, t: Array) -> Array:
+    """alpha(t), of a chain the root of its cumulative product: SR3's label (Saharia et al. 2021)."""
+    return sde.alpha(t)
+
+
+def square_alpha_label(sde: SDE, t: Array) -> Array:
+    """alpha(t)^2: Palette's label (Saharia et al. 2022), told alike by the chains that train and that sample."""
+    return sde.alpha(t) ** 2
+
+
 def log_sigma_label(sde: SDE, t: Array) -> Array:
     """EDM's c_noise = ln(sigma / alpha) / 4, shape of t (positional embedding; Karras et al. 2022, table 1)."""
     return -sde.log_snr(t) / 8

@@ -33,6 +33,16 @@ def condition(data: Gaussian | Mixture, A: Array, y: Array, sigma_y: float | Arr
     return Mixture(jax.nn.softmax(weights), means, jnp.maximum(variances, 0.0), bases)
 
 
+def condition_noised(data: Gaussian | Mixture, A: Array, c: Array, sde: SDE, t: Time) -> Mixture:
+    """The law of x_0 given c = alpha A x_0 + sigma n, a measurement noised to the level of t []; c [M].
+
+    What a network that is shown a noised picture estimates at best: `condition` on c / alpha, sigma_y = sigma / alpha.
+    Raises UsageError as there. Source: Ho et al. 2022 (cascades) condition so; the law is by Gaussian algebra.
+    """
+    alpha, sigma = sde.alpha(t), sde.sigma(t)
+    return condition(data, A, c / alpha, sigma / alpha)
+
+
 def log_evidence(data: Gaussian | Mixture, A: Array, y: Array, sigma_y: float | Array) -> Array:
     """log p(y) [] in nats of the measurement y [M] that `condition` describes; UsageError as there.
 

@@ -6,6 +6,7 @@ from score_sde.solvers.base import AdaptiveSolver, Corrector, Deterministic, Noi
 from score_sde.solvers.churn import AncestralNoise, Churned
 from score_sde.solvers.constrained import Constrained
 from score_sde.solvers.ddim import DDIM
+from score_sde.solvers.ddnm import DDNM
 from score_sde.solvers.ddrm import DDRM
 from score_sde.solvers.diffpir import DiffPIR
 from score_sde.solvers.dpm_solver import DPMSolverMultistep, DPMSolverSinglestep
@@ -27,6 +28,7 @@ from score_sde.solvers.unipc import UniPC
 
 __all__ = [
     "DDIM",
+    "DDNM",
     "DDRM",
     "DPS",
     "PGDM",

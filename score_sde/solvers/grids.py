@@ -23,6 +23,17 @@ def uniform(sde: SDE, t_min: float, num_steps: int) -> Array:
     return jnp.linspace(sde.T, t_min, num_steps + 1)
 
 
+def below(times: Array, level: float) -> Array:
+    """A grid from the time `level` down: it, and the nodes of times [N + 1] below it. Not for use under jit.
+
+    Raises UsageError for a level that the grid does not have below its first node and above its last.
+    """
+    first, last = float(times[0]), float(times[-1])
+    require(last < level <= first, f"level={level} is to lie on the grid, above {last} and not above {first}")
+    rest = np.asarray(times)
+    return jnp.concatenate([jnp.full(1, level, times.dtype), jnp.asarray(rest[rest < level])])
+
+
 def quadratic(sde: SDE, t_min: float, num_steps: int) -> Array:
     """Nodes equally spaced in sqrt(t), denser near t_min (DDIM's quadratic grid, Song et al. 2020)."""
     return power(sde, t_min, num_steps, 2.0)

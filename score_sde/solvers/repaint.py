@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from score_sde.rng import Purpose, child, normal
 from score_sde.sde import SDE, transition
-from score_sde.solvers.base import Memory, Solver, Step
+from score_sde.solvers.base import Memory, OneStepSolver, Solver, Step
 from score_sde.solvers.ddim import DDIM
 from score_sde.solvers.replacement import Replacement
 from score_sde.typing import Array, Keys, ScoreFn, expand
@@ -22,14 +22,16 @@ class RePaint(Solver):
     """From t down to s in `jump` steps, each with the replacement at its end, up to t again by noise, `repeats` times.
 
     One step of the solver is all of that: jump * repeats evaluations, of which the last leg down counts. The steps are
-    equal in t, the noise up is the exact kernel's. eta: 1 the paper's ancestral step, 0 DDIM's. It repairs masks of
-    exact measurements alone. Source: Lugmayr et al. 2022, algorithm 1 and section 4.2.
+    equal in t, the noise up is the exact kernel's. eta: 1 the paper's ancestral step, 0 DDIM's; inner: another step in
+    the place of both. It repairs masks of exact measurements alone. Source: Lugmayr et al. 2022, algorithm 1 and
+    section 4.2.
     """
 
     replacement: Replacement
     jump: int = 1
     repeats: int = 3
     eta: float = 1.0
+    inner: OneStepSolver | None = None
 
     @property
     def evaluations(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -47,16 +49,37 @@ class RePaint(Solver):
 
     def given(self, sde: SDE, score: ScoreFn, x: Array, t: Array, s: Array, draw: Draw) -> Step:
         """The step by its draws, in a loop over the legs down."""
-        solver, legs = DDIM(self.eta), self.jump * self.repeats
+        solver = self.inner or DDIM(self.eta)
         up, noise = transition(sde, s, t)
 
-        def leg(n: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
-            i = n % self.jump
-            here, there = (t + (s - t) * (k / self.jump) for k in (i, i + 1))
-            x, mean, _ = solver.update(sde, score, carry[0], here, there, draw(n, 0))
-            x = self.replacement.given(x, there, draw(n, 1))
-            again = (i == self.jump - 1) & (n < legs - 1)
-            a, b = jnp.where(again, up, 1), jnp.where(again, noise, 0)
-            return expand(a, x) * x + expand(b, x) * draw(n, 2), mean
+        def down(n: Array, x: Array, here: Array, there: Array) -> tuple[Array, Array]:
+            x, mean, _ = solver.update(sde, score, x, here, there, draw(n, 0))
+            return self.replacement.given(x, there, draw(n, 1)), mean
 
-        return Step(*jax.lax.fori_loop(0, legs, leg, (x, x)))
+        back = lambda n, x, mean: expand(up, x) * x + expand(noise, x) * draw(n, 2)
+        return Step(*travelled(x, t, s, self.jump, self.repeats, down, back))
+
+
+def travelled(
+    x: Array,
+    t: Array,
+    s: Array,
+    jump: int,
+    repeats: int,
+    down: Callable[[Array, Array, Array, Array], tuple[Array, Array]],
+    back: Callable[[Array, Array, Array], Array],
+) -> tuple[Array, Array]:
+    """From x at t down to s and back to t, `repeats` times but for the last way back, in one loop over the legs.
+
+    down(n, x, from, to): the n-th leg, one of `jump` of equal times, x and another array of its shape. back(n, x, the
+    other): x at t again. What the last leg gave is returned.
+    """
+    legs = jump * repeats
+
+    def leg(n: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
+        i = n % jump
+        x, other = down(n, carry[0], *(t + (s - t) * (k / jump) for k in (i, i + 1)))
+        again = (i == jump - 1) & (n < legs - 1)
+        return jnp.where(again, back(n, x, other), x), other
+
+    return jax.lax.fori_loop(0, legs, leg, (x, x))

@@ -18,13 +18,15 @@ class Replacement:
     published, the measurement is taken for exact, and sigma z is added: then samples show its noise, and that divided
     by the smallest singular values, of which those below `cut` of the largest count as 0. The known and the unknown
     part come to agree through the score alone: it is no exact posterior however many steps there are. Of a mask it is
-    Song et al. 2021's inpainting, of grey values their colourisation, with noise of the level x is at.
+    Song et al. 2021's inpainting, of grey values their colourisation, with noise of the level x is at. share: the part
+    of the way from the model's to the measured, lambda of Song et al. 2022 (medical imaging).
     """
 
     sde: SDE
     measurement: Measurement
     aware: bool = True
     cut: float = 1e-3
+    share: float = 1.0
 
     def __call__(self, keys: Keys, x: Array, s: Array) -> Array:
         return self.given(x, s, normal(keys, x.shape[1:], x.dtype))
@@ -38,5 +40,6 @@ class Replacement:
         noise = alpha * self.measurement.sigma_y * inverse if self.aware else jnp.zeros_like(inverse)
         left = jnp.sqrt(jnp.maximum(sigma**2 - noise**2, 0))
         known = alpha * inverse[None] * spectrum.to_u(self.measurement.y) + left[None] * spectrum.to_v(z)
-        taken = jnp.broadcast_to((seen & (sigma >= noise))[None], known.shape)
-        return spectrum.from_v(jnp.where(taken, known, spectrum.to_v(x)))
+        taken, own = jnp.broadcast_to((seen & (sigma >= noise))[None], known.shape), spectrum.to_v(x)
+        known = known if self.share == 1 else own + self.share * (known - own)
+        return spectrum.from_v(jnp.where(taken, known, own))

@@ -37,13 +37,31 @@ def sample(
     Raises ValueError for an adaptive solver with a constraint.
     """
     x = sde.prior_sample(child(keys, Purpose.PRIOR), shape)
-    step_keys = child(keys, Purpose.STEPS)
+    options = {"solver": solver, "times": times, "denoise": denoise, "constrain": constrain}
+    return carried(child(keys, Purpose.STEPS), score, sde, x, **options)
+
+
+def carried(
+    keys: Keys,
+    score: ScoreFn,
+    sde: SDE,
+    x: Array,
+    *,
+    solver: Solver | AdaptiveSolver,
+    times: Array,
+    denoise: bool = True,
+    constrain: Constraint | None = None,
+) -> Samples:
+    """What `sample` does of x [B, ...] at times[0], whatever it is: carried to times[-1], then denoised.
+
+    Raises ValueError for an adaptive solver with a constraint.
+    """
     if isinstance(solver, AdaptiveSolver):
         if constrain is not None:
             raise ValueError("an adaptive solver takes no constraint: choose a fixed-grid solver")
-        x, evaluations = solver.solve(step_keys, sde, score, x, times[0], times[-1])
+        x, evaluations = solver.solve(keys, sde, score, x, times[0], times[-1])
     else:
-        x, _ = _march(step_keys, score, sde, x, solver, times, constrain)
+        x, _ = _march(keys, score, sde, x, solver, times, constrain)
         evaluations = jnp.int32((len(times) - 1) * solver.evaluations)
     if denoise:
         x, evaluations = denoiser(sde, score)(x, times[-1]), evaluations + 1

@@ -17,6 +17,7 @@ from score_sde.scores.posterior import Large
 from score_sde.sde import denoiser
 from score_sde.sde.chain import vp_chain
 from score_sde.solvers import DDIM, Ancestral, grids
+from score_sde.solvers.ddnm import DDNM
 from score_sde.solvers.ddrm import DDRM
 from score_sde.solvers.diffpir import DiffPIR
 from score_sde.solvers.dps import DPS
@@ -173,6 +174,7 @@ def test_dps(float64, case, scale):
 
 RULES = {
     "ddrm": lambda sde, m: DDRM(m),
+    "ddnm": lambda sde, m: DDNM(m, jump=2, repeats=2),
     "dps": lambda sde, m: DPS(m),
     "pgdm": lambda sde, m: PGDM(m),
     "diffpir": lambda sde, m: DiffPIR(m),
@@ -198,12 +200,12 @@ def test_samples_depend_on_their_own_key_and_measurement_alone(rule):
 
     whole, evaluations = draw(np.arange(4))
     assert np.isfinite(whole).all()
-    assert int(evaluations) == 12 * (4 if rule == "repaint" else 1) + 1
+    assert int(evaluations) == 12 * (4 if rule in ("repaint", "ddnm") else 1) + 1
     np.testing.assert_array_equal(draw(np.arange(4)[::-1]).x[::-1], whole)
     np.testing.assert_allclose(draw(np.arange(2)).x, whole[:2], rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("rule", ["ddrm", "pgdm", "repaint", "replacement"])
+@pytest.mark.parametrize("rule", ["ddnm", "ddrm", "pgdm", "repaint", "replacement"])
 def test_a_measurement_of_all_without_noise_is_the_example(rule):
     sde, data = CONTINUOUS["edm"], law("mix")
     x0 = data.sample(example_keys(root_key(3), positions(0, 1)))

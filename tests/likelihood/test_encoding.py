@@ -7,8 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from score_sde.likelihood.encoding import decode, encode, interpolate, temperature
+from score_sde.likelihood.encoding import blend, decode, encode, interpolate, temperature
 from score_sde.rng import example_keys, normal, positions, root_key
+from score_sde.sde.analytic import Gaussian
+from score_sde.sde.conditioning import condition
 from score_sde.solvers import RK45
 from tests.golden_files import relative_error
 from tests.oracles import CONTINUOUS, T_MIN, bimodal, correlated
@@ -58,3 +60,25 @@ def test_temperature_scales_the_priors_variance():
     sde = CONTINUOUS["ve"]
     z = sde.prior_sample(example_keys(root_key(0), positions(0, 4096)), (2,))
     assert float(temperature(z, 0.7).std()) == pytest.approx(0.7 * sde.prior_std, rel=0.03)
+
+
+def test_blends_are_the_exact_flows(float64, quick_compilation):
+    """There by the data's flow and back by the condition's, or from common noise at a lower level."""
+    sde, data = CONTINUOUS["vp"], correlated()
+    of = condition(data, jnp.eye(4)[:1], jnp.array([2.0]), 0.1)
+    assert of.bases is not None
+    asked = Gaussian(of.means[0], of.variances[0], of.bases[0])
+    x0, x1 = (jnp.asarray(data.sample(example_keys(root_key(seed), positions(0, 2)))) for seed in (1, 2))
+    options = {"solver": RK45(1e-7, 1e-7), "t_min": 1e-3}
+    weights, flow, back = jnp.array([0.0, 0.5, 1.0]), data.flow(sde), asked.flow(sde)
+    whole = jax.jit(lambda: blend(data.score(sde), sde, x0, x1, weights, condition=asked.score(sde), **options))
+    found, evaluations = whole()
+    arc = interpolate(flow(x0, 1e-3, sde.T), flow(x1, 1e-3, sde.T), weights)
+    expected = jnp.stack([back(z, sde.T, 1e-3) for z in arc])
+    assert relative_error(found, expected) < 1e-5
+    assert int(evaluations) > 20 * 5
+    z = normal(example_keys(root_key(3), positions(0, 2)), (2, 2, 1))
+    noisy, _ = jax.jit(lambda: blend(data.score(sde), sde, x0, x1, weights, level=0.3, z=z, **options))()
+    at = lambda x: sde.alpha(0.3) * x + sde.sigma(0.3) * z
+    arc = interpolate(at(x0), at(x1), weights)
+    assert relative_error(noisy, jnp.stack([flow(z, 0.3, 1e-3) for z in arc])) < 1e-5
