@@ -13,9 +13,9 @@ import numpy as np
 from score_sde.adapters import weights
 from score_sde.adapters.foreign import Foreign, Tree, array, nested, reading, torch_to_flax
 from score_sde.adapters.parts import choose
-from score_sde.config import Config, flatten
+from score_sde.config import Config
 from score_sde.errors import require
-from score_sde.networks.adm import ADM, Trunk
+from score_sde.networks.adm import ADM
 
 KIND = "a network of ADM"
 FILTER = ".resample_filter"
@@ -52,9 +52,8 @@ def is_model(saved: Any) -> bool:
     return isinstance(saved, dict) and any(tree is not None for tree in choose(saved, is_ours)[:2])
 
 
-def read(path: pathlib.Path, saved: Mapping[Any, Any], network: Any) -> Foreign:
-    """The parameters, taken for the average; UsageError for what is none of ADM's, or for another network's config."""
-    require(isinstance(network, Trunk), f"{path} is of ADM's U-Net: set network.name to 'adm'")
+def read(path: pathlib.Path, saved: Mapping[Any, Any]) -> Foreign:
+    """The parameters, taken for the average; UsageError for what is none of ADM's."""
     with reading(path, KIND):
         found = choose(saved, is_ours)
         trees = [_tree(path, tree.state) for tree in (found.average, found.params) if tree is not None]
@@ -79,25 +78,59 @@ def read_params(path: str | pathlib.Path) -> Tree:
         return _tree(path, tree.state)
 
 
-def check(path: pathlib.Path, config: Config) -> None:
-    """UsageError where the config makes another score of the network's output than ADM's chain of levels."""
-    wanted = {
-        "sde.name": "vp",
-        "sde.discrete": True,
-        "parametrization.prediction": "noise",
-        "parametrization.label": "level",
-    }
-    here = flatten(config)
-    differing = {n: v for n, v in wanted.items() if here[n] != v}
+def asked(path: pathlib.Path, tree: Tree, config: Config, shape: tuple[int, ...]) -> dict[str, Any]:
+    """The fields of the network whose parameters are the tree's, for images of the shape [H, W, C].
+
+    UsageError for a network that the mode does not import: a classifier, or one that is shown a picture beside x.
+    """
+    is_u_net = "out_norm" in tree and "output_0" in tree
+    require(is_u_net, f"{path} is a classifier of ADM's: adapters.adm.read_params has it")
+    with reading(path, KIND):
+        outputs = [tuple(m.groups()) for name in tree if (m := re.fullmatch(r"output_(\d+)(_up)?", name))]
+        ups = sorted(int(number) for number, up in outputs if up)
+        levels, nf = len(ups) + 1, tree["map_layer0"]["kernel"].shape[0]
+        blocks = (len(outputs) - len(ups)) // levels - 1
+        first = [1 + level * (blocks + 1) for level in range(levels)]
+        widths = [tree[f"input_{k}"]["conv1"]["kernel"].shape[-1] for k in first]
+        shown, made = tree["input_0"]["kernel"].shape[2], tree["out_conv"]["kernel"].shape[-1]
+        attending = [level for level, k in enumerate(first) if f"input_{k}_attention" in tree]
+        fields = {
+            "network.name": "adm",
+            "network.nf": nf,
+            "network.ch_mult": tuple(width // nf for width in widths),
+            "network.num_res_blocks": blocks,
+            "network.attn_resolutions": tuple(min(shape[:2]) >> level for level in attending),
+            "network.scale_shift": tree["input_1"]["affine"]["bias"].shape[0] == 2 * widths[0],
+            "data.condition": ("label",) if "map_label" in tree else (),
+            "sde.name": "vp",
+            "sde.discrete": True,
+            "parametrization.prediction": "noise",
+            "parametrization.label": "level",
+            "parametrization.learned_variance": made == 2 * shown,
+            "training.times": "levels",
+        }
+        if ups:
+            fields["network.resblock_updown"] = "conv0" in tree[f"output_{ups[0]}_up"]
+        if "map_label" in tree:
+            fields["data.num_classes"] = tree["map_label"]["embedding"].shape[0] - (config.network.label_dropout > 0)
+        if made == 2 * shown and config.training.objective == "denoising":
+            fields["training.objective"] = "hybrid"
     require(
-        not differing,
-        f"{path} is ADM's, which predicts the noise of a chain of levels: set"
-        f" {', '.join(f'{n}={v!r}' for n, v in differing.items())}, or take a config of configs/adm",
+        all(width % nf == 0 for width in widths),
+        f"{path} has levels of {widths} channels, no multiples of the {nf} of its noise level's embedding: it cannot be"
+        " imported",
     )
+    require(
+        shown == shape[-1] and made in (shown, 2 * shown),
+        f"{path} is shown {shown} channels and makes {made}, and the data have {shape[-1]}: set"
+        f" data.num_channels={shown} if it is of such pictures; one that is shown another picture beside x is not imported",
+    )
+    return fields
 
 
-def edm_tree(path: pathlib.Path, state: Mapping[str, Any], network: ADM, size: int) -> Tree:
+def edm_tree(path: pathlib.Path, state: Mapping[str, Any], network: Any, size: int) -> Tree:
     """The state dict of EDM's DhariwalUNet for images of size x size as our tree, its resampling filters compared."""
+    require(isinstance(network, ADM), f"{path} is of EDM's DhariwalUNet: set network.name to 'dhariwal'")
     known, leaves = dict(unet_modules(network, size)), {}
     for name, value in state.items():
         if name.endswith(FILTER):

@@ -17,10 +17,10 @@ from score_sde.adapters.unpickler import Inert, Plain
 from score_sde.errors import require
 
 KIND = "a network pickle of EDM"
-MARK = b"torch_utils.persistence"
-"""What such files name, near their beginning."""
-DEEPEST = 32
-"""Modules within modules."""
+MARK, LOOKED_AT = b"torch_utils.persistence", 2**20
+"""What such files name within so many bytes."""
+PICKLES = {b"\x80" + bytes([protocol]) for protocol in range(2, 6)}
+"""How pickles begin."""
 
 
 class Module(Inert):
@@ -51,8 +51,19 @@ class Pickled(NamedTuple):
 
     def foreign(self, tree: Any) -> Foreign:
         """The tree as what the file holds: the average alone."""
-        source = f"{KIND} ({self.kind} of {self.inner})"
-        return Foreign(source, tree, taken=(("ema", "the average"),), unused=self.unused)
+        return Foreign(
+            f"{KIND} ({self.kind} of {self.inner})", tree, taken=(("ema", "the average"),), unused=self.unused
+        )
+
+
+def is_one(path: pathlib.Path) -> bool:
+    """Whether a path is a pickle that names persistent objects; False too for what cannot be read."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(LOOKED_AT)
+    except OSError:
+        return False
+    return start[:2] in PICKLES and MARK in start
 
 
 def load(path: pathlib.Path) -> Pickled:
@@ -67,7 +78,7 @@ def load(path: pathlib.Path) -> Pickled:
     inner = next((module for module in _modules(found).values() if isinstance(module, Module)), found)
     options = {**_options(inner), **_options(found)}
     unused = tuple(printable(str(name)) for name in root if name != "ema") if isinstance(root, Mapping) else ()
-    return Pickled(found.kind, inner.kind, found.state, options, dict(_arrays(found, "", 0)), unused)
+    return Pickled(found.kind, inner.kind, found.state, options, dict(_arrays(found)), unused)
 
 
 def _known(name: str) -> Any:
@@ -96,13 +107,16 @@ def _options(module: Inert) -> dict[str, Any]:
     return {str(name): value for name, value in found.items()} if isinstance(found, Mapping) else {}
 
 
-def _arrays(module: Inert, place: str, depth: int) -> Iterator[tuple[str, np.ndarray]]:
-    """(state dict's name, array) of a module and the modules in it; ValueError where they lie too deep."""
-    require(depth < DEEPEST, f"modules lie within one another more than {DEEPEST} deep: this is no network of EDM")
-    for kind in ("_parameters", "_buffers"):
-        for name, value in (module.state.get(kind) or {}).items():
-            if isinstance(value, np.ndarray):
-                yield f"{place}{name}", value
-    for name, inner in _modules(module).items():
-        if isinstance(inner, Inert):
-            yield from _arrays(inner, f"{place}{name}.", depth + 1)
+def _arrays(root: Inert) -> Iterator[tuple[str, np.ndarray]]:
+    """(state dict's name, array) of a module and the modules in it, each of them once."""
+    left, seen = [("", root)], set()
+    while left:
+        place, module = left.pop()
+        if id(module) in seen:
+            raise ValueError("a module lies in two places")
+        seen.add(id(module))
+        for kind in ("_parameters", "_buffers"):
+            for name, value in (module.state.get(kind) or {}).items():
+                if isinstance(value, np.ndarray):
+                    yield f"{place}{name}", value
+        left += [(f"{place}{name}.", inner) for name, inner in _modules(module).items() if isinstance(inner, Inert)]

@@ -118,7 +118,7 @@ def _check_heads(config: Config, sides: tuple[int, ...]) -> None:
         require(
             heads == 0 or channels % heads == 0,
             f"network.nf={network.nf} with ch_mult={network.ch_mult} attends on {channels} channels, which do not"
-            f" divide among {heads} heads: change network.nf, or network.num_heads and head_channels where they are read",
+            f" divide among {heads} heads: change network.nf, or num_heads and head_channels where they are read",
         )
 
 

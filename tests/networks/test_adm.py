@@ -41,7 +41,7 @@ def network_of(name: str) -> Any:
 def test_u_nets_of_adm(name: str) -> None:
     """The super-resolution network is shown the larger picture beside x."""
     golden = arrays(name)
-    foreign = adm.read(FILE, state(name), network_of(name))
+    foreign = adm.read(FILE, state(name))
     x = np.concatenate([nhwc(golden[n]) for n in ("x", "upsampled") if n in golden], -1)
     options = {"condition": {"label": golden["y"].astype(np.int32)}} if "y" in golden else {}
     output = bound(network_of(name), foreign.ema, **options)(x, golden["timesteps"])
@@ -51,7 +51,7 @@ def test_u_nets_of_adm(name: str) -> None:
 @pytest.mark.parametrize("name", ["adm_classifier_attnpool", "adm_classifier_adaptive"])
 def test_classifiers_of_adm(name: str) -> None:
     golden, network = arrays(name), network_of(name)
-    params = adm.read(FILE, state(name), network).ema
+    params = adm.read(FILE, state(name)).ema
     x, t = nhwc(golden["x"]), golden["timesteps"]
     assert relative_error(bound(network, params)(x, t), golden["output"]) < TOLERANCES["ADM"]
 
