@@ -123,7 +123,7 @@ def asked(path: pathlib.Path, tree: Tree, config: Config, shape: tuple[int, ...]
     require(
         shown == shape[-1] and made in (shown, 2 * shown),
         f"{path} is shown {shown} channels and makes {made}, and the data have {shape[-1]}: set"
-        f" data.num_channels={shown} if it is of such pictures; one that is shown another picture beside x is not imported",
+        f" data.num_channels={shown} if it is of such pictures; one that is shown a second picture is not imported",
     )
     return fields
 

@@ -93,8 +93,8 @@ def _of_pickle(path: pathlib.Path, pickled: Pickled, config: Config) -> Fields:
     require(
         kind in DEFAULTS, f"{path} is of {kind}, and of EDM's networks SongUNet, DhariwalUNet and EDM2's UNet are read"
     )
-    options = {**DEFAULTS[kind], **pickled.options}
-    options = {name: tuple(v) if isinstance(v, list) else v for name, v in options.items()}
+    given = {**DEFAULTS[kind], **pickled.options}
+    options: Fields = {name: tuple(v) if isinstance(v, list) else v for name, v in given.items()}
     for name, value in FIXED[kind].items():
         require(options[name] == value, f"{path} has {name}={options[name]!r}, and {value!r} alone is read here")
     fields: Fields = {
