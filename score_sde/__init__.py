@@ -42,8 +42,11 @@ _MODULES = {
     "likelihood.ode": "LogLikelihood log_likelihood log_likelihood_given",
     "loop.health": "NonFiniteLoss",
     "loop.loop": "train",
+    "networks.adm": "ADM dhariwal",
+    "networks.adm_encoder": "ADMEncoder",
     "networks.concatenating": "Concatenating",
     "networks.ddpm": "ddpm",
+    "networks.edm2": "EDM2",
     "networks.ncsnpp": "NCSNpp",
     "networks.ncsnv2": "NCSNv2",
     "networks.wideresnet": "WideResNet normalise_cifar10",
@@ -126,8 +129,11 @@ if TYPE_CHECKING:  # the same names, for what reads Python without running it
     from score_sde.likelihood.ode import LogLikelihood, log_likelihood, log_likelihood_given
     from score_sde.loop.health import NonFiniteLoss
     from score_sde.loop.loop import train
+    from score_sde.networks.adm import ADM, dhariwal
+    from score_sde.networks.adm_encoder import ADMEncoder
     from score_sde.networks.concatenating import Concatenating
     from score_sde.networks.ddpm import ddpm
+    from score_sde.networks.edm2 import EDM2
     from score_sde.networks.ncsnpp import NCSNpp
     from score_sde.networks.ncsnv2 import NCSNv2
     from score_sde.networks.wideresnet import WideResNet, normalise_cifar10

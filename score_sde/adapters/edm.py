@@ -1,9 +1,10 @@
-"""EDM's SongUNet (Karras et al. 2022), its DDPM++ and NCSN++: the state dict of a network, saved by torch.save.
+"""EDM's networks (Karras et al. 2022, 2024): SongUNet, its DDPM++ and NCSN++, DhariwalUNet, and EDM2's.
 
-EDM's own files are pickles with program code inside, which is not run (files.py says how to save the state dict there).
-Its modules are listed from the network's fields in the order of calls and put side by side with ours. What differs:
+They come as a state dict saved by torch.save, or in EDM's own pickles (edm_pickle.py). SongUNet's modules are listed
+from the network's fields in the order of calls and put side by side with ours. What differs:
 - An attention lies in the block before it; its queries, keys and values are every third row of one map, `qkv`.
 - The frequencies are a buffer, and so are the resampling filters, which are compared with the network's.
+- The null label is the zero vector there and the last row here, zeros at first; sqrt(rows) goes into the others.
 """
 
 import pathlib
@@ -13,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from score_sde.adapters import adm, edm2
+from score_sde.adapters.edm_pickle import Pickled
 from score_sde.adapters.foreign import Foreign, Tree, array, nested, reading, torch_to_flax
 from score_sde.adapters.layout import Child, Layout
 from score_sde.adapters.parts import choose
@@ -39,7 +42,7 @@ PARTS = {
 
 def is_ours(name: str) -> bool:
     """Whether a parameter of EDM's networks may be called so."""
-    return name.startswith("map_layer0.")
+    return name.startswith(("map_layer0.", "emb_fourier."))
 
 
 def is_model(saved: Any) -> bool:
@@ -54,6 +57,13 @@ def read(path: pathlib.Path, saved: dict[Any, Any], network: Any, layout: Layout
         trees = [_tree(path, tree.state, network, layout) for tree in (found.average, found.params) if tree is not None]
         params = trees[1] if len(trees) == 2 else None
         return Foreign(KIND, trees[0], params, taken=found.taken, unused=found.unused)
+
+
+def read_pickle(path: pathlib.Path, pickled: Pickled, network: Any, layout: Layout) -> Foreign:
+    """The same of a network in one of EDM's pickles, parameters and buffers of its preconditioning left out."""
+    state = {name.removeprefix("model."): value for name, value in pickled.state.items()}
+    with reading(path, KIND):
+        return pickled.foreign(_tree(path, state, network, layout))
 
 
 def check(path: pathlib.Path, config: Config) -> None:
@@ -71,13 +81,17 @@ def check(path: pathlib.Path, config: Config) -> None:
 
 def _tree(path: pathlib.Path, state: Any, network: Any, layout: Layout) -> Tree:
     """A state dict of theirs as our tree."""
-    first = next((m for name in state if (m := re.fullmatch(r"enc\.(\d+)x\1_conv\.weight", name))), None)
-    require(first, f"{path} is of another network of EDM's than its DDPM++ and NCSN++: it cannot be imported")
+    first = next((m for name in state if (m := re.fullmatch(r"(?:unet\.)?enc\.(\d+)x\1_conv\.weight", name))), None)
+    require(first, f"{path} has no enc.<size>x<size>_conv, and is of no network of EDM's: it cannot be imported")
     assert first is not None
+    if any(edm2.is_ours(name) for name in state):
+        return edm2.tree(path, state, network, int(first[1]))
+    if "out_norm.weight" in state:
+        return adm.edm_tree(path, state, network, int(first[1]))
     _check_network(path, network)
     known = _names(path, int(first[1]), network, layout)
     ours = {}
-    for name, value in _apart(state).items():
+    for name, value in _with_null(_apart(state), network.label_rows).items():
         if name.endswith(FILTER):
             _check_filter(path, value, network)
         else:
@@ -89,6 +103,7 @@ def _check_network(path: pathlib.Path, network: Any) -> None:
     require(isinstance(network, NCSNpp), f"{path} is of a U-Net: set network.name to ncsnpp")
     wanted = {"resblock_type": "biggan", "skip_rescale": True, "scale_by_sigma": False, "nonlinearity": "swish",
               "conditional": True, "up_attention": "level", "progressive_combine": "sum"}  # fmt: skip
+    wanted |= {"label_embedding": "edm"} if network.label_rows else {}
     for name, value in wanted.items():
         here = getattr(network, name)
         require(here == value, f"network.{name}={here!r} does not compute what {path} does: set it to {value!r}")
@@ -122,6 +137,18 @@ def _apart(state: dict[str, Any]) -> dict[str, np.ndarray]:
         else:
             result |= {f"{block.removesuffix('qkv')}{part}.{leaf}": value[i::3] for i, part in enumerate("qkv")}
     return result
+
+
+def _with_null(state: dict[str, np.ndarray], rows: int) -> dict[str, np.ndarray]:
+    """The state dict with a label of zeros behind the last, where the network has one row more than it.
+
+    There the one-hot vector is scaled by the root of the labels, here by that of the rows.
+    """
+    weight = state.get("map_label.weight")
+    if weight is None or weight.shape[1] + 1 != rows:
+        return state
+    scaled = weight * np.sqrt(weight.shape[1] / rows).astype(weight.dtype)
+    return {**state, "map_label.weight": np.pad(scaled, ((0, 0), (0, 1)))}
 
 
 def _names(path: pathlib.Path, size: int, network: Any, layout: Layout) -> dict[str, str]:

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from score_sde.adapters import diffusers, edm, jax_msgpack, orbax_tree, score_sde_torch, torch_pickle, weights
+from score_sde.adapters import adm, diffusers, edm, jax_msgpack, orbax_tree, score_sde_torch, torch_pickle, weights
+from score_sde.adapters.edm_pickle import LOOKED_AT, PICKLES
 from score_sde.adapters.foreign import Foreign, printable
 from score_sde.adapters.layout import Layout
 from score_sde.errors import UsageError, require
@@ -20,11 +21,6 @@ KINDS = "a checkpoint file, a directory of them, or a diffusers model"
 NUMBERED = re.compile(r"checkpoint[-_](\d+)(\.pth)?")
 MODEL = "model"
 """The stem of a file of the official model's weights."""
-PICKLES = {b"\x80" + bytes([protocol]) for protocol in range(2, 6)}
-"""How pickles begin."""
-PERSISTENT = b"torch_utils.persistence"
-LOOKED_AT = 2**20
-"""Bytes of a pickle that are searched for who made it."""
 
 
 def newest(path: str | pathlib.Path) -> pathlib.Path:
@@ -50,7 +46,12 @@ def reader(path: pathlib.Path) -> Reader:
     require(start, f"{path} is empty: copy or download it again")
     if weights.is_safetensors(start) or path.name.endswith(weights.INDEX) or start.startswith(torch_pickle.STARTS):
         return _read_weights
-    require(start[:2] not in PICKLES, _about_pickle(path, start))
+    require(
+        start[:2] not in PICKLES,
+        f"{path} is a pickle and not one of torch.save or of EDM's networks: loading it could run any program, so it is"
+        " refused; load it in the program that made it, and save its model there with"
+        " torch.save(model.state_dict(), 'model.pth')",
+    )
     # A map of msgpack: up to 15 entries, or a 16- or 32-bit number of them.
     require(
         start[0] & 0xF0 == 0x80 or start[0] in (0xDE, 0xDF),
@@ -120,6 +121,8 @@ def _read_weights(path: pathlib.Path, network: Any, layout: Layout) -> Foreign:
         return score_sde_torch.read(path, saved, layout)
     if edm.is_model(saved):
         return edm.read(path, saved, network, layout)
+    if adm.is_model(saved):
+        return adm.read(path, saved)
     require(
         path.with_name(diffusers.CONFIG).is_file(),
         f"{path} is neither a checkpoint of the official PyTorch code, which has 'model' or parameters named"
@@ -136,19 +139,3 @@ def _some_names(saved: Any) -> str:
         name = next((n for n, value in saved.items() if isinstance(value, dict | np.ndarray)), next(iter(saved)))
         place, saved = [*place, str(name)], saved[name]
     return f" (the first parameter here is {printable('.'.join(place))})" if place else ""
-
-
-def _about_pickle(path: pathlib.Path, start: bytes) -> str:
-    """Why a pickle is not run, and the way that works."""
-    if PERSISTENT in start:
-        place, saved = path.absolute(), path.absolute().with_suffix(".pth")
-        return (
-            f"{path} is a pickle of EDM or a program like it (torch_utils.persistence): it carries program code, which"
-            " is not run here. In EDM's own folder run: python -c \"import pickle, torch;"
-            f" torch.save(pickle.load(open('{place}', 'rb'))['ema'].state_dict(), '{saved}')\" and give"
-            f" {saved} to --checkpoint; configs/edm has the networks"
-        )
-    return (
-        f"{path} is a pickle and not one of torch.save: loading it could run any program, so it is refused; load it in"
-        " the program that made it, and save its model there with torch.save(model.state_dict(), 'model.pth')"
-    )

@@ -99,7 +99,8 @@ def torch_to_flax(name: str, value: Any) -> np.ndarray:
     """
     found = array(name, value)
     axes = {4: (2, 3, 1, 0), 2: (1, 0)}.get(found.ndim) if name.endswith("weight") else None
-    return np.ascontiguousarray(found if axes is None else found.transpose(axes))  # which is written twice as fast
+    turned = found if axes is None else found.transpose(axes)
+    return np.asarray(turned, order="C")  # which is written twice as fast
 
 
 def flax_to_torch(name: str, value: np.ndarray) -> np.ndarray:

@@ -57,7 +57,34 @@ def load(path: pathlib.Path) -> Any:
         allowance = Allowance(path.stat().st_size)
         start = file.read(len(LEGACY))
         file.seek(0)
-        return (_load_legacy if start == LEGACY else _load_zip)(file, path, allowance, _known)
+        if start == LEGACY:
+            return _load_legacy(file, path.stat().st_size, path, allowance, _known)
+        return _load_zip(file, path, allowance, _known)
+
+
+def load_pickle(path: pathlib.Path, known: Known, kind: str) -> Any:
+    """The object of pickle.dump's file, whose tensors have their storages within, each a stream of torch.save's.
+
+    known: what stands for the names that are no tensor's and no plain container's. Raises UsageError as `load` does.
+    """
+    with reading(path, kind), path.open("rb") as file:
+        allowance = Allowance(path.stat().st_size)
+
+        def storage(content: bytes) -> _Storage:
+            if not isinstance(content, bytes) or not content.startswith(LEGACY):
+                raise ValueError("a storage is not what torch.save writes")
+            found = _load_legacy(io.BytesIO(content), len(content), path, allowance, _known)
+            if not isinstance(found, _Storage):
+                raise ValueError("a storage is none")
+            return found
+
+        def find(name: str) -> Any:
+            return storage if name == "torch.storage._load_from_bytes" else known(name) or _known(name)
+
+        value = _unpickler(_no_storage, path, allowance, find).run(file)
+        if file.read(1):
+            raise ValueError("bytes follow its end")
+        return value
 
 
 def is_script(path: pathlib.Path) -> bool:
@@ -134,9 +161,15 @@ def _stored(archive: zipfile.ZipFile, name: str, allowance: Allowance) -> bytes:
     return archive.read(entry)
 
 
-def _load_legacy(file: BinaryIO, path: pathlib.Path, allowance: Allowance, known: Known) -> Any:
-    """Five pickles: magic number, version, facts of the machine, the object, the storages' keys; then the storages."""
-    left = path.stat().st_size
+def _no_storage(dtype: np.dtype, key: str, count: int) -> np.ndarray:
+    raise ValueError("it refers to a storage outside")
+
+
+def _load_legacy(file: BinaryIO, left: int, path: pathlib.Path, allowance: Allowance, known: Known) -> Any:
+    """Five pickles: magic number, version, facts of the machine, the object, the storages' keys; then the storages.
+
+    left: the stream's length in bytes.
+    """
     storages: dict[str, np.ndarray] = {}
 
     def fetch(dtype: np.dtype, key: str, count: int) -> np.ndarray:

@@ -3,7 +3,7 @@
 A pickle is a program for a stack machine, which may call any function that it names. This one runs the part of it that
 torch.save needs, as pickletools decodes it; every other instruction is refused. It is safe with files made to do harm:
 - A name stands for what `find` returns for it, and no object takes attributes from a file.
-- Of classes it makes objects only of `Inert`, where `find` returns that, and without arguments.
+- Of classes it makes objects only of `Inert` and `Plain`, where `find` returns these, and without arguments.
 - Tuples become lists, which nothing hashes: hashing deeply nested tuples exhausts Python's stack.
 - The memo is a dict, and what calls may copy is bounded by an allowance, so that memory stays in proportion to the
   file.
@@ -77,16 +77,16 @@ class Unpickler:
         function, arguments = self.take(2)
         if not isinstance(arguments, list) or not callable(function):
             raise ValueError("it calls something that is no function")
-        copied = len(arguments) + sum(len(a) for a in arguments if isinstance(a, list | str | bytes))
-        self.allowance.spend(8 * copied)
+        items = len(arguments) + sum(len(a) for a in arguments if isinstance(a, list))
+        self.allowance.spend(8 * items + sum(len(a) for a in arguments if isinstance(a, str | bytes)))
         self.stack.append(function(*arguments))
 
     def make(self) -> None:
-        """Make an object of a class: of TorchScript's modules, which have no arguments, and of nothing else."""
+        """Make an object of a class: of modules, which have no arguments, of kinds of dict, and of nothing else."""
         kind, arguments = self.take(2)
-        if kind is not Inert or not isinstance(arguments, list) or arguments:
+        if kind not in (Inert, Plain) or not isinstance(arguments, list) or arguments:
             raise ValueError("torch.save makes no use of the instruction NEWOBJ")
-        self.stack.append(Inert())
+        self.stack.append(kind())
 
     def build(self) -> None:
         """Offer a state to an object, which few take: PyTorch hangs the versions of modules on dicts."""
@@ -117,6 +117,13 @@ class Inert(Stateful):
         if not isinstance(state, dict):
             raise ValueError("the state of an object is no dict")
         self.state = state
+
+
+class Plain(dict[Any, Any]):
+    """An object of a class that is a dict with more methods, of which nothing but the dict is kept."""
+
+    def __init__(self) -> None:
+        super().__init__()
 
 
 def _pairs(items: list[Any]) -> dict[Any, Any]:

@@ -1,6 +1,6 @@
 """Whether the network that a config names can be built for data of a shape. Free of jax."""
 
-from score_sde.config.fields import SCHEMA, U_NETS, Config
+from score_sde.config.fields import SCHEMA, SONG_NETS, U_NETS, Config
 from score_sde.errors import require
 
 HALVINGS = {"ncsn": 1, "ncsnv2_64": 1, "ncsnv2_128": 2, "ncsnv2_256": 3}
@@ -36,6 +36,7 @@ def check_network(config: Config, shape: tuple[int, ...]) -> None:
         _check_label(config)
         _check_resolutions(config, sides)
         _check_groups(config)
+        _check_heads(config, sides)
         return
     _check_halvings(sides, HALVINGS[name], f"as network.name={name!r} asks", "")
     require(
@@ -66,6 +67,11 @@ def _check_preconditioning(config: Config) -> None:
 
 def _check_label(config: Config) -> None:
     network, label = config.network, config.parametrization.label
+    require(
+        network.name != "edm2" or label == "log_sigma",
+        f"parametrization.label={label!r} does not suit network.name='edm2', which is told ln(sigma) / 4: set"
+        " parametrization.label='log_sigma'",
+    )
     remedies = {"level": "network.embedding_type='positional'", "log_sigma": "parametrization.label='root_sigma'"}
     remedy = remedies.get(label, "parametrization.label='sigma'")
     fourier = network.name == "ncsnpp" and network.embedding_type == "fourier"
@@ -100,13 +106,31 @@ def _check_resolutions(config: Config, sides: tuple[int, ...]) -> None:
     require(len(kernel) >= 1 and sum(kernel) != 0, f"network.fir_kernel={kernel} needs entries whose sum is not zero")
 
 
+def _check_heads(config: Config, sides: tuple[int, ...]) -> None:
+    """That the channels that attend divide among the heads."""
+    network = config.network
+    if network.name in SONG_NETS:
+        return
+    per_head = 64 if network.name == "dhariwal" else network.head_channels
+    attending = [m for i, m in enumerate(network.ch_mult) if min(sides) >> i in network.attn_resolutions]
+    for channels in (network.nf * m for m in (*attending, network.ch_mult[-1])):
+        heads = network.num_heads if network.name == "adm" and network.num_heads else channels // per_head
+        require(
+            heads == 0 or channels % heads == 0,
+            f"network.nf={network.nf} with ch_mult={network.ch_mult} attends on {channels} channels, which do not"
+            f" divide among {heads} heads: change network.nf, or num_heads and head_channels where they are read",
+        )
+
+
 def _check_groups(config: Config) -> None:
-    if config.network.name == "ddpm":
+    if config.network.name == "edm2":  # which has none
+        return
+    if config.network.name in ("ddpm", "adm"):
         widths = [config.network.nf * m for m in config.network.ch_mult]
         require(
             all(width % 32 == 0 for width in widths),
             f"network.nf={config.network.nf} with ch_mult={config.network.ch_mult} makes layers of {widths} channels,"
-            " which network.name='ddpm' normalises in 32 groups: use an nf that is a multiple of 32",
+            f" which network.name={config.network.name!r} normalises in 32 groups: use an nf that is a multiple of 32",
         )
         return
     for channels in normalised_channels(config.network):
@@ -120,10 +144,10 @@ def _check_groups(config: Config) -> None:
 
 
 def normalised_channels(network: Config) -> list[int]:
-    """The channel counts that NCSN++ normalises, its skip connections included, in order."""
+    """The channel counts that NCSN++ and DhariwalUNet normalise, their skip connections included, in order."""
     widths = [network.nf * m for m in network.ch_mult]
     doubled = network.progressive_input == "input_skip" and network.progressive_combine == "cat"
-    skips, seen = [network.nf], []
+    skips, seen = [widths[0] if network.name == "dhariwal" else network.nf], []
     for level, width in enumerate(widths):
         for _ in range(network.num_res_blocks):
             seen += [skips[-1], width]

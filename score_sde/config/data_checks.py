@@ -56,7 +56,7 @@ def known_shape(config: Config) -> tuple[int, ...] | None:
 
 def conditions(network: str) -> tuple[str, ...]:
     """What a network can be conditioned on, by the data's names."""
-    return ("label",) if network in FIELDS["network"].fields["label_embedding"].networks else ()
+    return ("label",) if network in FIELDS["network"].fields["label_dropout"].networks else ()
 
 
 def check_data(config: Config, own_system: bool = False) -> None:
@@ -178,7 +178,7 @@ def _check_augmentation(config: Config) -> None:
         f"data.random_flip=True would flip again what data.augmentation={p} flips: set random_flip=False",
     )
     require(
-        network.name == "ncsnpp" and network.conditional,
+        network.name == "dhariwal" or (network.name == "ncsnpp" and network.conditional),
         f"data.augmentation={p} leaks into the samples unless the network is told of it: set network.name='ncsnpp' and"
         " network.conditional=True",
     )

@@ -24,7 +24,11 @@ from score_sde.config.rules import (
 Config = Any
 """A ConfigDict of the fields of `default`; they exist at run time alone, so type checkers know none of them."""
 
-U_NETS = ("ncsnpp", "ddpm")
+SONG_NETS = ("ncsnpp", "ddpm")
+"""The U-Nets of Song et al. and Ho et al."""
+U_NETS = (*SONG_NETS, "adm", "dhariwal", "edm2")
+ZERO_NULL = ("dhariwal", "edm2")
+"""Those whose null label is the zero vector."""
 REFINE_NETS = ("ncsnv2_64", "ncsnv2_128", "ncsnv2_256", "ncsn")
 
 CHURNING = (
@@ -87,11 +91,11 @@ FIELDS: dict[str, Section] = {
             "attn_resolutions": field((16,), "levels with attention, by their shorter side in pixels", networks=U_NETS),
             "up_attention": field(
                 "level", "on the way up, attention once a level or after every block", one_of("level", "block"),
-                networks=U_NETS,
+                networks=SONG_NETS,
             ),
             "dropout": field(0.1, "probability that an activation is dropped in training", FRACTION, networks=U_NETS),
-            "resamp_with_conv": field(True, "convolutions in DDPM's resampling", networks=U_NETS),
-            "conditional": field(True, "whether the network is told the noise level", networks=U_NETS),
+            "resamp_with_conv": field(True, "convolutions in DDPM's resampling", networks=(*SONG_NETS, "adm")),
+            "conditional": field(True, "whether the network is told the noise level", networks=SONG_NETS),
             "fir": field(True, "resampling by a FIR filter", networks=("ncsnpp",)),
             "fir_kernel": field((1, 3, 3, 1), "the filter's taps", element=float, networks=("ncsnpp",)),
             "skip_rescale": field(True, "residual sums over sqrt(2)", networks=("ncsnpp",)),
@@ -110,18 +114,31 @@ FIELDS: dict[str, Section] = {
             ),
             "init_scale": field(0.0, "scale of the last convolutions' initialisation", networks=("ncsnpp",)),
             "fourier_scale": field(16.0, "standard deviation of Fourier frequencies", networks=("ncsnpp",)),
-            "scale_by_sigma": field(False, "output over sigma", networks=(*U_NETS, *REFINE_NETS)),
-            "nonlinearity": field("swish", "activation", one_of("swish", "relu", "elu", "lrelu")),
+            "scale_by_sigma": field(False, "output over sigma", networks=(*SONG_NETS, *REFINE_NETS)),
+            "nonlinearity": field(
+                "swish", "activation", one_of("swish", "relu", "elu", "lrelu"), networks=(*SONG_NETS, *REFINE_NETS)
+            ),
             "interpolation": field(
                 "bilinear", "how RefineNets join levels", one_of("bilinear", "nearest_neighbor"), networks=REFINE_NETS
             ),
             "label_embedding": field(
                 "edm", "how a class label enters: before the noise level's two layers (EDM) or behind them (ADM)",
-                one_of("edm", "adm"), networks=U_NETS,
+                one_of("edm", "adm"), networks=SONG_NETS,
             ),
             "label_dropout": field(
                 0.0, "probability that an example's label is replaced by the null label; above 0 it has a row too",
                 FRACTION, networks=U_NETS,
+            ),
+            "head_channels": field(64, "channels of one head of attention", AT_LEAST_ONE, networks=("adm", "edm2")),
+            "num_heads": field(0, "heads; 0 for as many as head_channels makes", NOT_NEGATIVE, networks=("adm",)),
+            "attention_order": field(
+                "legacy", "how queries, keys and values lie among the channels, as in the file that is imported",
+                one_of("legacy", "new", "edm"), networks=("adm",),
+            ),
+            "scale_shift": field(True, "the embedding scales and shifts, and is not added", networks=("adm",)),
+            "resblock_updown": field(True, "levels are changed within residual blocks", networks=("adm",)),
+            "logvar_channels": field(
+                128, "of the head for the loss's variance in EDM2's files; 0 for none", NOT_NEGATIVE, networks=("edm2",)
             ),
         },
     ),

@@ -185,9 +185,9 @@ def _check_objective(config: Config) -> None:
         " 'variational'",
     )
     require(
-        not learned or config.network.name in ("ncsnpp", "ddpm"),
+        not learned or config.network.name in ("ncsnpp", "ddpm", "adm"),
         f"network.name={config.network.name!r} has no second output for parametrization.learned_variance=True:"
-        " choose ncsnpp or ddpm",
+        " choose ncsnpp, ddpm or adm",
     )
     require(
         learned or config.sampling.variance != "learned",

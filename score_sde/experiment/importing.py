@@ -10,7 +10,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from score_sde.adapters import diffusers, edm, scheduler
+from score_sde.adapters import adm, asked, diffusers, edm, edm_pickle, scheduler
 from score_sde.adapters.files import newest, reader
 from score_sde.adapters.foreign import Foreign, Tree, flat, is_real, printable
 from score_sde.adapters.layout import replay
@@ -119,8 +119,19 @@ def read(experiment: Experiment, path: str | pathlib.Path) -> Foreign:
 
 def _read(experiment: Experiment, file: pathlib.Path) -> tuple[Foreign, tuple[str, ...]]:
     """What a checkpoint holds, and the dtypes that were cast to float32."""
+    pickled = edm_pickle.load(file) if edm_pickle.is_one(file) else None
+    if pickled is not None:
+        wanted = asked.of_pickle(file, pickled, experiment.config)
+        asked.check(file, wanted, experiment.config, f"{pickled.kind} of {pickled.inner}")
     layout, abstract = replay(lambda: experiment.abstract_state().params[PART])
-    foreign = reader(file)(file, experiment.score_system.network, layout)
+    network = experiment.score_system.network
+    if pickled is not None:
+        foreign = edm.read_pickle(file, pickled, network, layout)
+    else:
+        foreign = reader(file)(file, network, layout)
+    if foreign.source == adm.KIND:
+        wanted = adm.asked(file, foreign.ema, experiment.config, experiment.score_system.image_shape)
+        asked.check(file, wanted, experiment.config, adm.KIND)
     trees = {name: tree for name, tree in foreign._asdict().items() if isinstance(tree, dict)}
     for name, tree in trees.items():
         _check(file, name, tree, abstract)

@@ -13,7 +13,7 @@ from score_sde.config import Config
 from score_sde.config.architecture import image_shape
 from score_sde.config.averages import power_name, stored_names
 from score_sde.config.data_checks import picture_shape, stored_ranges
-from score_sde.config.fields import DECODED, network_fields
+from score_sde.config.fields import DECODED, ZERO_NULL, network_fields
 from score_sde.data import kinds, nonleaking
 from score_sde.data.cache import Cache
 from score_sde.data.pictures import Format
@@ -22,7 +22,9 @@ from score_sde.data.sources import Dataset, Source, digits
 from score_sde.data.spec import Spec
 from score_sde.devices.parallel import Pmap, Sharded, Strategy
 from score_sde.devices.platform import platform
+from score_sde.networks.adm import ADM, dhariwal
 from score_sde.networks.ddpm import ddpm
+from score_sde.networks.edm2 import EDM2
 from score_sde.networks.ncsnpp import NCSNpp
 from score_sde.networks.ncsnv2 import NCSNv2
 from score_sde.objectives import denoising, score_matching, variational
@@ -84,7 +86,7 @@ def _network_fields(config: Config, spec: Spec) -> dict[str, Any]:
     own = {field: config.network[field] for field in network_fields(config.network.name)}
     dropout, labels = own.pop("label_dropout", 0.0), spec.labels
     if labels is not None:
-        own["label_rows"] = labels.count + (dropout > 0)
+        own["label_rows"] = labels.count + (dropout > 0 and config.network.name not in ZERO_NULL)
     centered = config.data.centered or spec.kind != "bytes"
     return {**own, "centered": centered, "dtype": jnp.dtype(config.training.compute_dtype)}
 
@@ -140,6 +142,11 @@ LEVELS = {"vp": parametrization.vp_levels, "ve": parametrization.ve_levels}
 NETWORKS: dict[str, Callable[[Config, Spec], nn.Module]] = {
     "ncsnpp": lambda c, s: NCSNpp(**_u_net_fields(c, s), augment_dim=nonleaking.LABELS if c.data.augmentation else 0),
     "ddpm": lambda c, s: ddpm(**_u_net_fields(c, s)),
+    "adm": lambda c, s: ADM(**_u_net_fields(c, s)),
+    "dhariwal": lambda c, s: dhariwal(
+        **_u_net_fields(c, s), augment_dim=nonleaking.LABELS if c.data.augmentation else 0
+    ),
+    "edm2": lambda c, s: EDM2(**_u_net_fields(c, s)),
     "ncsnv2_64": lambda c, s: NCSNv2(64, **_network_fields(c, s)),
     "ncsnv2_128": lambda c, s: NCSNv2(128, **_network_fields(c, s)),
     "ncsnv2_256": lambda c, s: NCSNv2(256, **_network_fields(c, s)),

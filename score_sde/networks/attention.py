@@ -1,4 +1,4 @@
-"""Single-head self-attention over all pixels."""
+"""Self-attention over all pixels, of one head or several."""
 
 import flax.linen as nn
 import jax
@@ -23,6 +23,13 @@ def attend_fused(q: Array, k: Array, v: Array) -> Array:
     """`attend` by cuDNN, which keeps no [B, P, P] for the gradient and has no forward mode (see `can_fuse`)."""
     q, k, v = (x[:, :, None] for x in (q, k, v))
     return jax.nn.dot_product_attention(q, k, v, implementation="cudnn")[:, :, 0]
+
+
+def attend_heads(q: Array, k: Array, v: Array, capability: str | None = None) -> Array:
+    """`attend` for every head on its own: q, k, v [B, P, heads, C] -> [B, P, heads, C]; by cuDNN where it can."""
+    if can_fuse(q.dtype, q.shape[-1], capability):
+        return jax.nn.dot_product_attention(q, k, v, implementation="cudnn")
+    return jax.vmap(attend, 2, 2)(q, k, v)
 
 
 def can_fuse(dtype: Dtype, channels: int, capability: str | None) -> bool:

@@ -27,7 +27,7 @@ from score_sde.errors import UsageError
 from score_sde.evaluation.preprocessing import PREPROCESSINGS
 from score_sde.experiment import guiding, measuring, objects
 from score_sde.likelihood import log_likelihood_on
-from score_sde.networks import layers, ncsnpp, ncsnv2, refinenet, remat
+from score_sde.networks import adm, layers, ncsnpp, ncsnv2, refinenet, remat
 from score_sde.solvers import RK45
 from score_sde.storage.workdir import Workdir
 
@@ -88,7 +88,7 @@ TABLES = {
     "evaluation.preprocessing": PREPROCESSINGS,
     "likelihood.divergence": objects.DIVERGENCES,
     "likelihood.solver": {"grid": log_likelihood_on, "rk45": RK45},
-    **{f"network.{name}": choices for name, choices in ncsnpp.CHOICES.items()},
+    **{f"network.{name}": choices for name, choices in (ncsnpp.CHOICES | adm.CHOICES).items()},
     **{
         f"{section}.precision": [word.name.lower() for word in jax.lax.Precision]
         for section in ("training", "sampling", "likelihood", "evaluation")
@@ -324,7 +324,7 @@ REFUSED = [  # changes, what the sentence must hold: the offending value and the
     ({**DISCRETE, **VE, "training.objective": "variational"}, ["objective='variational'", "set sde.name='vp'"]),
     ({"parametrization.prediction": "posterior_mean"}, ["prediction='posterior_mean'", "sde.discrete=True"]),
     ({**DISCRETE, "parametrization.learned_variance": True}, ["objective='denoising'", "choose 'hybrid'"]),
-    ({**LEARNED, "network.name": "ncsnv2_64"}, ["network.name='ncsnv2_64'", "choose ncsnpp or ddpm"]),
+    ({**LEARNED, "network.name": "ncsnv2_64"}, ["network.name='ncsnv2_64'", "choose ncsnpp, ddpm or adm"]),
     ({**LEARNED, "network.scale_by_sigma": True}, ["scale_by_sigma=True", "set it to False"]),
     ({"sampling.variance": "learned"}, ["variance='learned'", "learned_variance=True"]),
     ({**HYBRID, "data.uniform_dequantization": True}, ["uniform_dequantization=True", "set it to False"]),

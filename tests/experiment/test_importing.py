@@ -232,14 +232,11 @@ def test_every_part_of_a_file_is_named(tmp_path: pathlib.Path) -> None:
 
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])
 def test_pickles_are_named_and_not_run(protocol: int, launch: Any, tmp_path: pathlib.Path, capsys: Any) -> None:
-    """EDM's by what its modules are rebuilt by, with the command that saves its network; others with the way."""
+    """What names EDM's modules is read for a network; others are refused with the way."""
     file = tmp_path / "network-snapshot-200000.pkl"
     file.write_bytes(pickle.dumps({"ema": b"torch_utils.persistence"}, protocol))
     line = refused(launch, capsys, f"--checkpoint={file}")
-    assert "is a pickle of EDM or a program like it (torch_utils.persistence)" in line
-    command = re.search(r'python -c "(.*)" and give (\S+) to --checkpoint', line)
-    assert command and command[2] == str(file.with_suffix(".pth")) and str(file) in command[1]
-    compile(command[1], "what is told to run", "exec")
+    assert "has no network under 'ema': name network-snapshot-<number>.pkl of EDM or EDM2" in line
     file.write_bytes(pickle.dumps({"ema": np.zeros(3)}, protocol))
     line = refused(launch, capsys, f"--checkpoint={file}")
     assert "is a pickle and not one of torch.save" in line and "torch.save(model.state_dict(), 'model.pth')" in line
