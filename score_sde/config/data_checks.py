@@ -166,6 +166,17 @@ def _check_labels(config: Config) -> None:
             f"{name}={value!r} has no effect without labels: set data.condition=('label',), or leave it at"
             f" {SCHEMA[name]!r}",
         )
+    null = network.null_label
+    require(
+        labelled or null == SCHEMA["network.null_label"],
+        f"network.null_label={null!r} has no effect without labels: set data.condition=('label',), or leave it at"
+        " 'row'",
+    )
+    require(
+        network.label_dropout > 0 or null != "learned",
+        "network.null_label='learned' is learned from examples whose labels are dropped, and network.label_dropout=0.0"
+        " drops none: set it to 0.1, or null_label to 'zero'",
+    )
 
 
 def _check_augmentation(config: Config) -> None:

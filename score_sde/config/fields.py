@@ -118,8 +118,12 @@ FIELDS: dict[str, Section] = {
                 one_of("edm", "adm"), networks=U_NETS,
             ),
             "label_dropout": field(
-                0.0, "probability that an example's label is replaced by the null label; above 0 it has a row too",
+                0.0, "probability that an example's label is replaced by the null label in training",
                 FRACTION, networks=U_NETS,
+            ),
+            "null_label": field(
+                "row", "what the null label is: a row of its own, EDM's zero vector, or a learned vector, 0 at first",
+                one_of("row", "zero", "learned"), networks=U_NETS,
             ),
         },
     ),

@@ -84,7 +84,7 @@ def _network_fields(config: Config, spec: Spec) -> dict[str, Any]:
     own = {field: config.network[field] for field in network_fields(config.network.name)}
     dropout, labels = own.pop("label_dropout", 0.0), spec.labels
     if labels is not None:
-        own["label_rows"] = labels.count + (dropout > 0)
+        own["label_rows"] = labels.count + (dropout > 0 and own["null_label"] == "row")
     centered = config.data.centered or spec.kind != "bytes"
     return {**own, "centered": centered, "dtype": jnp.dtype(config.training.compute_dtype)}
 
