@@ -22,6 +22,7 @@ from score_sde.devices.distributed import together
 from score_sde.errors import NotFinite
 from score_sde.evaluation.two_sample import two_sample
 from score_sde.experiment.building import build
+from score_sde.experiment.classifying import save_accuracy
 from score_sde.experiment.diagnosis import nothing_finite, remedies
 from score_sde.experiment.experiment import Experiment
 from score_sde.experiment.generation import Generated, Generator
@@ -35,6 +36,7 @@ from score_sde.storage.checkpoint import Checkpoints
 from score_sde.storage.images import GRID
 from score_sde.storage.workdir import Workdir
 from score_sde.storage.writing import writing
+from score_sde.systems import Classifier
 from score_sde.training.step import TrainState
 
 NOT_FINITE = 6
@@ -108,8 +110,13 @@ def train(config: Config, workdir: Workdir) -> int:
 def finish(experiment: Experiment, generator: Generator, state: TrainState, workdir: Workdir) -> None:
     """Draw the final grid and, where evaluation.final_samples > 0, print the two-sample figures; once per step.
 
+    Of a classifier, which draws nothing, print how many held-out examples it knows.
+
     Raises NotFinite where samples are not finite, with both written.
     """
+    if isinstance(experiment.system, Classifier):
+        say(save_accuracy(experiment, experiment.weights(state), workdir, int(state.step)))
+        return
     wanted, sampling = experiment.config.evaluation.final_samples, experiment.config.sampling
     final, first = Final(workdir, int(state.step)), jax.process_index() == 0
     if not together(lambda: first and final.complete(bool(wanted))):

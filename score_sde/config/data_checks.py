@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 
-from score_sde.config.fields import DECODED, FIELDS, SCHEMA, Config
+from score_sde.config.fields import CLASSIFIERS, DECODED, FIELDS, SCHEMA, Config
 from score_sde.errors import require
 
 PATHS = {
@@ -56,7 +56,8 @@ def known_shape(config: Config) -> tuple[int, ...] | None:
 
 def conditions(network: str) -> tuple[str, ...]:
     """What a network can be conditioned on, by the data's names."""
-    return ("label",) if network in FIELDS["network"].fields["label_embedding"].networks else ()
+    embedded = FIELDS["network"].fields["label_embedding"].networks or ()
+    return ("label",) if network in (*embedded, *CLASSIFIERS) else ()
 
 
 def check_data(config: Config, own_system: bool = False) -> None:
@@ -90,8 +91,9 @@ def check_kind(config: Config, kind: str, own_system: bool = False) -> None:
     """UsageError for settings that mean nothing for data of this kind."""
     data, objective = config.data, config.training.objective
     require(
-        kind != "tokens" or own_system or config.system.name != "score",
-        "data.kind='tokens' has no density to take a score of: system.name='score' trains on bytes or real numbers",
+        kind != "tokens" or own_system,
+        f"data.kind='tokens' has no density to take a score of, nor noise: system.name={config.system.name!r} trains on"
+        " bytes or real numbers",
     )
     for name in ("mean", "std"):
         require(

@@ -26,6 +26,8 @@ Config = Any
 
 U_NETS = ("ncsnpp", "ddpm")
 REFINE_NETS = ("ncsnv2_64", "ncsnv2_128", "ncsnv2_256", "ncsn")
+CLASSIFIERS = ("wideresnet",)
+"""Networks of logits, of system.name='classifier'."""
 
 CHURNING = (
     "euler_maruyama", "exponential_euler_maruyama", "sde_adams_2", "sde_adams_3", "dpm_solver_pp_2m_sde",
@@ -60,7 +62,7 @@ FIELDS: dict[str, Section] = {
     ),
     "system": Section(
         "what is trained",
-        {"name": field("score", "the system: parts, losses, how samples come of them", one_of("score"))},
+        {"name": field("score", "the system: parts, losses, how samples come of them", one_of("score", "classifier"))},
     ),
     "sde": Section(
         "the noise process",
@@ -76,12 +78,17 @@ FIELDS: dict[str, Section] = {
         },
     ),
     "network": Section(
-        "the score network",
+        "the network",
         {
-            "name": field("ncsnpp", "its architecture", one_of(*U_NETS, *REFINE_NETS)),
-            "nf": field(128, "channels of the finest level", AT_LEAST_ONE),
+            "name": field("ncsnpp", "its architecture", one_of(*U_NETS, *REFINE_NETS, *CLASSIFIERS)),
+            "nf": field(128, "channels of the finest level; of wideresnet, of the noise level", AT_LEAST_ONE),
             "ch_mult": field((1, 2, 2, 2), "multipliers of nf, one per level", networks=U_NETS),
-            "num_res_blocks": field(4, "residual blocks per level", AT_LEAST_ONE, networks=U_NETS),
+            "num_res_blocks": field(
+                4, "residual blocks per level", AT_LEAST_ONE, networks=(*U_NETS, "wideresnet")
+            ),
+            "widen_factor": field(
+                10, "multiplier of its levels' 16, 32 and 64 channels", AT_LEAST_ONE, networks=("wideresnet",)
+            ),
             "attn_resolutions": field((16,), "levels with attention, by their shorter side in pixels", networks=U_NETS),
             "up_attention": field(
                 "level", "on the way up, attention once a level or after every block", one_of("level", "block"),
@@ -107,9 +114,13 @@ FIELDS: dict[str, Section] = {
                 "positional", "embedding of the noise level", one_of("fourier", "positional"), networks=("ncsnpp",)
             ),
             "init_scale": field(0.0, "scale of the last convolutions' initialisation", networks=("ncsnpp",)),
-            "fourier_scale": field(16.0, "standard deviation of Fourier frequencies", networks=("ncsnpp",)),
+            "fourier_scale": field(
+                16.0, "standard deviation of Fourier frequencies", networks=("ncsnpp", "wideresnet")
+            ),
             "scale_by_sigma": field(False, "output over sigma", networks=(*U_NETS, *REFINE_NETS)),
-            "nonlinearity": field("swish", "activation", one_of("swish", "relu", "elu", "lrelu")),
+            "nonlinearity": field(
+                "swish", "activation", one_of("swish", "relu", "elu", "lrelu"), networks=(*U_NETS, *REFINE_NETS)
+            ),
             "interpolation": field(
                 "bilinear", "how RefineNets join levels", one_of("bilinear", "nearest_neighbor"), networks=REFINE_NETS
             ),

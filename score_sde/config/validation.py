@@ -10,9 +10,10 @@ from score_sde.config.fields import ROWS, SCHEMA, Config
 from score_sde.config.guidance_checks import check_guidance
 from score_sde.config.reading import element, flatten, nearest, require_field, wrong_type
 from score_sde.config.sampling_checks import ADAPTIVE, check_reference, check_sampling
+from score_sde.config.system_checks import check_system
 from score_sde.errors import UsageError, require, require_increasing
 
-FROZEN: dict[str, tuple[str, ...]] = {"score": ()}
+FROZEN: dict[str, tuple[str, ...]] = {"score": (), "classifier": ()}
 """The parts of other runs that every system asks for."""
 
 
@@ -66,8 +67,9 @@ def validate(config: Config, own_system: bool = False) -> None:
     check_data(config, own_system)
     if own_system:
         return
+    check_system(config)
     _check_frozen(config)
-    if (shape := known_shape(config)) and config.system.name == "score":
+    if shape := known_shape(config):
         check_network(config, shape)
 
 

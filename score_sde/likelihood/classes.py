@@ -37,7 +37,8 @@ def bayes(log_prob: Array, prior: Array) -> Posterior:
 def of_every_class(log_prob: Callable[[Array, Array], Array], x0: Array, classes: int) -> Array:
     """log p(x_0 | k) [B, classes] in nats of a likelihood (x_0 [B, ...], label int32 [B]) -> [B], class by class.
 
-    Give every class the same probes: what is then unsure of the divergence is mostly common to all, and cancels. Source: Zimmermann et al. 2021.
+    Give every class the same probes: what is then unsure of the divergence is mostly common to all, and cancels.
+    Source: Zimmermann et al. 2021.
     """
     one = lambda k: log_prob(x0, jnp.full(len(x0), k))
     return jax.lax.map(one, jnp.arange(classes, dtype=jnp.int32)).T

@@ -85,7 +85,7 @@ class Score:
         """The objective on examples at quantiles u of the law of t; labels are dropped in training alone."""
         backwards = self.objective.backwards
         execution = {
-            "convolution": self._convolution(backwards),
+            "convolution": self.platform.convolution(backwards),
             "fused_attention": self.platform.capability if backwards else None,
             "remat": self.remat,
             "scan_blocks": self.scan_blocks,
@@ -121,10 +121,6 @@ class Score:
         score = self.parametrization(apply, self.process)
         return lambda x, t: (score(x, t), None)
 
-    def _convolution(self, backwards: bool = False) -> str:
-        """The form of convolutions that the backend is fastest with; on CPU by whether reverse mode is all there is."""
-        return {"cpu": "backwards" if backwards else "native", "tpu": "depthwise"}.get(self.platform.name, "native")
-
     def apply(
         self, params: Params, condition: Condition | None = None, dropout_keys: Keys | None = None, **execution: Any
     ) -> Network:
@@ -133,10 +129,13 @@ class Score:
         execution: fields of how it is computed, which change values by rounding alone, where the network has them:
         convolution (without it in a form that has forward mode), fused_attention, remat, scan_blocks.
         """
-        execution = {"convolution": self._convolution()} | execution
+        execution = {"convolution": self.platform.convolution()} | execution
         fields = {field.name for field in dataclasses.fields(self.network)}
         network = self.network.clone(**{name: value for name, value in execution.items() if name in fields})
-        options: dict[str, Any] = {"condition": condition} if condition else {}
+        told = {
+            n: v for n, v in (condition or {}).items() if self.labelled or n != "label"
+        }  # a classifier may be, alone
+        options: dict[str, Any] = {"condition": told} if told else {}
 
         def call(x: Array, label: Array, sigma: Array) -> Array:
             return network.apply({"params": params[PART]}, x, label, sigma, dropout_keys, **options)  # pyright: ignore[reportReturnType]
