@@ -84,6 +84,8 @@ def built(config: Config, workdir: Workdir) -> Experiment:
     together(lambda: found.append(build(config, record)))
     parts = found[0].notes().items()
     notes = {f"{name} {field}": v for name, part in parts for field, v in part.items() if field != "content"}
+    aside = found[0].drawing.parts.items()
+    notes |= {f"frozen {part} {field}": v for part, one in aside for field, v in one.record._asdict().items()}
     agree(notes, "give all processes the same data and the same runs to take frozen parts from")
     return found[0]
 
@@ -167,7 +169,7 @@ def sample(config: Config, workdir: Workdir, overwrite: bool = False) -> int:
     Batches are kept as they are drawn, and the same command goes on behind them. Raises Stopped, and NotFinite.
     """
     experiment = built(config, workdir)
-    c, path = config.sampling, workdir.samples / samples_name(config.sampling, config.guidance)
+    c, path = config.sampling, workdir.samples / samples_name(config.sampling, config.guidance, config.frozen.guide)
     with closing(Checkpoints(workdir.checkpoints)) as checkpoints:
         folder = SampleFolder(path, settings_of(experiment, checkpoints.latest_step()))
         if together(folder.is_done):
@@ -196,6 +198,8 @@ def settings_of(experiment: Experiment, step: int | None) -> dict[str, Any]:
     chosen: dict[str, Any] = {} if choice is None else {"auto": choice.words()}
     if not is_neutral(guidance):
         chosen["guidance"] = guidance.to_dict()
+        if parts := experiment.drawing.parts:
+            chosen["frozen"] = {part: found.record._asdict() for part, found in parts.items()}
     return {"sampling": experiment.config.sampling.to_dict(), "step": step, **chosen}
 
 
@@ -227,18 +231,26 @@ def _require_finite(experiment: Experiment, path: pathlib.Path, count: int) -> N
         )
 
 
-def samples_name(sampling: Config, guidance: Config) -> str:
+def samples_name(sampling: Config, guidance: Config, guide: str = "") -> str:
     """The name of the folder of these samples: the fields that one compares; settings.json has them all."""
     c, g = sampling, guidance
     name = f"{'reference-' * c.reference}{c.solver}-{c.num_steps}-seed{c.seed}"
     label = "_".join(re.findall(r"[\w.]+", c.label))
     label = label if len(label) < 80 else hashlib.sha256(label.encode()).hexdigest()[:16]
     name += (f"-{c.average}" if c.average else "") + (f"-label_{label}" if label else "")
-    name += f"-guided{strength(g):g}" if strength(g) != 1 else ""
+    if strength(g) != 1:
+        name += f"-guided{strength(g):g}" + (f"_by_{_word(guide)}" if guide else "")
+    name += f"-classifier{g.classifier_scale:g}" if g.classifier_scale else ""
+    name += f"-{_word(g.log_prob)}{g.log_prob_scale:g}" if g.log_prob else ""
     name += "-levels" + "_".join(f"{level:g}" for level in g.interval) if g.interval else ""
     return (
         name + (f"-rescaled{g.rescale:g}" if g.rescale else "") + (f"-{g.threshold}" if g.threshold != "none" else "")
     )
+
+
+def _word(path: str) -> str:
+    """The end of a path as a word of a folder's name."""
+    return re.sub(r"[^\w.]+", "_", pathlib.PurePath(path).name)[-40:]
 
 
 def report(config: Config, workdir: Workdir, command: str) -> int:

@@ -163,8 +163,9 @@ def _check_labels(config: Config) -> None:
         ("likelihood.label", config.likelihood.label),
         ("data.num_classes", data.num_classes),
     ):
+        by_classifier = name == "sampling.label" and config.guidance.classifier_scale != 0
         require(
-            labelled or not value,
+            labelled or not value or by_classifier,
             f"{name}={value!r} has no effect without labels: set data.condition=('label',), or leave it at"
             f" {SCHEMA[name]!r}",
         )

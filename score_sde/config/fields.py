@@ -196,8 +196,8 @@ FIELDS: dict[str, Section] = {
         "trained parts of other runs, as <run>[@step][:average]; kept by their checksums",
         {
             "teacher": field("", "what a student learns from", free=True),
-            "guide": field("", "a weaker score, to be led away from", free=True),
-            "classifier": field("", "a classifier of noisy examples", free=True),
+            "guide": field("", "of samples: a weaker score, u of guidance.scale", free=True),
+            "classifier": field("", "of samples: a classifier of noisy examples", free=True),
             "autoencoder": field("", "encoder and decoder of a latent space", free=True),
         },
     ),
@@ -327,6 +327,14 @@ FIELDS: dict[str, Section] = {
                 free=True,
             ),
             "weight": field(0.0, "the same as lambda - 1, in the place of scale: 0 for none, -1 for u", free=True),
+            "classifier_scale": field(
+                0.0, "gamma, times the gradient of log p(label | x) of frozen.classifier: 0 for none", free=True
+            ),
+            "log_prob": field(
+                "", "dotted path of a function x_0 -> log p(y | x_0), guided by through the denoiser; empty for none",
+                free=True,
+            ),
+            "log_prob_scale": field(1.0, "times that function's gradient", free=True),
             "interval": field(
                 (), "noise levels sigma / alpha, (low, high), between which it acts; empty for everywhere",
                 element=float, free=True,

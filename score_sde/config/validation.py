@@ -15,6 +15,8 @@ from score_sde.errors import UsageError, require, require_increasing
 
 FROZEN: dict[str, tuple[str, ...]] = {"score": (), "classifier": ()}
 """The parts of other runs that every system asks for."""
+SAMPLING: dict[str, tuple[str, ...]] = {"score": ("guide", "classifier"), "classifier": ()}
+"""Those that its samples may take, by the section `guidance`, and its training never sees."""
 
 
 def validate(config: Config, own_system: bool = False) -> None:
@@ -100,7 +102,7 @@ def _check_frozen(config: Config) -> None:
     """That every part of another run has a system that asks for it."""
     for part, run in config.frozen.items():
         require(
-            not run or part in FROZEN[config.system.name],
+            not run or part in (*FROZEN[config.system.name], *SAMPLING[config.system.name]),
             f"frozen.{part}={run!r} is not asked for by system.name={config.system.name!r}: leave it empty",
         )
 

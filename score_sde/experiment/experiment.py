@@ -275,8 +275,7 @@ class Experiment:
 
     def conditions(self, position: Any) -> dict[str, Any]:
         """What samples at these positions are conditioned on, by `sampling.label` and `sampling.seed`."""
-        c = self.config.sampling
-        return self.drawing.conditions.of_samples(c.label, c.seed, position)
+        return self.drawing.of_samples(position)
 
     def draw(
         self, params: Params, keys: Keys, condition: Condition | None = None, times: Array | None = None

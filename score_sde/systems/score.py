@@ -99,9 +99,13 @@ class Score:
         """The one SDE that it was made with."""
         return self.process
 
-    def score(self, params: Params, condition: Condition | None = None) -> ScoreFn:
-        """The score function of given parameters, without dropout."""
-        model = self.model(params, condition)
+    def score(self, params: Params, condition: Condition | None = None, backwards: bool = False) -> ScoreFn:
+        """The score function of given parameters, without dropout.
+
+        backwards: in a form whose gradient in x is cheap by reverse mode and that has no forward mode, to rounding.
+        """
+        execution: dict[str, Any] = {"convolution": self.platform.convolution(backwards=True)} if backwards else {}
+        model = self.model(params, condition, **execution)
         return lambda x, t: model(x, t)[0]
 
     def draw(self, params: Params, keys: Keys, condition: Condition) -> Samples:
