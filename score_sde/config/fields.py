@@ -356,7 +356,9 @@ FIELDS: dict[str, Section] = {
         {
             "split": field("held_out", "whose examples", one_of("held_out", "train"), free=True),
             "num_images": field(0, "how many examples, a fixed choice; 0 for all", NOT_NEGATIVE, free=True),
-            "label": field("", "the class to condition on; empty for each example's own", free=True),
+            "label": field(
+                "", "the class to condition on; empty for each example's own, each for all, which classifies", free=True
+            ),
             "batch_size": field(128, "examples at once", AT_LEAST_ONE, free=True),
             "divergence": field(
                 "rademacher", "how the divergence is taken",
