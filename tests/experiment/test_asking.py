@@ -24,7 +24,7 @@ from tests.tiny import tiny_config, trained_run
 from tests.training.small import OneConvolution
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
-LABELLED = {"data__condition": ("label",)}
+LABELLED: dict[str, Any] = {"data__condition": ("label",)}
 HERE = "tests.experiment.test_asking"
 
 
