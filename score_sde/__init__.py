@@ -37,6 +37,7 @@ _MODULES = {
     "experiment.importing": "Imported import_checkpoint",
     "experiment.resolving": "load_data",
     "likelihood.bound": "sde_bound",
+    "likelihood.classes": "bayes of_every_class",
     "likelihood.encoding": "blend decode encode interpolate temperature",
     "likelihood.grid": "log_likelihood_on",
     "likelihood.ode": "LogLikelihood log_likelihood log_likelihood_given",
@@ -124,6 +125,7 @@ if TYPE_CHECKING:  # the same names, for what reads Python without running it
     from score_sde.experiment.importing import Imported, import_checkpoint
     from score_sde.experiment.resolving import load_data
     from score_sde.likelihood.bound import sde_bound
+    from score_sde.likelihood.classes import bayes, of_every_class
     from score_sde.likelihood.encoding import blend, decode, encode, interpolate, temperature
     from score_sde.likelihood.grid import log_likelihood_on
     from score_sde.likelihood.ode import LogLikelihood, log_likelihood, log_likelihood_given

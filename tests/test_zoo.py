@@ -15,6 +15,7 @@ import pytest
 from score_sde import experiment
 from score_sde.config import Config, default, flatten, load
 from score_sde.config.validation import validate
+from score_sde.data.spec import Labels, Spec
 from tests.zoo import ZOO, Row
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -35,7 +36,10 @@ def header_of(row: Row) -> str:
 
 @functools.cache
 def experiment_of(path: str) -> experiment.Experiment:
-    return experiment.build(config_of(path))
+    """Of ten classes where it is told labels, which are not counted here."""
+    config = config_of(path)
+    labelled = {"data": Spec((32, 32, 3), labels=Labels((0.1,) * 10)).to_json()}
+    return experiment.build(config, labelled if config.data.condition else None)
 
 
 TWINS: dict[Any, str] = {}
@@ -60,9 +64,10 @@ def gflop_of(path: str) -> float:
     built = experiment_of(path)
     image = jax.ShapeDtypeStruct((1, *built.shape), jnp.float32)
     number = jax.ShapeDtypeStruct((1,), jnp.float32)
+    labels = {"label": jax.ShapeDtypeStruct((1,), jnp.int32)} if built.config.data.condition else None
     cost = (
         jax.jit(built.score_system.network.apply)
-        .lower({"params": params_of(path)}, image, number, number)
+        .lower({"params": params_of(path)}, image, number, number, None, labels)
         .cost_analysis()
     )
     assert cost
@@ -167,6 +172,11 @@ EDMS = {
         },
         56_397_955,
     ),
+}
+CLASSES = {"data.condition": ("label",), "network.null_label": "zero"}
+EDMS |= {
+    f"{path}_conditional": (fields | CLASSES, count + extra)
+    for (path, (fields, count)), extra in zip(EDMS.items(), (11 * 128, 11 * 256))
 }
 
 

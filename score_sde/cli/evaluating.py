@@ -140,9 +140,8 @@ def _of_run(experiment: Experiment, workdir: Workdir, checkpoints: Checkpoints) 
             drawn = evaluating.drawn(generator, params, c.num_samples, sampling.batch_size, settings)
             facts = {name: own[name] for name in ("solver", "num_steps", "seed")}
             facts |= {"step": number, "average": average or next(iter(experiment.averages))}
-            rows.append(
-                Row(drawn, (samples_name(own, experiment.config.guidance), f"step{number}", str(c.num_samples)), facts)
-            )
+            name = samples_name(own, experiment.config.guidance, experiment.config.frozen.guide)
+            rows.append(Row(drawn, (name, f"step{number}", str(c.num_samples)), facts))
     return rows
 
 

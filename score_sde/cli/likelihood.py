@@ -1,10 +1,13 @@
 """--mode likelihood: rows batch by batch, kept whatever ends the program, and their means."""
 
+import math
 import sys
 from collections.abc import Callable, Iterable
 from contextlib import closing
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from score_sde.cli.modes import built, say, weights
@@ -15,9 +18,11 @@ from score_sde.devices.arrays import Agreement
 from score_sde.devices.distributed import together
 from score_sde.errors import NotFinite, require
 from score_sde.evaluation.likelihoods import LikelihoodFolder, describe
+from score_sde.experiment.experiment import Experiment
 from score_sde.experiment.image_likelihood import ImageLikelihood, Pilot
 from score_sde.experiment.objects import SPLITS
 from score_sde.experiment.resolving import agree_on_data
+from score_sde.likelihood import bayes
 from score_sde.progress import Progress
 from score_sde.signals import Stopped, collected
 from score_sde.storage.checkpoint import Checkpoints
@@ -50,16 +55,17 @@ def likelihood(config: Config, workdir: Workdir, overwrite: bool = False) -> int
         with closing(Checkpoints(workdir.checkpoints)) as checkpoints:
             state, meta = experiment.restore(checkpoints)
         decisive = {name: value for name, value in c.to_dict().items() if name != "batch_size"}
-        folder = LikelihoodFolder(path, {"likelihood": decisive, "step": meta["step"]}, experiment.kind.unit)
+        program = ImageLikelihood(experiment)
+        settings = {"likelihood": decisive, "step": meta["step"]}
+        folder = LikelihoodFolder(path, settings, experiment.kind.unit, program.classes)
         done = together(lambda: folder.resume(overwrite) if first else 0)
         for note in folder.notes:
             print(note, file=sys.stderr)
         params = weights(experiment, state, meta["position"], workdir, "likelihood")
-        program = ImageLikelihood(experiment)
         fly = lambda: program.pilot(params, source, numbers, given)
         flown = _pilot(folder, fly, first) if c.solver == "grid" else None
         _compute(program(params, source, numbers, given, done, flown), folder, len(numbers), done)
-        summary = together(lambda: folder.finish() if first else None)
+        summary = together(lambda: folder.finish(_by_class(experiment, program, folder)) if first else None)
         early = experiment.early.words(meta["step"], c.average)
         say(f"{describe(summary)}\nwritten to {folder.path}{early}")
     left_out = max(summary["not_finite"], summary["bound_not_finite"])
@@ -70,6 +76,24 @@ def likelihood(config: Config, workdir: Workdir, overwrite: bool = False) -> int
             " weights are at fault: train on from an earlier checkpoint, or import them anew"
         )
     return 0
+
+
+def _by_class(experiment: Experiment, program: ImageLikelihood, folder: LikelihoodFolder) -> dict[str, Any]:
+    """Of likelihood.label='each', how many examples Bayes' rule gives their own class, and its log-probability's mean.
+
+    By the classes' shares of the training split.
+    """
+    labels, rows = experiment.spec.labels, folder.table.rows()
+    if not program.classes or labels is None or not len(rows):
+        return {}
+    own = np.searchsorted(program.classes, rows[:, -len(program.classes) - 1].astype(int))
+    nats = math.prod(experiment.shape) * (math.log(2) if experiment.kind.unit == "bits" else 1)
+    # Differences of the classes alone count: of the example's least figure all are taken.
+    figures = rows[:, -len(program.classes) :]
+    log_prob = -(figures - figures.min(1, keepdims=True)) * nats
+    found = bayes(jnp.asarray(log_prob, jnp.float32), jnp.asarray([labels.frequencies[k] for k in program.classes]))
+    posterior = np.asarray(found.log_posterior)[np.arange(len(own)), own]
+    return {"accuracy": float(np.mean(np.asarray(found.label) == own)), "log_posterior": float(posterior.mean())}
 
 
 def _pilot(folder: LikelihoodFolder, fly: Callable[[], Pilot], first: bool) -> Pilot:

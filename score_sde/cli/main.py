@@ -16,6 +16,7 @@ from score_sde.cli import exporting, processes
 from score_sde.config import Config, find, load, nearest, one_line, require_field, wrong_type
 from score_sde.config.guidance_checks import is_measured
 from score_sde.config.guide import help_lines
+from score_sde.config.system_checks import check_mode
 from score_sde.config.validation import check_likelihood, validate
 from score_sde.errors import CheckpointError, UsageError, require
 
@@ -101,6 +102,7 @@ def main(argv: Sequence[str]) -> int:
             return _help(section[0] if section and not section[0].startswith("-") else None, _program(argv[0]))
         arguments = parse(argv)
         validate(arguments.config)
+        check_mode(arguments.config, arguments.mode)
         if arguments.mode == "likelihood":
             check_likelihood(arguments.config)
         return _run(arguments)

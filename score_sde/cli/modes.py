@@ -22,6 +22,7 @@ from score_sde.devices.distributed import together
 from score_sde.errors import NotFinite
 from score_sde.evaluation.two_sample import two_sample
 from score_sde.experiment.building import build
+from score_sde.experiment.classifying import save_accuracy
 from score_sde.experiment.diagnosis import nothing_finite, remedies
 from score_sde.experiment.experiment import Experiment
 from score_sde.experiment.generation import Generated, Generator
@@ -35,6 +36,7 @@ from score_sde.storage.checkpoint import Checkpoints
 from score_sde.storage.images import GRID
 from score_sde.storage.workdir import Workdir
 from score_sde.storage.writing import writing
+from score_sde.systems import Classifier
 from score_sde.training.step import TrainState
 
 NOT_FINITE = 6
@@ -82,6 +84,8 @@ def built(config: Config, workdir: Workdir) -> Experiment:
     together(lambda: found.append(build(config, record)))
     parts = found[0].notes().items()
     notes = {f"{name} {field}": v for name, part in parts for field, v in part.items() if field != "content"}
+    aside = found[0].drawing.parts.items()
+    notes |= {f"frozen {part} {field}": v for part, one in aside for field, v in one.record._asdict().items()}
     agree(notes, "give all processes the same data and the same runs to take frozen parts from")
     return found[0]
 
@@ -108,8 +112,13 @@ def train(config: Config, workdir: Workdir) -> int:
 def finish(experiment: Experiment, generator: Generator, state: TrainState, workdir: Workdir) -> None:
     """Draw the final grid and, where evaluation.final_samples > 0, print the two-sample figures; once per step.
 
+    Of a classifier, which draws nothing, print how many held-out examples it knows.
+
     Raises NotFinite where samples are not finite, with both written.
     """
+    if isinstance(experiment.system, Classifier):
+        say(save_accuracy(experiment, experiment.weights(state), workdir, int(state.step)))
+        return
     wanted, sampling = experiment.config.evaluation.final_samples, experiment.config.sampling
     final, first = Final(workdir, int(state.step)), jax.process_index() == 0
     if not together(lambda: first and final.complete(bool(wanted))):
@@ -164,7 +173,7 @@ def sample(config: Config, workdir: Workdir, overwrite: bool = False) -> int:
     if measured is not None:
         measured.check(c.num_samples)
         warn(measured.note)
-    path = workdir.samples / (samples_name(c, config.guidance) + answering(experiment))
+    path = workdir.samples / (samples_name(c, config.guidance, config.frozen.guide) + answering(experiment))
     with closing(Checkpoints(workdir.checkpoints)) as checkpoints:
         folder = SampleFolder(path, settings_of(experiment, checkpoints.latest_step()), measured)
         if together(folder.is_done):
@@ -199,6 +208,8 @@ def settings_of(experiment: Experiment, step: int | None) -> dict[str, Any]:
         chosen |= {"posterior_score": experiment.drawing.method, "measurement_sha256": measured.digest}
     if measured is not None or not is_neutral(guidance):
         chosen["guidance"] = guidance.to_dict()
+        if parts := experiment.drawing.parts:
+            chosen["frozen"] = {part: found.record._asdict() for part, found in parts.items()}
     return {"sampling": experiment.config.sampling.to_dict(), "step": step, **chosen}
 
 
@@ -230,14 +241,17 @@ def _require_finite(experiment: Experiment, path: pathlib.Path, count: int) -> N
         )
 
 
-def samples_name(sampling: Config, guidance: Config) -> str:
+def samples_name(sampling: Config, guidance: Config, guide: str = "") -> str:
     """The name of the folder of these samples: the fields that one compares; settings.json has them all."""
     c, g = sampling, guidance
     name = f"{'reference-' * c.reference}{c.solver}-{c.num_steps}-seed{c.seed}"
     label = "_".join(re.findall(r"[\w.]+", c.label))
     label = label if len(label) < 80 else hashlib.sha256(label.encode()).hexdigest()[:16]
     name += (f"-{c.average}" if c.average else "") + (f"-label_{label}" if label else "")
-    name += f"-guided{strength(g):g}" if strength(g) != 1 else ""
+    if strength(g) != 1:
+        name += f"-guided{strength(g):g}" + (f"_by_{_word(guide)}" if guide else "")
+    name += f"-classifier{g.classifier_scale:g}" if g.classifier_scale else ""
+    name += f"-{_word(g.log_prob)}{g.log_prob_scale:g}" if g.log_prob else ""
     name += "-levels" + "_".join(f"{level:g}" for level in g.interval) if g.interval else ""
     return (
         name + (f"-rescaled{g.rescale:g}" if g.rescale else "") + (f"-{g.threshold}" if g.threshold != "none" else "")
@@ -253,6 +267,11 @@ def answering(experiment: Experiment) -> str:
     several = f"particles{particles}" if particles > 1 else ""
     parts = (experiment.config.measurement.name, drawing.method, several, drawing.measured.digest[:8])
     return "".join(f"-{part}" for part in parts if part)
+
+
+def _word(path: str) -> str:
+    """The end of a path as a word of a folder's name."""
+    return re.sub(r"[^\w.]+", "_", pathlib.PurePath(path).name)[-40:]
 
 
 def report(config: Config, workdir: Workdir, command: str) -> int:

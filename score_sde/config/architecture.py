@@ -1,10 +1,12 @@
 """Whether the network that a config names can be built for data of a shape. Free of jax."""
 
-from score_sde.config.fields import SCHEMA, SONG_NETS, U_NETS, Config
+from score_sde.config.fields import CLASSIFIERS, SCHEMA, SONG_NETS, U_NETS, Config
 from score_sde.errors import require
 
 HALVINGS = {"ncsn": 1, "ncsnv2_64": 1, "ncsnv2_128": 2, "ncsnv2_256": 3}
 """How often the RefineNets halve an image."""
+CLASSIFIERS_HALVINGS = {"wideresnet": 2}
+"""How often the classifiers do."""
 
 
 def image_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -15,6 +17,8 @@ def image_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
 def multiple(config: Config) -> int:
     """Of what the sides of images must be multiples, for the named network."""
     name = config.network.name
+    if name in CLASSIFIERS:
+        return 2 ** CLASSIFIERS_HALVINGS[name]
     return 2 ** (len(config.network.ch_mult) - 1 if name in U_NETS else HALVINGS[name])
 
 
@@ -38,7 +42,7 @@ def check_network(config: Config, shape: tuple[int, ...]) -> None:
         _check_groups(config)
         _check_heads(config, sides)
         return
-    _check_halvings(sides, HALVINGS[name], f"as network.name={name!r} asks", "")
+    _check_halvings(sides, (HALVINGS | CLASSIFIERS_HALVINGS)[name], f"as network.name={name!r} asks", "")
     require(
         name != "ncsn" or config.parametrization.label == "level",
         "network.name='ncsn' has a row of parameters per noise level: set sde.discrete=True,"

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 
-from score_sde.config.fields import DECODED, FIELDS, SCHEMA, Config
+from score_sde.config.fields import CLASSIFIERS, DECODED, FIELDS, SCHEMA, Config
 from score_sde.errors import require
 
 PATHS = {
@@ -56,7 +56,8 @@ def known_shape(config: Config) -> tuple[int, ...] | None:
 
 def conditions(network: str) -> tuple[str, ...]:
     """What a network can be conditioned on, by the data's names."""
-    return ("label",) if network in FIELDS["network"].fields["label_dropout"].networks else ()
+    embedded = FIELDS["network"].fields["label_dropout"].networks
+    return ("label",) if network in (*embedded, *CLASSIFIERS) else ()
 
 
 def check_data(config: Config, own_system: bool = False) -> None:
@@ -90,8 +91,9 @@ def check_kind(config: Config, kind: str, own_system: bool = False) -> None:
     """UsageError for settings that mean nothing for data of this kind."""
     data, objective = config.data, config.training.objective
     require(
-        kind != "tokens" or own_system or config.system.name != "score",
-        "data.kind='tokens' has no density to take a score of: system.name='score' trains on bytes or real numbers",
+        kind != "tokens" or own_system,
+        f"data.kind='tokens' has no density to take a score of, nor noise: system.name={config.system.name!r} trains on"
+        " bytes or real numbers",
     )
     for name in ("mean", "std"):
         require(
@@ -161,11 +163,23 @@ def _check_labels(config: Config) -> None:
         ("likelihood.label", config.likelihood.label),
         ("data.num_classes", data.num_classes),
     ):
+        by_classifier = name == "sampling.label" and config.guidance.classifier_scale != 0
         require(
-            labelled or not value,
+            labelled or not value or by_classifier,
             f"{name}={value!r} has no effect without labels: set data.condition=('label',), or leave it at"
             f" {SCHEMA[name]!r}",
         )
+    null = network.null_label
+    require(
+        labelled or null == SCHEMA["network.null_label"],
+        f"network.null_label={null!r} has no effect without labels: set data.condition=('label',), or leave it at"
+        " 'row'",
+    )
+    require(
+        network.label_dropout > 0 or null != "learned",
+        "network.null_label='learned' is learned from examples whose labels are dropped, and network.label_dropout=0.0"
+        " drops none: set it to 0.1, or null_label to 'zero'",
+    )
 
 
 def _check_augmentation(config: Config) -> None:

@@ -30,6 +30,8 @@ U_NETS = (*SONG_NETS, "adm", "dhariwal", "edm2")
 ZERO_NULL = ("dhariwal", "edm2")
 """Those whose null label is the zero vector."""
 REFINE_NETS = ("ncsnv2_64", "ncsnv2_128", "ncsnv2_256", "ncsn")
+CLASSIFIERS = ("wideresnet",)
+"""Networks of logits, of system.name='classifier'."""
 
 CHURNING = (
     "euler_maruyama", "exponential_euler_maruyama", "sde_adams_2", "sde_adams_3", "dpm_solver_pp_2m_sde",
@@ -66,7 +68,7 @@ FIELDS: dict[str, Section] = {
     ),
     "system": Section(
         "what is trained",
-        {"name": field("score", "the system: parts, losses, how samples come of them", one_of("score"))},
+        {"name": field("score", "the system: parts, losses, how samples come of them", one_of("score", "classifier"))},
     ),
     "sde": Section(
         "the noise process",
@@ -82,12 +84,17 @@ FIELDS: dict[str, Section] = {
         },
     ),
     "network": Section(
-        "the score network",
+        "the network",
         {
-            "name": field("ncsnpp", "its architecture", one_of(*U_NETS, *REFINE_NETS)),
-            "nf": field(128, "channels of the finest level", AT_LEAST_ONE),
+            "name": field("ncsnpp", "its architecture", one_of(*U_NETS, *REFINE_NETS, *CLASSIFIERS)),
+            "nf": field(128, "channels of the finest level; of wideresnet, of the noise level", AT_LEAST_ONE),
             "ch_mult": field((1, 2, 2, 2), "multipliers of nf, one per level", networks=U_NETS),
-            "num_res_blocks": field(4, "residual blocks per level", AT_LEAST_ONE, networks=U_NETS),
+            "num_res_blocks": field(
+                4, "residual blocks per level", AT_LEAST_ONE, networks=(*U_NETS, "wideresnet")
+            ),
+            "widen_factor": field(
+                10, "multiplier of its levels' 16, 32 and 64 channels", AT_LEAST_ONE, networks=("wideresnet",)
+            ),
             "attn_resolutions": field((16,), "levels with attention, by their shorter side in pixels", networks=U_NETS),
             "up_attention": field(
                 "level", "on the way up, attention once a level or after every block", one_of("level", "block"),
@@ -113,7 +120,9 @@ FIELDS: dict[str, Section] = {
                 "positional", "embedding of the noise level", one_of("fourier", "positional"), networks=("ncsnpp",)
             ),
             "init_scale": field(0.0, "scale of the last convolutions' initialisation", networks=("ncsnpp",)),
-            "fourier_scale": field(16.0, "standard deviation of Fourier frequencies", networks=("ncsnpp",)),
+            "fourier_scale": field(
+                16.0, "standard deviation of Fourier frequencies", networks=("ncsnpp", "wideresnet")
+            ),
             "scale_by_sigma": field(False, "output over sigma", networks=(*SONG_NETS, *REFINE_NETS)),
             "nonlinearity": field(
                 "swish", "activation", one_of("swish", "relu", "elu", "lrelu"), networks=(*SONG_NETS, *REFINE_NETS)
@@ -126,8 +135,12 @@ FIELDS: dict[str, Section] = {
                 one_of("edm", "adm"), networks=SONG_NETS,
             ),
             "label_dropout": field(
-                0.0, "probability that an example's label is replaced by the null label; above 0 it has a row too",
+                0.0, "probability that an example's label is replaced by the null label in training",
                 FRACTION, networks=U_NETS,
+            ),
+            "null_label": field(
+                "row", "what the null label is: a row of its own, EDM's zero vector, or a learned vector, 0 at first",
+                one_of("row", "zero", "learned"), networks=SONG_NETS,
             ),
             "head_channels": field(64, "channels of one head of attention", AT_LEAST_ONE, networks=("adm", "edm2")),
             "num_heads": field(0, "heads; 0 for as many as head_channels makes", NOT_NEGATIVE, networks=("adm",)),
@@ -200,8 +213,8 @@ FIELDS: dict[str, Section] = {
         "trained parts of other runs, as <run>[@step][:average]; kept by their checksums",
         {
             "teacher": field("", "what a student learns from", free=True),
-            "guide": field("", "a weaker score, to be led away from", free=True),
-            "classifier": field("", "a classifier of noisy examples", free=True),
+            "guide": field("", "of samples: a weaker score, u of guidance.scale", free=True),
+            "classifier": field("", "of samples: a classifier of noisy examples", free=True),
             "autoencoder": field("", "encoder and decoder of a latent space", free=True),
         },
     ),
@@ -331,6 +344,14 @@ FIELDS: dict[str, Section] = {
                 free=True,
             ),
             "weight": field(0.0, "the same as lambda - 1, in the place of scale: 0 for none, -1 for u", free=True),
+            "classifier_scale": field(
+                0.0, "gamma, times the gradient of log p(label | x) of frozen.classifier: 0 for none", free=True
+            ),
+            "log_prob": field(
+                "", "dotted path of a function x_0 -> log p(y | x_0), guided by through the denoiser; empty for none",
+                free=True,
+            ),
+            "log_prob_scale": field(1.0, "times that function's gradient", free=True),
             "interval": field(
                 (), "noise levels sigma / alpha, (low, high), between which it acts; empty for everywhere",
                 element=float, free=True,
@@ -380,7 +401,9 @@ FIELDS: dict[str, Section] = {
         {
             "split": field("held_out", "whose examples", one_of("held_out", "train"), free=True),
             "num_images": field(0, "how many examples, a fixed choice; 0 for all", NOT_NEGATIVE, free=True),
-            "label": field("", "the class to condition on; empty for each example's own", free=True),
+            "label": field(
+                "", "the class to condition on; empty for each example's own, each for all, which classifies", free=True
+            ),
             "batch_size": field(128, "examples at once", AT_LEAST_ONE, free=True),
             "divergence": field(
                 "rademacher", "how the divergence is taken",

@@ -12,7 +12,12 @@ def strength(guidance: Config) -> float:
 
 def is_neutral(guidance: Config) -> bool:
     """Whether samples are the score's own."""
-    return strength(guidance) == 1 and guidance.threshold == "none"
+    return not acts(guidance) and guidance.threshold == "none"
+
+
+def acts(guidance: Config) -> bool:
+    """Whether anything is added to the score: from another one, from a classifier, or from a function."""
+    return strength(guidance) != 1 or guidance.classifier_scale != 0 or guidance.log_prob != ""
 
 
 def check_guidance(config: Config) -> None:
@@ -24,20 +29,30 @@ def check_guidance(config: Config) -> None:
         " (c - u), and w = lambda - 1; give one of them",
     )
     require(
-        lam == 1 or "label" in config.data.condition,
+        lam == 1 or config.frozen.guide or "label" in config.data.condition,
         f"guidance with lambda {lam:g} is between a label and none, and this network is told no labels: train one with"
-        " data.condition=('label',) and network.label_dropout=0.1, or leave guidance.scale at 1.0",
+        " data.condition=('label',) and network.label_dropout=0.1, name a weaker run as frozen.guide, or leave"
+        " guidance.scale at 1.0",
     )
     require(
-        lam == 1 or config.network.label_dropout > 0,
+        lam == 1 or config.frozen.guide or config.network.label_dropout > 0,
         f"guidance with lambda {lam:g} takes a score without a label, which network.label_dropout=0.0 has not trained:"
-        " train with a dropout such as 0.1, or leave guidance.scale at 1.0",
+        " train with a dropout such as 0.1, name a weaker run as frozen.guide, or leave guidance.scale at 1.0",
     )
-    for name in ("interval", "rescale"):
+    for name, on in (("interval", acts(c)), ("rescale", lam != 1)):
         require(
-            lam != 1 or c[name] == SCHEMA[f"guidance.{name}"],
+            on or c[name] == SCHEMA[f"guidance.{name}"],
             f"guidance.{name}={c[name]} has no effect without guidance: set guidance.scale, or leave it out",
         )
+    require(
+        c.classifier_scale == 0 or config.frozen.classifier,
+        f"guidance.classifier_scale={c.classifier_scale} asks for a classifier, and frozen.classifier is empty: name a"
+        " run of system.name='classifier' there, or leave it at 0.0",
+    )
+    require(
+        c.log_prob_scale == SCHEMA["guidance.log_prob_scale"] or c.log_prob,
+        f"guidance.log_prob_scale={c.log_prob_scale} has no effect without guidance.log_prob: name a function there",
+    )
     require(
         len(c.interval) in (0, 2) and (not c.interval or 0 <= c.interval[0] < c.interval[1]),
         f"guidance.interval={c.interval} is no interval of noise levels: give (low, high), 0 <= low < high, or ()",

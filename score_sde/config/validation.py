@@ -10,10 +10,13 @@ from score_sde.config.fields import ROWS, SCHEMA, Config
 from score_sde.config.guidance_checks import check_guidance, check_measurement
 from score_sde.config.reading import element, flatten, nearest, require_field, wrong_type
 from score_sde.config.sampling_checks import ADAPTIVE, check_reference, check_sampling
+from score_sde.config.system_checks import check_system
 from score_sde.errors import UsageError, require, require_increasing
 
-FROZEN: dict[str, tuple[str, ...]] = {"score": ()}
+FROZEN: dict[str, tuple[str, ...]] = {"score": (), "classifier": ()}
 """The parts of other runs that every system asks for."""
+SAMPLING: dict[str, tuple[str, ...]] = {"score": ("guide", "classifier"), "classifier": ()}
+"""Those that its samples may take, by the section `guidance`, and its training never sees."""
 
 
 def validate(config: Config, own_system: bool = False) -> None:
@@ -67,8 +70,9 @@ def validate(config: Config, own_system: bool = False) -> None:
     check_data(config, own_system)
     if own_system:
         return
+    check_system(config)
     _check_frozen(config)
-    if (shape := known_shape(config)) and config.system.name == "score":
+    if shape := known_shape(config):
         check_network(config, shape)
 
 
@@ -99,7 +103,7 @@ def _check_frozen(config: Config) -> None:
     """That every part of another run has a system that asks for it."""
     for part, run in config.frozen.items():
         require(
-            not run or part in FROZEN[config.system.name],
+            not run or part in (*FROZEN[config.system.name], *SAMPLING[config.system.name]),
             f"frozen.{part}={run!r} is not asked for by system.name={config.system.name!r}: leave it empty",
         )
 

@@ -14,6 +14,10 @@ class Platform(NamedTuple):
     name: str
     capability: str | None = None
 
+    def convolution(self, backwards: bool = False) -> str:
+        """The form of convolutions that it is fastest with; on CPU by whether reverse mode is all there is."""
+        return {"cpu": "backwards" if backwards else "native", "tpu": "depthwise"}.get(self.name, "native")
+
 
 def platform(topology: str = "") -> Platform:
     """That of the devices of a topology (`chips.chip`), or of those at hand; UsageError for an unknown one.

@@ -20,9 +20,10 @@ NAMES = (("", "probability-flow ODE"), ("bound_", "the SDE, at most"))
 """The two figures of an image: what the summary's fields of each begin with, and what it is of."""
 
 
-def columns(unit: str) -> tuple[str, ...]:
-    """Those of per_image.csv; unit: bits or nats."""
-    return ("index", f"{unit}_per_dim", "standard_error", "bound", "bound_standard_error", "evaluations")
+def columns(unit: str, classes: tuple[int, ...] = ()) -> tuple[str, ...]:
+    """Those of per_image.csv; unit: bits or nats. classes: under which the likelihood is taken too."""
+    by_class = ("label", *(f"{unit}_per_dim_of_{k}" for k in classes)) if classes else ()
+    return ("index", f"{unit}_per_dim", "standard_error", "bound", "bound_standard_error", "evaluations", *by_class)
 
 
 class LikelihoodFolder:
@@ -31,9 +32,11 @@ class LikelihoodFolder:
     Whoever calls `resume` holds the folder's lock. notes: what `resume` found damaged, and what becomes of it.
     """
 
-    def __init__(self, path: pathlib.Path, settings: dict[str, Any], unit: str = "bits") -> None:
+    def __init__(
+        self, path: pathlib.Path, settings: dict[str, Any], unit: str = "bits", classes: tuple[int, ...] = ()
+    ) -> None:
         self.path, self.settings, self.unit = path, json.loads(json.dumps(settings)), unit
-        self.table, self.notes = PerImage(path / TABLE, columns(unit)), list[str]()
+        self.table, self.notes = PerImage(path / TABLE, columns(unit, classes)), list[str]()
         self._seals = Seals(path)
 
     def resume(self, overwrite: bool) -> int:
@@ -90,8 +93,8 @@ class LikelihoodFolder:
         """Remember what a pilot found."""
         self._write(PILOT, pilot)
 
-    def finish(self) -> dict[str, Any]:
-        """Write and return the summary of all rows; None where nothing tells a number.
+    def finish(self, more: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Write and return the summary of all rows; None where nothing tells a number. more: what else it holds.
 
         Means are of the images whose figure is finite; not_finite and bound_not_finite count the others.
         """
@@ -106,7 +109,8 @@ class LikelihoodFolder:
             found[name] = mean
             found |= {prefix + field: value for field, value in zip(Mean._fields[1:], errors)}
             found[f"{prefix}not_finite"] = len(rows) - len(finite) if name != "bound" or c["bound_samples"] else 0
-        found["evaluations"] = rows[:, -1].mean() if len(rows) else None
+        found["evaluations"] = rows[:, self.table.columns.index("evaluations")].mean() if len(rows) else None
+        found |= more or {}
         pilot = {name: len(v) if name == "times" else v for name, v in (self.pilot() or {}).items()}
         found = {name: _or_none(value) for name, value in found.items()} | {"pilot": pilot or None} | self.settings
         self._write(SUMMARY, found)
@@ -147,6 +151,9 @@ def describe(summary: dict[str, Any]) -> str:
         if left_out:
             parts.append(f"{left_out} of {summary['num_images']} images left out, whose figure is not finite")
         lines += [f"{what}: {', '.join(parts)}"] if parts else []
+    if summary.get("accuracy") is not None:
+        own = f"log p of the own class {summary['log_posterior']:.3f} nats"
+        lines.append(f"class by the likelihoods: {summary['accuracy']:.1%} are given their own, {own}")
     return "\n".join([*lines, *_piloted(summary.get("pilot"), unit)])
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from score_sde.config import Config, flatten
-from score_sde.config.validation import validate
+from score_sde.config.validation import SAMPLING, validate
 from score_sde.data.spec import Spec
 from score_sde.errors import require
 from score_sde.experiment import objects
@@ -29,9 +29,14 @@ def build(config: Config, record: Mapping[str, Any] | None = None, system: Facto
     spec, data = resolve(config, record, own_system=system is not None)
     before = (record or {}).get("frozen", {})
     take = lambda part, run: restored(part, run, spec, config.data.centered, before.get(part), build)
-    frozen = {part: take(part, run) for part, run in config.frozen.items() if run}
+    taken = {part: take(part, run) for part, run in config.frozen.items() if run}
+    aside = () if system is not None else SAMPLING[config.system.name]
+    parts = {part: found for part, found in taken.items() if part in aside}
+    frozen = {part: found for part, found in taken.items() if part not in aside}
     measured = (record or {}).get("automatic")
-    experiment = assemble(config, spec, system or objects.SYSTEMS[config.system.name], frozen, measured)
+    experiment = assemble(config, spec, system or objects.SYSTEMS[config.system.name], frozen, measured, parts)
+    if parts or config.guidance.log_prob:
+        experiment.drawing.check(experiment.sde)
     for part in experiment.system.frozen:
         require(part in frozen, f"frozen.{part} is empty, and the system asks for it: name a run, as <run>[@step]")
     for part in frozen:
@@ -57,12 +62,14 @@ def assemble(
     factory: Factory,
     frozen: Mapping[str, Any],
     measured: Mapping[str, Any] | None = None,
+    parts: Mapping[str, Any] | None = None,
 ) -> Experiment:
     """The experiment of a valid config for data that are described; nothing is read.
 
-    measured: what `auto` goes by, where a report has measured it.
+    measured: what `auto` goes by, where a report has measured it. parts: those of other runs that samples alone take,
+    which no record of the run has.
     """
-    drawing = Drawing(config, Conditions(spec), measured)
+    drawing = Drawing(config, Conditions(spec), measured, parts or {})
     system = factory(config, spec, drawing, frozen)
     return Experiment(
         config=config,
@@ -82,5 +89,5 @@ def assemble(
 def reconfigured(experiment: Experiment, config: Config) -> Experiment:
     """The same run under a config that differs in how it samples."""
     e = experiment
-    other = assemble(config, e.spec, e.factory, e.frozen, e.drawing.best)
+    other = assemble(config, e.spec, e.factory, e.frozen, e.drawing.best, e.drawing.parts)
     return dataclasses.replace(other, origin=e.origin, imported=e.imported)

@@ -48,7 +48,8 @@ class Conditions:
             return {"label": np.full(len(numbers), chosen[0], np.int32)}
         require(
             "label" in given,
-            "likelihood.label is empty, and the examples of likelihood.split have no labels of their own: name a class",
+            f"likelihood.label={asked!r} asks for their own labels, and the examples of likelihood.split have none:"
+            " name a class",
         )
         return {"label": np.asarray(gather(given["label"], numbers), np.int32)}
 
@@ -65,10 +66,17 @@ def parsed(field: str, asked: str, labels: Labels) -> tuple[int, ...]:
 
 
 def one_or_none(asked: str, labels: Labels) -> tuple[int, ...]:
-    """The one class that `likelihood.label` names, () for ""; UsageError for several."""
+    """The one class that `likelihood.label` names, () for "" and for each; UsageError for several."""
+    if by_class(asked):
+        return ()
     chosen = parsed("likelihood.label", asked, labels)
     require(len(chosen) < 2, f"likelihood.label={asked!r} names several classes: name one, or leave it empty")
     return chosen
+
+
+def by_class(asked: str) -> bool:
+    """Whether `likelihood.label` asks for the likelihood under every class."""
+    return asked.strip() == EACH
 
 
 def _class(field: str, word: str, labels: Labels) -> int:

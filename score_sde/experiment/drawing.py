@@ -12,12 +12,14 @@ from score_sde.config import Config, default
 from score_sde.config.automatic import KEPT, Choice, choose
 from score_sde.config.fields import ADAPTIVE_ODES
 from score_sde.config.guidance_checks import is_measured
-from score_sde.experiment import objects
+from score_sde.experiment import asking, objects
 from score_sde.experiment.conditions import Conditions
+from score_sde.experiment.frozen import Frozen
 from score_sde.experiment.guiding import Guiding
 from score_sde.experiment.measuring import NUMBER, RULES, Measured, Y, measured, method, posterior_score, variance_of
 from score_sde.guidance import Measurement
 from score_sde.rng import Purpose, child, example_keys, normal, positions, root_key
+from score_sde.sde import SDE
 from score_sde.solvers import AdaptiveSolver, PredictorCorrector, Solver, pilot, reference
 from score_sde.solvers.particles import sample_particles
 from score_sde.solvers.sampling import Samples, sample
@@ -34,6 +36,8 @@ class Drawing:
     conditions: Conditions
     best: Mapping[str, Any] | None = None
     """Which solvers the run's report has found best, for "auto"; see config.automatic."""
+    parts: Mapping[str, Frozen] = dataclasses.field(default_factory=dict)
+    """A guide and a classifier of other runs, where they are named."""
 
     @property
     def choice(self) -> Choice | None:
@@ -106,7 +110,27 @@ class Drawing:
     @property
     def guiding(self) -> Guiding:
         """The config's `guidance` section, of scores that no measurement is given to."""
-        return Guiding(self.config.guidance, self.config.data.centered)
+        return Guiding(self.config.guidance, self.config.data.centered, self.parts)
+
+    def check(self, sde: SDE) -> None:
+        """UsageError for parts of other runs, labels, functions and files by which samples cannot be guided."""
+        spec, guidance = self.conditions.spec, self.config.guidance
+        asking.check_parts(self.parts, self.config, spec, sde)
+        self.of_samples(positions(0, 1))
+        if guidance.log_prob:
+            asking.log_prob(guidance.log_prob, spec.shape, self.config.data.centered)
+
+    def of_samples(self, position: Any) -> dict[str, Any]:
+        """The conditions of samples at these positions (`Conditions.of_samples`), and what of them is measured.
+
+        Of a run without labels, the classifier's.
+        """
+        c, conditions, measured = self.config.sampling, self.conditions, self.measured
+        if conditions.spec.labels is None and self.config.guidance.classifier_scale != 0:
+            labels = self.parts["classifier"].experiment.spec.labels
+            conditions = Conditions(dataclasses.replace(conditions.spec, labels=labels))
+        found = conditions.of_samples(c.label, c.seed, position)
+        return found if measured is None else found | measured.of_samples(position)
 
     @property
     def measured(self) -> Measured | None:
@@ -142,7 +166,7 @@ class Drawing:
 
     def _optimised(self, system: Score, params: Params) -> Array:
         c, position = self.config.sampling, positions(0, pilot.SAMPLES)
-        condition = self.conditions.of_samples(c.label, c.seed, position)
+        condition = self.of_samples(position)
         solver = self.solver(system, params, condition)
         assert isinstance(solver, Solver)  # validation refuses an optimised grid for an adaptive one
         keys = example_keys(jax.random.fold_in(root_key(c.seed), Purpose.PILOT), position)

@@ -274,10 +274,8 @@ class Experiment:
         return self.strategy.compile(self.train_step(), state, self.frozen_params, options)
 
     def conditions(self, position: Any) -> dict[str, Any]:
-        """What samples at these positions are conditioned on: by `sampling.label` and `sampling.seed`, and measured."""
-        c, measured = self.config.sampling, self.drawing.measured
-        labels = self.drawing.conditions.of_samples(c.label, c.seed, position)
-        return labels if measured is None else labels | measured.of_samples(position)
+        """What samples at these positions are conditioned on, by `sampling.label` and `sampling.seed`."""
+        return self.drawing.of_samples(position)
 
     def draw(
         self, params: Params, keys: Keys, condition: Condition | None = None, times: Array | None = None

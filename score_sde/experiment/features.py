@@ -4,7 +4,6 @@ Each names what it computes in `about`, without which numbers cannot be compared
 """
 
 import hashlib
-import importlib
 import inspect
 import math
 import pathlib
@@ -20,6 +19,7 @@ from score_sde.devices.arrays import collect, replicate, spread
 from score_sde.errors import UsageError, require
 from score_sde.evaluation.preprocessing import PREPROCESSINGS, in_colour
 from score_sde.evaluation.two_sample import to_vectors
+from score_sde.experiment import dotted
 from score_sde.networks.inception import Inception, folded
 
 Pictures = np.ndarray | Sequence[np.ndarray]
@@ -212,7 +212,8 @@ def extractor(
         return InceptionFeatures(published.find(weights), preprocessing, size=size)
     if name == "pixels":
         return Pixels(real, size)
-    function = _function(name)
+    remedy = "name inception, pixels or a function that Python finds, such as mymodule.features"
+    function = dotted.function("evaluation.features", name, remedy)
     return FunctionFeatures(function, name, size, **_source(function))
 
 
@@ -223,15 +224,3 @@ def _source(function: Callable) -> dict[str, str]:
     except TypeError:  # of a compiled function or an object
         file = None
     return {"fingerprint": hashlib.sha256(pathlib.Path(file).read_bytes()).hexdigest()} if file else {}
-
-
-def _function(path: str) -> Callable[[np.ndarray], Any]:
-    module, _, name = path.rpartition(".")
-    remedy = "name inception, pixels or a function that Python finds, such as mymodule.features"
-    require(module.strip("."), f"evaluation.features={path!r} is unknown: {remedy}")
-    try:
-        found = getattr(importlib.import_module(module), name)
-    except Exception as error:  # whatever the module's own lines raise
-        raise UsageError(f"evaluation.features={path!r} cannot be imported ({error}): {remedy}") from error
-    require(callable(found), f"evaluation.features={path!r} is a {type(found).__name__}: {remedy}")
-    return found

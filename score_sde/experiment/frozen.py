@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from score_sde.config import Config, default
+from score_sde.config.validation import SAMPLING
 from score_sde.data.spec import Spec
 from score_sde.devices.arrays import collect
 from score_sde.errors import UsageError, require
@@ -124,6 +125,10 @@ def experiment_of(field: str, run: str, build: Build) -> Any:
     assert record is not None
     config = config_of(record)
     config.parallel.update(default().parallel)
+    # How it draws samples is its own affair, and by which other runs.
+    config.guidance.update(default().guidance)
+    config.frozen.update(dict.fromkeys(SAMPLING.get(config.system.name, ()), ""))
+    config.sampling.label = ""
     try:
         return build(config, record)
     except UsageError as error:

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from score_sde.devices.arrays import collect, replicate, spread
+from score_sde.experiment.asking import weights
 from score_sde.experiment.experiment import Experiment
 from score_sde.experiment.measuring import Y
 from score_sde.experiment.program import Program
@@ -93,7 +94,7 @@ class Generator:
         if measured := self._experiment.drawing.measured:
             measured.check(count)
         size, seed = self._config.sampling.batch_size, np.uint32(self._config.sampling.seed)
-        params = replicate(params)
+        params = replicate({**params, **weights(self._experiment.drawing.parts)})
         # Once for all batches, where it takes a pilot run.
         times = self._times(params) if self._config.sampling.times == "optimised" else None
         for start in range(first, count, size):

@@ -12,6 +12,7 @@ from score_sde.config.validation import check_likelihood
 from score_sde.data.sources import Source, gather
 from score_sde.devices.arrays import collect, replicate, spread
 from score_sde.evaluation.estimates import per_image
+from score_sde.experiment.conditions import EACH, by_class, parsed
 from score_sde.experiment.experiment import Experiment
 from score_sde.experiment.objects import DIVERGENCES
 from score_sde.experiment.program import Program
@@ -71,7 +72,9 @@ class ImageLikelihood:
         done: int = 0,
         pilot: Pilot | None = None,
     ) -> Iterator[np.ndarray]:
-        """Rows of `columns` [B, columns], batch by batch, of the examples with these numbers [n]; the last is padded.
+        """Rows of `columns` [B, columns], batch by batch, of the examples with these numbers [n].
+
+        With likelihood.label='each' they end in the example's own label and its figures under `classes`.
 
         given: what the source's examples are conditioned on, by name; `likelihood.label` may ask for another label.
         done: how many are left out at the beginning; the batches are as large as with them. pilot: that of these
@@ -86,7 +89,27 @@ class ImageLikelihood:
             placed = self._placed(source, batch, given, size)
             repetitions = range(self._config.dequantizations)
             found = [collect(self._program(params, *placed, np.uint32(k), grid)) for k in repetitions]
-            yield _rows(batch, *(np.stack(values, 1, dtype=np.float64)[: len(batch)] for values in zip(*found)))
+            rows = _rows(batch, *(np.stack(values, 1, dtype=np.float64)[: len(batch)] for values in zip(*found)))
+            yield np.concatenate([rows, *self._by_class(params, placed, grid, len(batch))], axis=1)
+
+    @property
+    def classes(self) -> tuple[int, ...]:
+        """Those of likelihood.label='each', which have examples in training; () for any other."""
+        labels = self._experiment.spec.labels
+        return parsed("likelihood.label", EACH, labels) if labels and by_class(self._config.label) else ()
+
+    def _by_class(self, params: Any, placed: Any, grid: Grid | None, count: int) -> list[np.ndarray]:
+        """The examples' own labels [count, 1] and their figures [count, 1] under each of `classes`, of one noise."""
+        x, position, own = placed
+        columns = [np.asarray(collect(own["label"]))] if self.classes else []
+        for k in self.classes:
+            given, found = (x, position, {"label": jnp.full_like(own["label"], k)}), []
+            for repetition in range(self._config.dequantizations):
+                arguments = (params, *given, np.uint32(repetition))
+                values, _ = self._adaptive(*arguments) if grid is None else self._on(*arguments, grid)
+                found.append(np.asarray(collect(values), np.float64).mean(1))
+            columns.append(np.mean(found, axis=0))
+        return [np.asarray(column, np.float64)[:count, None] for column in columns]
 
     def pilot(
         self, params: Any, source: Source, numbers: np.ndarray, given: Mapping[str, Source] | None = None

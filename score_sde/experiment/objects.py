@@ -27,13 +27,14 @@ from score_sde.networks.ddpm import ddpm
 from score_sde.networks.edm2 import EDM2
 from score_sde.networks.ncsnpp import NCSNpp
 from score_sde.networks.ncsnv2 import NCSNv2
+from score_sde.networks.wideresnet import WideResNet
 from score_sde.objectives import denoising, score_matching, variational
 from score_sde.scores import parametrization, posterior
 from score_sde.scores.divergence import Coloured, Divergence, Exact, Gaussian, Rademacher
 from score_sde.sde import chain
 from score_sde.solvers import grids, reference
 from score_sde.solvers.sampling import Samples
-from score_sde.systems import Score, System
+from score_sde.systems import Classifier, Score, System
 from score_sde.systems.score import Dropped, Objective
 from score_sde.training import ema
 from score_sde.typing import Array, Keys, ScoreFn
@@ -86,7 +87,8 @@ def _network_fields(config: Config, spec: Spec) -> dict[str, Any]:
     own = {field: config.network[field] for field in network_fields(config.network.name)}
     dropout, labels = own.pop("label_dropout", 0.0), spec.labels
     if labels is not None:
-        own["label_rows"] = labels.count + (dropout > 0 and config.network.name not in ZERO_NULL)
+        row = own.get("null_label", "row") == "row" and config.network.name not in ZERO_NULL
+        own["label_rows"] = labels.count + (dropout > 0 and row)
     centered = config.data.centered or spec.kind != "bytes"
     return {**own, "centered": centered, "dtype": jnp.dtype(config.training.compute_dtype)}
 
@@ -95,6 +97,14 @@ def _u_net_fields(config: Config, spec: Spec) -> dict[str, Any]:
     """Those of a U-Net, which has twice the image's channels where it also learns variances."""
     twice = 2 * spec.shape[-1] if config.parametrization.learned_variance else None
     return {**_network_fields(config, spec), "out_channels": twice}
+
+
+def _wide_fields(config: Config, spec: Spec) -> dict[str, Any]:
+    """WideResNet's names of its fields."""
+    c, classes = config.network, spec.labels.count if spec.labels else 0
+    own = {"blocks_per_group": c.num_res_blocks, "widen_factor": c.widen_factor, "fourier_scale": c.fourier_scale}
+    dtype = jnp.dtype(config.training.compute_dtype)
+    return {**own, "embedding_features": c.nf, "num_classes": classes, "dtype": dtype}
 
 
 def _resolved(data: Config) -> Dataset:
@@ -128,6 +138,20 @@ def score_system(config: Config, spec: Spec, sampler: Callable[..., Samples], fr
     )
 
 
+def classifier_system(config: Config, spec: Spec, sampler: Any, frozen: Mapping[str, Any]) -> Classifier:
+    """The system that trains a classifier of noisy examples."""
+    del sampler, frozen
+    return Classifier(
+        shape=spec.shape,
+        image_shape=image_shape(spec.shape),
+        process=SDES[config.sde.name](config.sde),
+        network=NETWORKS[config.network.name](config, spec),
+        label=LABELS[config.parametrization.label](config),
+        times=TIMES[config.training.times](config),
+        platform=platform(config.parallel.topology),
+    )
+
+
 SCHEDULES: dict[str, Callable[[Config], np.ndarray]] = {
     "linear": lambda c: chain.linear_betas(c.num_scales, c.beta_min, c.beta_max),
     "cosine": lambda c: chain.cosine_betas(c.num_scales),
@@ -151,6 +175,7 @@ NETWORKS: dict[str, Callable[[Config, Spec], nn.Module]] = {
     "ncsnv2_128": lambda c, s: NCSNv2(128, **_network_fields(c, s)),
     "ncsnv2_256": lambda c, s: NCSNv2(256, **_network_fields(c, s)),
     "ncsn": lambda c, s: NCSNv2(64, num_classes=c.sde.num_scales, **_network_fields(c, s)),
+    "wideresnet": lambda c, s: WideResNet(**_wide_fields(c, s)),
 }
 PREDICTIONS: dict[str, Callable[[Config], parametrization.Prediction]] = {
     "noise": lambda c: parametrization.Noise(),
@@ -293,7 +318,7 @@ KINDS: dict[str, Callable[[Config, Spec], kinds.Kind]] = {
     "real": lambda c, s: kinds.Real(c.random_flip, s.mean, s.std),
     "tokens": lambda c, s: kinds.Tokens(),
 }
-SYSTEMS: dict[str, Callable[..., System]] = {"score": score_system}
+SYSTEMS: dict[str, Callable[..., System]] = {"score": score_system, "classifier": classifier_system}
 
 
 def solver(sampling: Config, variance: posterior.Variance) -> solvers.Solver | solvers.AdaptiveSolver:

@@ -94,7 +94,7 @@ def resolve(config: Config, record: Mapping[str, Any] | None, own_system: bool =
     else:
         data = load_data(config)
         spec = _described(config, data)
-        if config.system.name == "score" and not own_system:
+        if not own_system:
             check_layout(config, spec.shape)
     if record and spec.content is None and ("imported" not in record or "resumed" in record):
         spec = dataclasses.replace(spec, content={"range": written(PLAIN)})
@@ -231,7 +231,7 @@ def check_resolved(config: Config, spec: Spec, own_system: bool = False) -> None
     check_kind(config, spec.kind, own_system)
     for name, values in (("mean", config.data.mean), ("std", config.data.std)):
         check_channels(name, values, channels(spec.shape))
-    if config.system.name == "score" and not own_system:
+    if not own_system:
         check_network(config, spec.shape)
     check_rank(config, spec.shape)
     if spec.labels is not None:

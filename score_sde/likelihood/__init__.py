@@ -2,6 +2,9 @@
 
 from score_sde.likelihood.bound import Bound as Bound
 from score_sde.likelihood.bound import sde_bound as sde_bound
+from score_sde.likelihood.classes import Posterior as Posterior
+from score_sde.likelihood.classes import bayes as bayes
+from score_sde.likelihood.classes import of_every_class as of_every_class
 from score_sde.likelihood.encoding import decode as decode
 from score_sde.likelihood.encoding import encode as encode
 from score_sde.likelihood.encoding import interpolate as interpolate

@@ -16,7 +16,7 @@ from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog  # pyright: ignore[reportAttributeAccessIssue]
 
 from score_sde.storage.files import named, sync, whole
-from score_sde.training.step import BINS, Metrics
+from score_sde.training.step import BINS, BY_T, Metrics
 
 Row = list[Any]
 """One update's Metrics as numbers, the bins as lists, `more` by name: what JSON keeps exactly."""
@@ -161,7 +161,8 @@ def _means(updates: list[Metrics]) -> dict[str, Any]:
     made = [u for u in updates if not u.skipped]
     mean = lambda values: math.fsum(values) / len(values) if values else None
     names = dict.fromkeys(name for u in updates for name in u.more)
-    more = {name: mean([u.more[name] for u in made if name in u.more]) for name in names}
+    plain = [name for name in names if not name.endswith(BY_T)]
+    more = {name: mean([u.more[name] for u in made if name in u.more]) for name in plain}
     total = lambda bins: [math.fsum(bin) for bin in zip(*bins, [0.0] * BINS)]
     sums, counts = total([u.binned_loss for u in made]), total([u.binned_count for u in made])
     return {
@@ -172,7 +173,18 @@ def _means(updates: list[Metrics]) -> dict[str, Any]:
         "learning_rate": updates[-1].learning_rate,
         "skipped": round(sum(u.skipped for u in updates)),
         **more,
+        **{name: _by_t([u for u in made if name in u.more], name) for name in names if name not in plain},
     }
+
+
+def _by_t(made: list[Metrics], name: str) -> list[float | None]:
+    """The means of a term's examples by bin of t, None where there is none."""
+    found = []
+    for i in range(BINS):
+        count = math.fsum(u.binned_count[i] for u in made)
+        total = math.fsum(u.more[name][i] * math.fsum(u.binned_count) for u in made)
+        found.append(total / count if count else None)
+    return found
 
 
 def _truncate(path: pathlib.Path, step: int) -> None:

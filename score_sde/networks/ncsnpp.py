@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from score_sde.networks.attention import AttnBlockpp
 from score_sde.networks.blocks import Combine, Resample, ResnetBlockBigGANpp, ResnetBlockDDPMpp
-from score_sde.networks.conditioning import LABEL_EMBEDDINGS, Labels, told_augmentation
+from score_sde.networks.conditioning import LABEL_EMBEDDINGS, NULL_LABELS, Labels, told_augmentation
 from score_sde.networks.contract import centre, check_halvings, check_sigma, finish
 from score_sde.networks.conv import CONVOLUTIONS
 from score_sde.networks.group_norm import GroupNorm
@@ -40,6 +40,7 @@ CHOICES = {
     "embedding_type": ("fourier", "positional"),
     "up_attention": ("level", "block"),
     "label_embedding": LABEL_EMBEDDINGS,
+    "null_label": NULL_LABELS,
     "family": ("ncsnpp", "ddpm"),
     "convolution": CONVOLUTIONS,
     "remat": REMAT,
@@ -82,8 +83,8 @@ class NCSNpp(nn.Module):
     published parameter names are used. DDPM++ is fir=False, progressive_input="none", embedding_type="positional",
     scale_by_sigma=False; for DDPM see ddpm.py.
     condition: by name what the output is conditioned on (conditioning.py): "augment" [B, augment_dim], numbers that say
-    how the images were augmented (Karras et al. 2022, appendix F.2), zeros where it is left out; "label" int32 [B] in
-    0 .. label_rows - 1, which may not be left out. 0 for either: the network has no such input.
+    how the images were augmented (Karras et al. 2022, appendix F.2), zeros where it is left out; "label" int32 [B], the
+    classes' numbers or the null label, which may not be left out. augment_dim, label_rows 0: there is no such input.
     `dtype` is that of convolutions and matrix products; parameters, statistics, softmax and embeddings are float32.
     `convolution` is its form (see conv.py); `fused_attention` has cuDNN do it on such a GPU, without forward mode (see
     attention.py); `remat` is what the gradient keeps of every block (see remat.py); `scan_blocks` has blocks that are
@@ -119,6 +120,7 @@ class NCSNpp(nn.Module):
     augment_dim: int = 0
     label_rows: int = 0
     label_embedding: str = "edm"  # edm | adm
+    null_label: str = "row"  # row | zero | learned
     dtype: Dtype = jnp.float32
     convolution: str = "native"
     fused_attention: str | None = None
@@ -165,7 +167,7 @@ class NCSNpp(nn.Module):
             embedding = positional_embedding(label, self.nf)
         if not self.conditional:
             return None
-        labels = Labels(self.label_rows, self.label_embedding)
+        labels = Labels(self.label_rows, self.label_embedding, self.null_label)
         embedding = told_augmentation(labels.before(embedding, condition), self.augment_dim, condition)
         hidden = Dense(4 * self.nf, name=state.names("Dense"))(embedding)
         hidden = Dense(4 * self.nf, name=state.names("Dense"))(activation(self.nonlinearity)(hidden))
@@ -297,8 +299,7 @@ class NCSNpp(nn.Module):
         return min(h.shape[1:3]) in self.attn_resolutions
 
     def _attention(self, state: _Pass, h: Array) -> Array:
-        block = self._attention_block()
-        return block.make(name=state.names(block.kind))(h)
+        return (block := self._attention_block()).make(name=state.names(block.kind))(h)
 
     def _attention_block(self) -> _Block:
         common = {"groups": self.groups, "dtype": self.dtype, "fused": self.fused_attention}

@@ -85,7 +85,7 @@ class Score:
         """The objective on examples at quantiles u of the law of t; labels are dropped in training alone."""
         backwards = self.objective.backwards
         execution = {
-            "convolution": self._convolution(backwards),
+            "convolution": self.platform.convolution(backwards),
             "fused_attention": self.platform.capability if backwards else None,
             "remat": self.remat,
             "scan_blocks": self.scan_blocks,
@@ -99,12 +99,13 @@ class Score:
         """The one SDE that it was made with."""
         return self.process
 
-    def score(self, params: Params, condition: Condition | None = None, reverse: bool = False) -> ScoreFn:
+    def score(self, params: Params, condition: Condition | None = None, backwards: bool = False) -> ScoreFn:
         """The score function of given parameters, without dropout.
 
-        reverse: in the form that is fastest to differentiate in x by reverse mode, which has no forward mode on CPU.
+        backwards: in a form whose gradient in x is cheap by reverse mode and that has no forward mode, to rounding.
         """
-        model = self.model(params, condition, convolution=self._convolution(reverse))
+        execution: dict[str, Any] = {"convolution": self.platform.convolution(backwards=True)} if backwards else {}
+        model = self.model(params, condition, **execution)
         return lambda x, t: model(x, t)[0]
 
     def draw(self, params: Params, keys: Keys, condition: Condition) -> Samples:
@@ -124,10 +125,6 @@ class Score:
         score = self.parametrization(apply, self.process)
         return lambda x, t: (score(x, t), None)
 
-    def _convolution(self, backwards: bool = False) -> str:
-        """The form of convolutions that the backend is fastest with; on CPU by whether reverse mode is all there is."""
-        return {"cpu": "backwards" if backwards else "native", "tpu": "depthwise"}.get(self.platform.name, "native")
-
     def apply(
         self, params: Params, condition: Condition | None = None, dropout_keys: Keys | None = None, **execution: Any
     ) -> Network:
@@ -136,10 +133,13 @@ class Score:
         execution: fields of how it is computed, which change values by rounding alone, where the network has them:
         convolution (without it in a form that has forward mode), fused_attention, remat, scan_blocks.
         """
-        execution = {"convolution": self._convolution()} | execution
+        execution = {"convolution": self.platform.convolution()} | execution
         fields = {field.name for field in dataclasses.fields(self.network)}
         network = self.network.clone(**{name: value for name, value in execution.items() if name in fields})
-        options: dict[str, Any] = {"condition": condition} if condition else {}
+        told = {
+            n: v for n, v in (condition or {}).items() if self.labelled or n != "label"
+        }  # a classifier may be, alone
+        options: dict[str, Any] = {"condition": told} if told else {}
 
         def call(x: Array, label: Array, sigma: Array) -> Array:
             return network.apply({"params": params[PART]}, x, label, sigma, dropout_keys, **options)  # pyright: ignore[reportReturnType]

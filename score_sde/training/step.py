@@ -42,6 +42,9 @@ RESERVED = frozenset(
 BINS = 10
 """The loss is also reported in so many bins of the law of t, of equal probability each."""
 
+BY_T = "_by_t"
+"""What the names of terms end in that are reported in these bins too."""
+
 
 class TrainState(NamedTuple):
     """Everything that training changes; `step` counts the updates made or skipped, int32 [].
@@ -56,7 +59,9 @@ class TrainState(NamedTuple):
 
 
 class Losses(NamedTuple):
-    """A batch's mean loss [] and terms [], the sum of its losses and the number of its examples by bin of t, [BINS]."""
+    """A batch's mean loss [], its terms [] (or [BINS], see `summarize`), the sum of its losses and the number of its
+    examples by bin of t, [BINS].
+    """
 
     mean: Array
     terms: dict[str, Array]
@@ -98,6 +103,7 @@ def initial_state(params: Params, optimizers: Optimizers, averages: Iterable[str
 def summarize(loss: Array, u: Array, terms: dict[str, Array] | None = None) -> Losses:
     """The summary of a batch's losses [B] at quantiles u [B], and of their terms by name [B].
 
+    Of a term whose name ends in BY_T it is by bin of t, [BINS], the sum of each over the number of all examples.
     Raises ValueError for a term by a name that the log has for something else.
     """
     if taken := RESERVED.intersection(terms or {}):
@@ -107,7 +113,9 @@ def summarize(loss: Array, u: Array, terms: dict[str, Array] | None = None) -> L
     bins = jax.nn.one_hot(jnp.clip(u * BINS, 0, BINS - 1).astype(jnp.int32), BINS, dtype=loss.dtype)
     # A sum of products, not a matrix product: one example that is not finite must not spoil the other bins.
     binned = jnp.sum(jnp.where(bins > 0, loss[:, None], 0), axis=0)
-    return Losses(jnp.mean(loss), jax.tree.map(jnp.mean, terms or {}), binned, jnp.sum(bins, axis=0))
+    mean = lambda x, by_t: jnp.mean(bins * x[:, None], axis=0) if by_t else jnp.mean(x)
+    means = {name: mean(term, name.endswith(BY_T)) for name, term in (terms or {}).items()}
+    return Losses(jnp.mean(loss), means, binned, jnp.sum(bins, axis=0))
 
 
 def gradients(

@@ -155,6 +155,8 @@ REFUSED = [
     ({"network__label_dropout": 0.1}, r"network\.label_dropout=0\.1 has no effect without labels"),
     ({"sampling__label": "3"}, r"sampling\.label='3' has no effect without labels"),
     ({"likelihood__label": "3"}, r"likelihood\.label='3' has no effect without labels"),
+    ({"network__null_label": "zero"}, r"network\.null_label='zero' has no effect without labels"),
+    ({"data__condition": ("label",), "network__null_label": "learned"}, "network.label_dropout=0.0 drops none"),
     ({"data__num_classes": 3}, r"data\.num_classes=3 has no effect without labels"),
 ]
 

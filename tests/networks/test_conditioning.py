@@ -1,5 +1,7 @@
 """Class labels in the U-Nets: where they enter, with which weights, and that nothing changes without them."""
 
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -7,9 +9,12 @@ import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
 
+from score_sde.data import spec
+from score_sde.experiment import objects
 from score_sde.networks.conditioning import Labels
 from score_sde.networks.ncsnpp import NCSNpp
 from tests.golden_files import relative_error
+from tests.tiny import tiny_config
 
 TINY = {"nf": 4, "ch_mult": (1,), "num_res_blocks": 1, "attn_resolutions": (), "embedding_type": "positional"}
 X, LEVEL = np.random.RandomState(0).normal(size=(3, 4, 4, 1)).astype("f"), jnp.array([1.0, 50.0, 900.0])
@@ -51,10 +56,11 @@ class Both(nn.Module):
     """What enters before and behind the two layers, which are left out."""
 
     embedding: str
+    null: str = "row"
 
     @nn.compact
     def __call__(self, h, label):
-        labels = Labels(5, self.embedding)
+        labels = Labels(5, self.embedding, self.null)
         return labels.behind(labels.before(h, {"label": label}), {"label": label})
 
 
@@ -67,3 +73,28 @@ def test_edm_adds_a_linear_layer_of_the_scaled_one_hot_label_before_the_two_laye
     assert relative_error(np.asarray(edm), 1 + 5**0.5 * kernel[LABEL] + bias) < 1e-6
     adm = Both("adm").apply({"params": {"Embed_label": {"embedding": table}}}, h, LABEL)
     assert relative_error(np.asarray(adm), 1 + table[LABEL]) < 1e-6
+
+
+@pytest.mark.parametrize("embedding", ["edm", "adm"])
+def test_the_null_label_is_zero_or_a_vector_of_its_own_and_classes_are_what_they_are(embedding):
+    """The number 5 of 5 classes. EDM's zero one-hot label leaves the bias, ADM's nothing."""
+    random = np.random.RandomState(0)
+    kernel, bias, table, null = (random.normal(size=s).astype("f") for s in ((5, 4), (4,), (5, 4), (1, 4)))
+    rows = {"Dense_label": {"kernel": kernel, "bias": bias}} if embedding == "edm" else {}
+    rows |= {"Embed_label": {"embedding": table}} if embedding == "adm" else {}
+    h, label = jnp.ones((4, 4)), jnp.array([0, 5, 4, 5])
+    told = 5**0.5 * kernel[[0, 0, 4, 0]] + bias if embedding == "edm" else table[[0, 0, 4, 0]]
+    for choice, expected in (("zero", bias if embedding == "edm" else 0), ("learned", null)):
+        own = {"Embed_null": {"embedding": null}} if choice == "learned" else {}
+        found = Both(embedding, choice).apply({"params": rows | own}, h, label)
+        assert relative_error(np.asarray(found), 1 + np.where((label == 5)[:, None], expected, told)) < 1e-6
+        shapes = jax.eval_shape(Both(embedding, choice).init, jax.random.key(0), h, label)
+        assert flatten_dict(shapes["params"]).keys() == flatten_dict(rows | own).keys()
+
+
+def test_rows_are_counted_by_the_null_label():
+    """A row of its own where labels are dropped, or none."""
+    for null, dropout, rows in (("row", 0.0, 10), ("row", 0.1, 11), ("zero", 0.1, 10), ("learned", 0.1, 10)):
+        config = tiny_config(data__condition=("label",), network__null_label=null, network__label_dropout=dropout)
+        network: Any = objects.NETWORKS["ncsnpp"](config, spec.Spec((8, 8, 1), labels=spec.Labels((0.1,) * 10)))
+        assert network.label_rows == rows
