@@ -15,6 +15,8 @@ CHOICES: dict[str, dict[str, Any]] = {
 """By SDE: its grid, and how much of the reverse SDE's noise, which mends what a network has wrong, is added."""
 KEPT = ("t_min", "denoise", "num_samples", "batch_size", "seed", "average", "label")
 """Fields of the `sampling` section that belong to no solver: all others are auto's to choose."""
+ENOUGH = 250
+"""Evaluations from which on an answer to a measurement has all the noise that mends its score."""
 MANY = 15
 """Evaluations from which on a third order pays."""
 
@@ -37,6 +39,18 @@ class Choice(NamedTuple):
         run = f"the best of this run's report, at step {self.measured}"
         others = f"by measurements on other runs{self.fault and f': {self.fault}, --mode report makes it again'}"
         return f"auto: {self.words()} ({others if self.measured is None else run})"
+
+
+def answering(evaluations: int, denoise: bool, unknown: float, std: float) -> Choice:
+    """For samples that answer a measurement, by a posterior score that is not exact.
+
+    Noise is put back about the data's standard deviation `std`, more of it the more there is both known and `unknown`:
+    the share of the data's variance, mean over their dimensions, that a measurement leaves of Gaussian data. By
+    benchmarks/inverse.py's mixtures.
+    """
+    churn = 1 + 12.8 * unknown * (1 - unknown) * min(1, evaluations / ENOUGH)
+    fields = {"solver": "peaked_sde", "times": "peaked", "churn": round(churn, 3), "center": std}
+    return Choice({**fields, "corrector": "none", "num_steps": max(1, evaluations - denoise)}, None)
 
 
 def choose(sde: str, evaluations: int, denoise: bool, measured: Mapping[str, Any] | None = None) -> Choice:

@@ -34,7 +34,7 @@ CLASSIFIERS = ("wideresnet",)
 """Networks of logits, of system.name='classifier'."""
 
 CHURNING = (
-    "euler_maruyama", "exponential_euler_maruyama", "sde_adams_2", "sde_adams_3", "dpm_solver_pp_2m_sde",
+    "euler_maruyama", "exponential_euler_maruyama", "peaked_sde", "sde_adams_2", "sde_adams_3", "dpm_solver_pp_2m_sde",
     "dpm_solver_pp_2s_ancestral", "adaptive_sde",
 )  # fmt: skip
 """Solvers that add as much noise as sampling.churn says."""
@@ -298,6 +298,7 @@ FIELDS: dict[str, Section] = {
             "corrector_steps": field(1, "of the corrector, per step", AT_LEAST_ONE, free=True),
             "snr": field(0.16, "of the corrector: signal-to-noise ratio", POSITIVE, free=True),
             "churn": field(1.0, "noise of the reverse SDE: 1 for Anderson's, 0 for the ODE", NOT_NEGATIVE, free=True),
+            "center": field(0.5, "of peaked_sde, peaked: sigma / alpha of the most noise", POSITIVE, free=True),
             "eta": field(0.0, "of ddim: noise, 0 to 1", NOT_NEGATIVE, free=True),
             "lower_final": field(
                 "published", "of multistep solvers: the last steps of order 2, then 1; published: where its own code"
@@ -313,7 +314,7 @@ FIELDS: dict[str, Section] = {
                 "uniform", "the grid of times",
                 one_of(
                     "uniform", "quadratic", "power", "log_snr", "log_sigma", "karras", "edm_levels", "levels",
-                    "optimised",
+                    "peaked", "optimised",
                 ),
                 free=True,
             ),

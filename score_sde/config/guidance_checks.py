@@ -132,7 +132,7 @@ def check_measurement(config: Config) -> None:
             f"{s.solver!r}: leave it at {SCHEMA[f'guidance.{field}']}",
         )
     require(
-        g.particles == 1 or s.solver in ("auto", "exponential_euler_maruyama"),
+        g.particles == 1 or s.solver in ("auto", "exponential_euler_maruyama", "peaked_sde"),
         f"guidance.particles={g.particles} go by steps of sampling.solver='exponential_euler_maruyama', not"
         f" {s.solver!r}: choose it",
     )

@@ -26,6 +26,11 @@ def check_sampling(config: Config) -> None:
         f" one of {', '.join(CHURNING)}",
     )
     require(
+        c.center == SCHEMA["sampling.center"] or c.solver == "peaked_sde" or c.times == "peaked",
+        f"sampling.center={c.center} has no effect on sampling.solver={c.solver!r} with sampling.times={c.times!r}:"
+        f" leave it at {SCHEMA['sampling.center']}",
+    )
+    require(
         c.eta == 0 or c.solver == "ddim",
         f"sampling.eta={c.eta} has no effect on sampling.solver={c.solver!r}: set it to 0.0 or choose ddim",
     )

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from score_sde.config import Config, default
-from score_sde.config.automatic import KEPT, Choice, choose
+from score_sde.config.automatic import KEPT, Choice, answering, choose
 from score_sde.config.fields import ADAPTIVE_ODES
 from score_sde.config.guidance_checks import is_measured
 from score_sde.experiment import asking, objects
@@ -20,7 +20,7 @@ from score_sde.experiment.measuring import NUMBER, RULES, Measured, Y, measured,
 from score_sde.guidance import Measurement
 from score_sde.rng import Purpose, child, example_keys, normal, positions, root_key
 from score_sde.sde import SDE
-from score_sde.solvers import AdaptiveSolver, PredictorCorrector, Solver, pilot, reference
+from score_sde.solvers import AdaptiveSolver, Data, ExponentialAdams, PredictorCorrector, Solver, pilot, reference
 from score_sde.solvers.particles import sample_particles
 from score_sde.solvers.sampling import Samples, sample
 from score_sde.systems import Condition, Score
@@ -42,9 +42,14 @@ class Drawing:
     @property
     def choice(self) -> Choice | None:
         """What "auto" stands for; None for any other solver."""
-        c = self.config.sampling
-        auto = c.solver == "auto"
-        return choose(self.config.sde.name, c.num_steps, c.denoise, self.best) if auto else None
+        c, measured = self.config.sampling, self.measured
+        if c.solver != "auto":
+            return None
+        if measured is None:
+            return choose(self.config.sde.name, c.num_steps, c.denoise, self.best)
+        variance = variance_of(self.config, self.conditions.spec.kind)
+        steps = c.num_steps // self.config.guidance.particles
+        return answering(steps, c.denoise, measured.unknown(variance), variance**0.5)
 
     @property
     def sampling(self) -> Config:
@@ -80,7 +85,8 @@ class Drawing:
         guiding, condition = self._given(condition)
         c, measurement, posterior = self.sampling.sampling, guiding.measurement, guiding.posterior
         assert measurement is not None and posterior is not None  # validation asks for both
-        own = dataclasses.replace(guiding, measurement=None)
+        own, solver = dataclasses.replace(guiding, measurement=None), self.solver(system, params, condition)
+        assert isinstance(solver, ExponentialAdams) and isinstance(solver.prediction, Data)
         return sample_particles(
             keys,
             own.score(system, params, condition),
@@ -90,7 +96,7 @@ class Drawing:
             measurement=measurement,
             times=times,
             count=self.config.guidance.particles,
-            churn=c.churn,
+            prediction=solver.prediction,
             variance=variance_of(self.config, self.conditions.spec.kind),
             denoise=c.denoise,
         )

@@ -33,7 +33,8 @@ class Measured:
     """Measurements of examples x in the network's range: y = A x + sigma_y n, y [N, ...]; `each` samples for each.
 
     stored: y in the data's units. truth: x in the data's units [N, ...], where the file knows it. units: (a, b), the
-    data's units are a + b x. digest: the file's SHA-256.
+    data's units are a + b x. values: A's singular values, one for each of the data's dimensions. digest: the file's
+    SHA-256.
     """
 
     A: Operator
@@ -43,6 +44,7 @@ class Measured:
     stored: np.ndarray
     truth: np.ndarray | None
     units: tuple[np.ndarray, np.ndarray]
+    values: np.ndarray
     digest: str
 
     def of_samples(self, position: np.ndarray) -> dict[str, np.ndarray]:
@@ -55,6 +57,12 @@ class Measured:
     def given(self, y: Array) -> Measurement:
         """The measurement of a batch, of its y [B, ...]."""
         return Measurement(self.A, y, jnp.asarray(self.sigma_y, y.dtype))
+
+    def unknown(self, variance: float) -> float:
+        """The share of the data's variance, in the mean over their dimensions, that is left of Gaussian data."""
+        known = variance * self.values**2
+        noise = max(self.sigma_y, 1e-6) ** 2
+        return float(np.mean(noise / (known + noise)))
 
     def pseudo_inverse(self, number: int) -> np.ndarray:
         """The shortest x that explains a measurement, in the data's units."""
@@ -142,7 +150,8 @@ def measured(c: Config, kind: Kind, shape: tuple[int, ...]) -> Measured:
     place = pathlib.Path(c.path).expanduser()
     require(place.is_file(), f"measurement.path={c.path} is not a file: name an .npz file with y and sigma_y")
     state = place.stat()
-    return _measured(c.name, str(place), state.st_mtime_ns, state.st_size, c.samples, kind, shape)
+    with jax.ensure_compile_time_eval():  # it may first be asked for while a program is traced
+        return _measured(c.name, str(place), state.st_mtime_ns, state.st_size, c.samples, kind, shape)
 
 
 @functools.lru_cache(maxsize=4)
@@ -174,7 +183,10 @@ def _measured(name: str, path: str, time: int, size: int, each: int, kind: Kind,
     # y = A (a + b x) + sigma_y n, divided by the unit.
     y = (stored - np.asarray(A(jnp.broadcast_to(jnp.asarray(a, float), (1, *shape))), np.float64)) / unit
     scaled = A if np.ptp(b) == 0 else A.scaled(b / unit)
-    return Measured(scaled, y.astype(np.float32), noise / unit, each, stored, truth, (a, b), digest)
+    spectrum = scaled.spectrum
+    assert spectrum is not None  # as every operator of a file has
+    values = np.asarray(spectrum.values, np.float64)
+    return Measured(scaled, y.astype(np.float32), noise / unit, each, stored, truth, (a, b), values, digest)
 
 
 def _read(path: str) -> tuple[dict[str, np.ndarray], str]:

@@ -253,6 +253,7 @@ SOLVERS: dict[str, Callable[[Config, posterior.Variance], solvers.Solver | solve
     "adams_3": lambda c, v: solvers.ExponentialAdams(3, corrected=True, lower_final=True),
     "adams_4": lambda c, v: solvers.ExponentialAdams(4, corrected=True, lower_final=True),
     "exponential_euler_maruyama": lambda c, v: solvers.ExponentialAdams(1, solvers.Data(c.churn)),
+    "peaked_sde": lambda c, v: solvers.ExponentialAdams(1, solvers.Peaked(c.churn, c.center)),
     "sde_adams_2": lambda c, v: solvers.ExponentialAdams(2, solvers.Data(c.churn)),
     "sde_adams_3": lambda c, v: solvers.ExponentialAdams(3, solvers.Data(c.churn)),
     "rk45": lambda c, v: solvers.RK45(c.rtol, c.atol, per_sample=True),
@@ -291,6 +292,7 @@ GRIDS: dict[str, Callable[[Config, sde.SDE], Array]] = {
     "karras": lambda c, s: grids.karras(s, c.sampling.t_min, c.sampling.num_steps, c.sampling.rho),
     "edm_levels": lambda c, s: grids.edm_levels(s, c.sampling.t_min, c.sampling.num_steps),
     "levels": lambda c, s: grids.levels(s, levels(c), c.sampling.num_steps),
+    "peaked": lambda c, s: grids.peaked(s, c.sampling.t_min, c.sampling.num_steps, c.sampling.churn, c.sampling.center),
 }
 CHAINS: dict[str, Callable[[Config, int], reference.Discretization]] = {
     "vp": lambda c, n: reference.DiscreteVP(sde.vp(c.beta_min, c.beta_max), n),

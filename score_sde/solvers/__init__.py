@@ -12,7 +12,7 @@ from score_sde.solvers.diffpir import DiffPIR
 from score_sde.solvers.dpm_solver import DPMSolverMultistep, DPMSolverSinglestep
 from score_sde.solvers.dps import DPS
 from score_sde.solvers.euler import Euler, EulerMaruyama, Heun
-from score_sde.solvers.exponential import Data, Noise
+from score_sde.solvers.exponential import Data, Noise, Peaked
 from score_sde.solvers.exponential_adams import ExponentialAdams
 from score_sde.solvers.langevin import AnnealedLangevin, Langevin
 from score_sde.solvers.limited_steps import LimitedSteps
@@ -58,6 +58,7 @@ __all__ = [
     "Noise",
     "NoisySolver",
     "OneStepSolver",
+    "Peaked",
     "PredictorCorrector",
     "RePaint",
     "Replacement",

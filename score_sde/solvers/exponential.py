@@ -113,11 +113,34 @@ class Data(Prediction):
         d = b.log_ratio - a.log_ratio
         if not self.noisy:  # d may be infinite: a step to sigma = 0
             return Frame(b.sigma / a.sigma, b.alpha, -d, jnp.zeros_like(d))
-        square = 0.5 * (self.churn(a.t) ** 2 + self.churn(b.t) ** 2) if callable(self.churn) else self.churn**2
-        fade = square * d
+        fade = 0.5 * (self._at(a) ** 2 + self._at(b) ** 2) * d
         return Frame(
             ratio=b.sigma / a.sigma * jnp.exp(-fade),
             scale=b.alpha,
             h=-(d + fade),
             noise=b.sigma * jnp.sqrt(one_minus_exp(2 * fade)),
         )
+
+    def _at(self, node: Node) -> Array | float:
+        """The churn at nodes."""
+        return self.churn(node.t) if callable(self.churn) else self.churn
+
+
+@dataclasses.dataclass(frozen=True)
+class Peaked(Data):
+    """Data with as much noise as `peaked` says, `churn` being the most of it, at sigma / alpha = center."""
+
+    center: float = 0.5
+
+    def _at(self, node: Node) -> Array | float:
+        assert not callable(self.churn)
+        return peaked(node.log_ratio, self.churn, self.center)
+
+
+def peaked(log_ratio: Array, most: float | Array, center: float) -> Array:
+    """The churn 1 + (most - 1) exp(-l^2 / 2), l = log(sigma / (alpha center)), of log(alpha / sigma).
+
+    Approximate scores of posteriors are least right, and modes part, where sigma / alpha is about the data's standard
+    deviation: noise put back there is drawn again with what is known further on.
+    """
+    return 1 + (most - 1) * jnp.exp(-0.5 * (log_ratio + math.log(center)) ** 2)

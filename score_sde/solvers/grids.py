@@ -9,6 +9,7 @@ import numpy as np
 from score_sde.errors import require
 from score_sde.scores.parametrization import Levels
 from score_sde.sde import SDE
+from score_sde.solvers import exponential
 from score_sde.typing import Array
 
 
@@ -109,6 +110,15 @@ def from_density(sde: SDE, t_min: float, num_steps: int, places: Array, density:
     """
     _check(sde, t_min, num_steps)
     return _between(sde, t_min, sde.time(at_shares(places, density, 1 - _falling(num_steps))))
+
+
+def peaked(sde: SDE, t_min: float, num_steps: int, churn: float, center: float = 0.5) -> Array:
+    """Nodes that share 1 + churn(l)^2 evenly over l = log(alpha / sigma), the churn that of exponential.Peaked.
+
+    So every step puts back as much noise as any other.
+    """
+    places = jnp.linspace(sde.log_snr(sde.T), sde.log_snr(t_min), 1024)
+    return from_density(sde, t_min, num_steps, places, 1 + exponential.peaked(0.5 * places, churn, center) ** 2)
 
 
 def at_shares(places: Array, density: Array, shares: Array) -> Array:

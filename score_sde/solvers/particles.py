@@ -24,7 +24,7 @@ def sample_particles(
     measurement: Measurement,
     times: Array,
     count: int,
-    churn: float = 1.0,
+    prediction: Data | None = None,
     variance: float = 1.0,
     denoise: bool = True,
 ) -> Samples:
@@ -33,9 +33,10 @@ def sample_particles(
     Particles go by exponential Euler-Maruyama steps of the posterior score, q(x_s | x_t), and are weighted with
     p(x_s | x_t) g_s(x_s) / (q(x_s | x_t) g_t(x_t)), p the same step of the score alone and g the density of the
     measurement about the denoiser (guidance.posterior.log_potential); where the effective number falls below half, they
-    are drawn anew, systematically. Exact as particles and steps grow, whatever the posterior score. variance: of data,
-    for g. denoise: end at the posterior's denoiser. Sample k depends on keys[k] and its own measurement alone; every
-    particle's evaluations count. Source: Wu et al. 2023 (twisted diffusion sampler).
+    are drawn anew, systematically. Exact as particles and steps grow, whatever the posterior score.
+    prediction: whose steps these are, with noise; None for the reverse SDE's own. variance: the data's, for g. denoise:
+    end at the posterior's denoiser. Sample k depends on keys[k] and its own measurement alone; every particle's
+    evaluations count. Source: Wu et al. 2023 (twisted diffusion sampler).
     Raises UsageError where the measurement's operator has no singular values, and for a count below 1.
     """
     require(count >= 1, f"count={count} must be at least 1: one particle is the posterior score's own sample")
@@ -43,7 +44,7 @@ def sample_particles(
     y = measurement.y if len(measurement.y) == 1 else jnp.repeat(measurement.y, count, 0)
     given = Measurement(measurement.A, y, measurement.sigma_y)
     step_keys, drawing = child(own_keys, Purpose.STEPS), child(keys, Purpose.RESAMPLING)
-    prediction, rows = Data(churn), jnp.arange(B)[:, None] * count
+    rows = jnp.arange(B)[:, None] * count
 
     def seen(x: Array, t: Array) -> tuple[Array, Array, Array]:
         """D, D_y - D and log g [B, count]."""
@@ -67,7 +68,7 @@ def sample_particles(
         return (x, weights + ratio - jnp.take_along_axis(g, chosen, 1)), None
 
     x = sde.prior_sample(child(own_keys, Purpose.PRIOR), shape)
-    frames = steps(prediction, node(sde, times))
+    frames = steps(prediction or Data(1.0), node(sde, times))
     nodes = (jnp.arange(len(times) - 1), times[:-1], frames)
     (x, weights), _ = jax.lax.scan(step, (x, jnp.zeros((B, count), x.dtype)), nodes)
     D, shift, g = seen(x, times[-1])

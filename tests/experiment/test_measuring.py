@@ -145,6 +145,24 @@ def test_particles_go_by_the_command_line_and_are_counted(tmp_path):
     assert found.finite.all() and found.evaluations == 4 * 5
 
 
+def test_auto_puts_most_noise_where_much_is_known_and_much_is_not(tmp_path, capsys):
+    config = digits(tmp_path, sampling__solver="auto", sampling__num_steps=250, guidance__method="auto")
+    workdir = trained_run(tmp_path / "run", config)
+    found = build(config).drawing
+    assert found.measured and found.choice
+    u = found.measured.unknown(0.25)
+    assert 0.75 < u < 1  # a quarter as many numbers as pixels
+    fields = {"solver": "peaked_sde", "times": "peaked", "center": 0.5, "num_steps": 249, "corrector": "none"}
+    assert found.choice.fields == {**fields, "churn": round(1 + 12.8 * u * (1 - u), 3)}
+    config.sampling.num_steps = 6
+    assert modes.sample(config, workdir) == 0
+    said = capsys.readouterr().err
+    assert "auto: solver=peaked_sde, times=peaked" in said and "posterior score: guidance.method=matched" in said
+    config.guidance.update(particles=2, method="pigdm")
+    assert modes.sample(config, workdir) == 0
+    assert "of 6 network evaluations each" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("solver", ["ddrm", "dps", "pgdm", "diffpir", "repaint", "replacement"])
 def test_every_rule_of_steps_goes_by_the_command_line(solver, tmp_path):
     name = {"measurement__name": "inpaint"} if solver == "repaint" else {}
