@@ -36,6 +36,17 @@ _MODULES = {
     "experiment.image_likelihood": "ImageLikelihood",
     "experiment.importing": "Imported import_checkpoint",
     "experiment.resolving": "load_data",
+    "guidance.classifier": "class_log_prob classifier_guided guided_by",
+    "guidance.classifier_free": "apart batched classifier_free limited",
+    "guidance.diffpir": "DiffPIRScore",
+    "guidance.dps": "DPSScore",
+    "guidance.jfps": "JFPS",
+    "guidance.matched": "Matched",
+    "guidance.measurement": "Measurement measurement",
+    "guidance.mmps": "MMPS",
+    "guidance.pigdm": "PiGDM",
+    "guidance.posterior": "PosteriorScore",
+    "guidance.tmpd": "TMPD",
     "likelihood.bound": "sde_bound",
     "likelihood.classes": "bayes of_every_class",
     "likelihood.encoding": "blend decode encode interpolate temperature",
@@ -75,15 +86,23 @@ _MODULES = {
     "solvers.ancestral": "Ancestral",
     "solvers.base": "AdaptiveSolver Corrector Deterministic NoisySolver OneStepSolver Solver Step",
     "solvers.churn": "AncestralNoise Churned",
+    "solvers.constrained": "Constrained",
     "solvers.ddim": "DDIM",
+    "solvers.ddrm": "DDRM",
+    "solvers.diffpir": "DiffPIR",
     "solvers.dpm_solver": "DPMSolverMultistep DPMSolverSinglestep",
+    "solvers.dps": "DPS",
     "solvers.editing": "Purified edit purify",
     "solvers.euler": "Euler EulerMaruyama Heun",
     "solvers.exponential_adams": "ExponentialAdams",
     "solvers.langevin": "AnnealedLangevin Langevin",
     "solvers.linear_multistep": "LinearMultistep",
     "solvers.multistep": "Multistep",
+    "solvers.particles": "sample_particles",
+    "solvers.pgdm": "PGDM",
     "solvers.predictor_corrector": "NoPredictor PredictorCorrector",
+    "solvers.repaint": "RePaint",
+    "solvers.replacement": "Replacement",
     "solvers.reverse_diffusion": "ReverseDiffusion",
     "solvers.rk45": "RK45",
     "solvers.sampling": "Samples sample trajectory",
@@ -124,6 +143,17 @@ if TYPE_CHECKING:  # the same names, for what reads Python without running it
     from score_sde.experiment.image_likelihood import ImageLikelihood
     from score_sde.experiment.importing import Imported, import_checkpoint
     from score_sde.experiment.resolving import load_data
+    from score_sde.guidance.classifier import class_log_prob, classifier_guided, guided_by
+    from score_sde.guidance.classifier_free import apart, batched, classifier_free, limited
+    from score_sde.guidance.diffpir import DiffPIRScore
+    from score_sde.guidance.dps import DPSScore
+    from score_sde.guidance.jfps import JFPS
+    from score_sde.guidance.matched import Matched
+    from score_sde.guidance.measurement import Measurement, measurement
+    from score_sde.guidance.mmps import MMPS
+    from score_sde.guidance.pigdm import PiGDM
+    from score_sde.guidance.posterior import PosteriorScore
+    from score_sde.guidance.tmpd import TMPD
     from score_sde.likelihood.bound import sde_bound
     from score_sde.likelihood.classes import bayes, of_every_class
     from score_sde.likelihood.encoding import blend, decode, encode, interpolate, temperature
@@ -186,15 +216,23 @@ if TYPE_CHECKING:  # the same names, for what reads Python without running it
         Step,
     )
     from score_sde.solvers.churn import AncestralNoise, Churned
+    from score_sde.solvers.constrained import Constrained
     from score_sde.solvers.ddim import DDIM
+    from score_sde.solvers.ddrm import DDRM
+    from score_sde.solvers.diffpir import DiffPIR
     from score_sde.solvers.dpm_solver import DPMSolverMultistep, DPMSolverSinglestep
+    from score_sde.solvers.dps import DPS
     from score_sde.solvers.editing import Purified, edit, purify
     from score_sde.solvers.euler import Euler, EulerMaruyama, Heun
     from score_sde.solvers.exponential_adams import ExponentialAdams
     from score_sde.solvers.langevin import AnnealedLangevin, Langevin
     from score_sde.solvers.linear_multistep import LinearMultistep
     from score_sde.solvers.multistep import Multistep
+    from score_sde.solvers.particles import sample_particles
+    from score_sde.solvers.pgdm import PGDM
     from score_sde.solvers.predictor_corrector import NoPredictor, PredictorCorrector
+    from score_sde.solvers.repaint import RePaint
+    from score_sde.solvers.replacement import Replacement
     from score_sde.solvers.reverse_diffusion import ReverseDiffusion
     from score_sde.solvers.rk45 import RK45
     from score_sde.solvers.sampling import Samples, sample, trajectory

@@ -13,7 +13,7 @@ LogProb = Callable[[Array, Array], Array]
 
 
 def classifier_guided(score: ScoreFn, log_prob: LogProb, scale: float | Array = 1.0) -> ScoreFn:
-    """s + gamma grad_x log p_t(y | x): gamma, the `scale`, 0 is the score itself, 1 the posterior's.
+    """s + gamma grad_x log p_t(y | x), log p in nats [B]: gamma, the `scale`, 0 is the score itself, 1 the posterior's.
 
     It is added to the score, so that every solver takes the right share of it; the published code that adds Sigma g to
     the mean of a step falls short of it (docs/deviations.md). Source: Song et al. 2021, section 5; Dhariwal & Nichol
@@ -28,7 +28,7 @@ def classifier_guided(score: ScoreFn, log_prob: LogProb, scale: float | Array = 
 
 
 def class_log_prob(logits: Callable[[Array, Array], Array], label: Array) -> LogProb:
-    """log softmax(logits(x, t))[label] of a classifier, label int [] or [B]."""
+    """log softmax(logits(x, t))[label] in nats, of a classifier x [B, ...], t -> [B, classes], label int [] or [B]."""
 
     def log_prob(x: Array, t: Array) -> Array:
         found = jax.nn.log_softmax(logits(x, t), axis=-1)

@@ -10,7 +10,10 @@ from score_sde.typing import Array, Constraint, Keys, ScoreFn
 
 @dataclasses.dataclass(frozen=True)
 class Constrained(Solver):
-    """The inner solver's step, then the constraint at s: what `sample` does with `constrain`, as a solver."""
+    """The inner solver's step, then the constraint at s: what `sample` does with `constrain`, as a solver.
+
+    Song et al. 2021's inpainting is this of any predictor.
+    """
 
     inner: Solver
     constraint: Constraint

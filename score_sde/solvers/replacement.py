@@ -29,6 +29,7 @@ class Replacement:
     share: float = 1.0
 
     def __call__(self, keys: Keys, x: Array, s: Array) -> Array:
+        """x [B, ...] at time s with what is measured in its place, every example by its own key."""
         return self.given(x, s, normal(keys, x.shape[1:], x.dtype))
 
     def given(self, x: Array, s: Array, z: Array) -> Array:
