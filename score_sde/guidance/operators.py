@@ -76,7 +76,7 @@ class Mask(Operator):
     def spectrum(self) -> Spectrum:
         flat = lambda x: x.reshape(len(x), -1)
         back = lambda v: v.reshape(len(v), *self.mask.shape)
-        seen = lambda y: y * (self.mask > 0)[None]
+        seen = lambda y: y * (self.mask > 0)[None].astype(y.dtype)
         return Spectrum(
             self.mask.reshape(-1).astype(float), flat, back, lambda y: flat(seen(y)), lambda v: seen(back(v))
         )
