@@ -67,7 +67,7 @@ def gflop_of(path: str) -> float:
     labels = {"label": jax.ShapeDtypeStruct((1,), jnp.int32)} if built.config.data.condition else None
     cost = (
         jax.jit(built.score_system.network.apply)
-        .lower({"params": params_of(path)}, image, number, number, None, labels)
+        .lower({"params": params_of(path)}, image, number, number, None, **({"condition": labels} if labels else {}))
         .cost_analysis()
     )
     assert cost

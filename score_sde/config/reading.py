@@ -50,7 +50,7 @@ def nearest(name: Any, names: Any, prefix: str = "") -> str:
     close = difflib.get_close_matches(str(name), list(names), n=1)
     if close:
         return f"did you mean {prefix}{close[0]}?"
-    return f"choose from {', '.join(prefix + n for n in names)}" if len(names) < 40 else "see --help for all there are"
+    return f"choose from {', '.join(prefix + n for n in names)}" if len(names) < 60 else "see --help for all there are"
 
 
 def require_field(name: str, prefix: str = "config.") -> None:

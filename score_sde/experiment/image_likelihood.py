@@ -95,7 +95,7 @@ class ImageLikelihood:
     @property
     def classes(self) -> tuple[int, ...]:
         """Those of likelihood.label='each', which have examples in training; () for any other."""
-        labels = self._experiment.spec.labels
+        labels = self._experiment.drawing.conditions.spec.labels
         return parsed("likelihood.label", EACH, labels) if labels and by_class(self._config.label) else ()
 
     def _by_class(self, params: Any, placed: Any, grid: Grid | None, count: int) -> list[np.ndarray]:
