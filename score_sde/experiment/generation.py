@@ -94,7 +94,8 @@ class Generator:
         if measured := self._experiment.drawing.measured:
             measured.check(count)
         size, seed = self._config.sampling.batch_size, np.uint32(self._config.sampling.seed)
-        params = replicate({**params, **weights(self._experiment.drawing.parts)})
+        parts = self._experiment.drawing.parts
+        params = replicate({**params, **weights(parts)} if parts else params)
         # Once for all batches, where it takes a pilot run.
         times = self._times(params) if self._config.sampling.times == "optimised" else None
         for start in range(first, count, size):

@@ -61,7 +61,7 @@ def test_each_samples_own_evaluations_are_reported():
         draw=lambda params, keys, condition, times: Samples(images(params, keys), counts(keys)),
         times=lambda params: None,
         conditions=lambda position: {},
-        drawing=SimpleNamespace(measured=None),
+        drawing=SimpleNamespace(measured=None, parts={}),
         kind=Bytes(flip=False, dequantization=False, centered=True),
     )
     generated = Generator(known)(np.ones(()), 11, show=False)
