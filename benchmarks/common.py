@@ -134,7 +134,7 @@ def build(config: Config) -> "Experiment":
     shape = (IMAGES, config.data.image_size, config.data.image_size, config.data.num_channels)
     with tempfile.TemporaryDirectory() as folder:
         config.data.path = f"{folder}/images.npz"
-        labels = {"label": np.arange(IMAGES) % 10} if "label" in config.data.condition else {}
+        labels: dict[str, Any] = {"label": np.arange(IMAGES) % 10} if "label" in config.data.condition else {}
         np.savez(config.data.path, images=np.random.RandomState(0).randint(0, 256, shape).astype(np.uint8), **labels)
         built = experiment.build(config)
         _ = built.data  # read while they are there
