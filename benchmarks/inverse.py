@@ -33,6 +33,7 @@ from benchmarks import common
 from score_sde.config import default
 from score_sde.config.automatic import answering
 from score_sde.errors import UsageError, require
+from score_sde.experiment.measuring import unknown_share
 from score_sde.guidance import MMPS, TMPD, DPSScore, Matched, Measurement, PiGDM
 from score_sde.guidance.operators import matrix
 from score_sde.progress import Progress
@@ -119,7 +120,7 @@ def methods(
         lambda keys, seen: sample(keys, score(seen), sde, (8,), solver=solver or DDIM(1.0), times=times).x
     )
     values = np.asarray(seen.A.spectrum.values)  # pyright: ignore[reportOptionalMemberAccess]
-    unknown = float(np.mean(float(noise) ** 2 / (variance * values**2 + float(noise) ** 2)))
+    unknown = unknown_share(values, float(noise), variance)
     choice = answering(EVALUATIONS, True, unknown, variance**0.5).fields
     times = grids.peaked(EDM, 0.005, choice["num_steps"], choice["churn"], choice["center"])
     peaked = ExponentialAdams(1, Peaked(choice["churn"], choice["center"]))

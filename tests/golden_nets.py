@@ -60,3 +60,16 @@ def bound(network: Any, params: Tree, **options: Any) -> Callable[..., Any]:
         return quick_jit(lambda *inputs: network.apply({"params": params}, *inputs, **options))(*inputs)
 
     return call
+
+
+def edm_conditions(golden: dict[str, np.ndarray]) -> dict[str, dict[str, np.ndarray]]:
+    """What a class-conditional network of EDM's was told for each of its recorded outputs, by their names."""
+    label, augment = golden["class_labels"].argmax(1).astype(np.int32), golden["augment_labels"]
+    null = np.full(3, 5, np.int32)
+    kept = np.where(golden["label_dropout_u"][:, 0] >= 0.4, label, null)
+    return {
+        "output": {"label": label, "augment": augment},
+        "output_uncond": {"label": null, "augment": augment},
+        "output_no_augment": {"label": label},
+        "output_train_label_dropout": {"label": kept, "augment": augment},
+    }

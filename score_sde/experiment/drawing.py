@@ -72,10 +72,10 @@ class Drawing:
         if self.config.sampling.reference:
             return self._reference(system, params, keys, condition)
         sde, denoise = system.sde(params), self.config.sampling.denoise
-        score, solver, guiding = self.prepared(system, params, condition)
         times = self.times(system, params) if times is None else times
         if self.config.guidance.particles > 1:
             return self._particles(system, params, keys, condition, times)
+        score, solver, guiding = self.prepared(system, params, condition)
         samples = sample(keys, score, sde, system.shape, solver=solver, times=times, denoise=denoise)
         per_step = solver.evaluations if isinstance(solver, Solver) else 0
         return samples._replace(evaluations=guiding.evaluations(samples.evaluations, sde, times, per_step, denoise))

@@ -59,10 +59,8 @@ class Measured:
         return Measurement(self.A, y, jnp.asarray(self.sigma_y, y.dtype))
 
     def unknown(self, variance: float) -> float:
-        """The share of the data's variance, in the mean over their dimensions, that is left of Gaussian data."""
-        known = variance * self.values**2
-        noise = max(self.sigma_y, 1e-6) ** 2
-        return float(np.mean(noise / (known + noise)))
+        """`unknown_share` of this measurement, of data of this variance."""
+        return unknown_share(self.values, self.sigma_y, variance)
 
     def pseudo_inverse(self, number: int) -> np.ndarray:
         """The shortest x that explains a measurement, in the data's units."""
@@ -90,6 +88,12 @@ class Measured:
             f"sampling.num_samples={count} is more than the {len(self.y)} measurements times measurement.samples="
             f"{self.each}: set sampling.num_samples={most}, or raise measurement.samples",
         )
+
+
+def unknown_share(values: np.ndarray, sigma_y: float, variance: float) -> float:
+    """The share of Gaussian data's variance, mean over dimensions, that is left by singular values [D] of A."""
+    noise = max(sigma_y, 1e-6) ** 2
+    return float(np.mean(noise / (variance * values**2 + noise)))
 
 
 OPERATORS: dict[str, tuple[str, Callable[[np.ndarray, tuple[int, ...]], Operator]]] = {

@@ -2,10 +2,8 @@
 
 import dataclasses
 
-import jax.numpy as jnp
-
-from score_sde.guidance.measurement import Measurement, dot, times
-from score_sde.guidance.posterior import PosteriorScore, linearised
+from score_sde.guidance.measurement import Measurement, shortened
+from score_sde.guidance.posterior import PosteriorScore, linearised, reach
 from score_sde.sde import SDE
 from score_sde.typing import Array, ScoreFn
 
@@ -27,6 +25,4 @@ class DPSScore(PosteriorScore):
         shift = covary(measurement.A.transpose(e)) / measurement.sigma_y**2
         if self.limit is None:
             return own, shift
-        longest = jnp.atleast_1d(self.limit * sde.sigma(t) / sde.alpha(t)) * x[0].size ** 0.5
-        length = jnp.sqrt(dot(shift, shift))
-        return own, times(jnp.minimum(1, longest / jnp.where(length > 0, length, 1)), shift)
+        return own, shortened(shift, reach(sde, t, x, self.limit))

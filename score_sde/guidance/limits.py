@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import jax.numpy as jnp
 
-from score_sde.sde import SDE, denoiser
+from score_sde.sde import SDE, denoiser, score_of
 from score_sde.typing import Array, ScoreFn, expand
 
 
@@ -29,7 +29,7 @@ def thresholded(score: ScoreFn, sde: SDE, threshold: Callable[[Array], Array]) -
     def bounded(x: Array, t: Array) -> Array:
         t = jnp.asarray(t)
         D = threshold(denoiser(sde, score)(x, t))
-        return (expand(sde.alpha(t), x) * D - x) / expand(sde.sigma(t) ** 2, x)
+        return score_of(sde, x, D, t)
 
     return bounded
 

@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 
 from score_sde.guidance.krylov import conjugate_gradients
-from score_sde.guidance.measurement import Measurement, dot, times
+from score_sde.guidance.measurement import Measurement, shortened
 from score_sde.guidance.mmps import preconditioner
-from score_sde.guidance.posterior import PosteriorScore
+from score_sde.guidance.posterior import PosteriorScore, reach
 from score_sde.rng import root_key
 from score_sde.sde import SDE, denoised
 from score_sde.typing import Array, ScoreFn, expand
@@ -64,9 +64,7 @@ class Matched(PosteriorScore):
         for z in probes:
             bend = bend - second(A.transpose(solved(z)[0]), A.transpose(z)) / len(probes)
         bend = 0.5 * expand(c**2, bend) * bend
-        longest = jnp.atleast_1d(self.limit * sde.sigma(t) / sde.alpha(t)) * x[0].size ** 0.5
-        length = jnp.sqrt(dot(bend, bend))
-        return own, shift + times(jnp.minimum(1, longest / jnp.where(length > 0, length, 1)), bend)
+        return own, shift + shortened(bend, reach(sde, t, x, self.limit))
 
 
 def _signs(count: int, e: Array, t: Array) -> list[Array]:

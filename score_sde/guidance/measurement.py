@@ -68,3 +68,9 @@ def dot(a: Array, b: Array) -> Array:
 def times(a: Array, x: Array) -> Array:
     """Every example by its own number: a [B], x [B, ...]."""
     return expand(a, x) * x
+
+
+def shortened(x: Array, longest: Array | float) -> Array:
+    """Every example x [B, ...] made no longer than `longest` [], [1] or [B]."""
+    length = jnp.sqrt(dot(x, x))
+    return times(jnp.minimum(1, longest / jnp.where(length > 0, length, 1)), x)

@@ -64,6 +64,11 @@ def plain(score: ScoreFn, sde: SDE, x: Array, t: Array) -> tuple[Array, Array]:
     return own, denoised(sde, x, own, t)
 
 
+def reach(sde: SDE, t: Time, x: Array, limit: float) -> Array:
+    """limit sigma / alpha sqrt(D numbers) [1] or [B]: a multiple of how far x_0 can be from D of x [B, ...]."""
+    return jnp.atleast_1d(limit * sde.sigma(t) / sde.alpha(t)) * x[0].size ** 0.5
+
+
 def solve_isotropic(measurement: Measurement, e: Array, variance: Time, noise: Time) -> Array:
     """A^T (variance A A^T + noise I)^{-1} e [B, ...], by A's singular values; variance and noise [] or [B].
 

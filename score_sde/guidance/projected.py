@@ -5,9 +5,9 @@ from collections.abc import Callable
 import jax.numpy as jnp
 
 from score_sde.guidance.classifier_free import Pair
-from score_sde.guidance.measurement import dot, times
-from score_sde.sde import SDE, denoised
-from score_sde.typing import Array, ScoreFn, expand
+from score_sde.guidance.measurement import dot, shortened, times
+from score_sde.sde import SDE, denoised, score_of
+from score_sde.typing import Array, ScoreFn
 
 
 def projected_difference(c: Array, u: Array, parallel: float = 0.0, longest: float | None = None) -> Array:
@@ -19,8 +19,7 @@ def projected_difference(c: Array, u: Array, parallel: float = 0.0, longest: flo
     """
     difference = c - u
     if longest is not None:
-        length = jnp.sqrt(dot(difference, difference))
-        difference = times(jnp.minimum(1, longest / jnp.where(length > 0, length, 1)), difference)
+        difference = shortened(difference, longest)
     along = times(_share(difference, c), c)
     return difference + (parallel - 1) * along
 
@@ -39,7 +38,7 @@ def by_denoisers(pair: Pair, sde: SDE, rule: Callable[[Array, Array], Array]) ->
     def score(x: Array, t: Array) -> Array:
         t = jnp.asarray(t)
         D = rule(*(denoised(sde, x, own, t) for own in pair(x, t)))
-        return (expand(sde.alpha(t), x) * D - x) / expand(sde.sigma(t) ** 2, x)
+        return score_of(sde, x, D, t)
 
     return score
 

@@ -7,7 +7,7 @@ directions are as exact as the solver's tolerance.
 import jax
 import jax.numpy as jnp
 
-from score_sde.sde import SDE, reverse
+from score_sde.sde import SDE, noised, reverse
 from score_sde.solvers.rk45 import RK45
 from score_sde.typing import Array, ScoreFn, expand, sum_per_example
 
@@ -69,8 +69,7 @@ def blend(
         (z0, first), (z1, second) = (_carry(score, sde, x, t_min, t, solver) for x in (x0, x1))
         spent = first + second
     else:
-        noised = lambda x: sde.alpha(jnp.asarray(t, x.dtype)) * x + sde.sigma(jnp.asarray(t, x.dtype)) * z
-        z0, z1, spent = noised(x0), noised(x1), 0
+        z0, z1, spent = *(noised(sde, x, jnp.asarray(t, x.dtype), z) for x in (x0, x1)), 0
     decoded = lambda z: _carry(score if condition is None else condition, sde, z, t, t_min, solver)
     x, evaluations = jax.lax.map(decoded, interpolate(z0, z1, weights))
     return x, spent + jnp.sum(evaluations, 0, dtype=evaluations.dtype)

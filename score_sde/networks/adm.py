@@ -15,8 +15,8 @@ from jax.nn import initializers
 
 from score_sde.networks.attention import attend_heads
 from score_sde.networks.blocks import resample_2d
-from score_sde.networks.conditioning import told_augmentation
-from score_sde.networks.contract import centre, check_halvings, finish
+from score_sde.networks.conditioning import told_augmentation, told_label
+from score_sde.networks.contract import centre, check_choices, check_halvings, finish
 from score_sde.networks.conv import CONVOLUTIONS, conv2d
 from score_sde.networks.group_norm import GroupNorm
 from score_sde.networks.layers import (
@@ -205,9 +205,7 @@ class Trunk(nn.Module):
     remat: str = "none"
 
     def __post_init__(self) -> None:
-        for name, choices in CHOICES.items():
-            if getattr(self, name) not in choices:
-                raise ValueError(f"{name} is {getattr(self, name)!r}: choose one of {', '.join(choices)}")
+        check_choices(self, CHOICES)
         super().__post_init__()
 
     def heads(self, channels: int) -> int:
@@ -220,11 +218,8 @@ class Trunk(nn.Module):
         hidden = Dense(4 * self.nf, kernel_init=ncsn_init(), name="map_layer0")(embedding)
         hidden = Dense(4 * self.nf, kernel_init=ncsn_init(), name="map_layer1")(jax.nn.swish(hidden))
         if self.label_rows:
-            if "label" not in condition:
-                raise ValueError(
-                    f"the network has {self.label_rows} labels and was given none: pass condition['label']"
-                )
-            hidden = hidden + LabelTable(self.label_rows, 4 * self.nf, name="map_label")(condition["label"])
+            label = told_label(self.label_rows, condition)
+            hidden = hidden + LabelTable(self.label_rows, 4 * self.nf, name="map_label")(label)
         return jax.nn.swish(hidden)
 
     def encode(self, state: Pass, x: Array) -> list[Array]:

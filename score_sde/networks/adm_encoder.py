@@ -9,6 +9,7 @@ from jax.nn import initializers
 
 from score_sde.networks.adm import EPS, Pass, Trunk, apart
 from score_sde.networks.attention import attend_heads
+from score_sde.networks.contract import check_choices
 from score_sde.networks.group_norm import GroupNorm
 from score_sde.networks.layers import NIN, Conv, Dtype, ncsn_init
 from score_sde.typing import Array, Keys
@@ -49,8 +50,7 @@ class ADMEncoder(Trunk):
     pool: str = "attention"  # attention | adaptive
 
     def __post_init__(self) -> None:
-        if self.pool not in POOLS:
-            raise ValueError(f"pool is {self.pool!r}: choose one of {', '.join(POOLS)}")
+        check_choices(self, {"pool": POOLS})
         super().__post_init__()
 
     @nn.compact

@@ -11,6 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from score_sde.networks.contract import check_choices
 from score_sde.networks.layers import positional_embedding
 from score_sde.typing import Array
 
@@ -33,8 +34,7 @@ class Concatenating(nn.Module):
     told: int = 0
 
     def __post_init__(self) -> None:
-        if self.method not in METHODS:
-            raise ValueError(f"method is {self.method!r}: choose one of {', '.join(METHODS)}")
+        check_choices(self, {"method": METHODS})
         super().__post_init__()
 
     @nn.compact

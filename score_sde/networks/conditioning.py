@@ -35,7 +35,7 @@ class Labels:
         """What goes into the two layers: [B, E] -> [B, E] float32."""
         if not self.rows or self.embedding != "edm":
             return embedding
-        label = self._label(condition)
+        label = told_label(self.rows, condition)
         one_hot = jax.nn.one_hot(label, self.rows, dtype=jnp.float32)  # of the number `rows`: zeros
         told = Dense(embedding.shape[-1], name="Dense_label")(one_hot * self.rows**0.5)
         return embedding + (self._or_null(told, label) if self.null == "learned" else told)
@@ -45,7 +45,7 @@ class Labels:
         if not self.rows or self.embedding != "adm":
             return temb
         table = nn.Embed(self.rows, temb.shape[-1], embedding_init=initializers.normal(1.0), name="Embed_label")
-        label = self._label(condition)
+        label = told_label(self.rows, condition)
         if self.null == "row":
             return temb + table(label)
         return temb + self._or_null(table(jnp.minimum(label, self.rows - 1)), label)
@@ -57,10 +57,12 @@ class Labels:
             null = nn.Embed(1, told.shape[-1], embedding_init=initializers.zeros, name="Embed_null")(label * 0)
         return jnp.where((label < self.rows)[:, None], told, zero + null)
 
-    def _label(self, condition: Mapping[str, Array]) -> Array:
-        if "label" not in condition:
-            raise ValueError(f"the network has {self.rows} labels and was given none: pass condition={{'label': [B]}}")
-        return condition["label"]
+
+def told_label(rows: int, condition: Mapping[str, Array]) -> Array:
+    """The labels [B] of a condition; ValueError where a network of so many rows is given none."""
+    if "label" not in condition:
+        raise ValueError(f"the network has {rows} labels and was given none: pass condition={{'label': [B]}}")
+    return condition["label"]
 
 
 def told_augmentation(embedding: Array, size: int, condition: Mapping[str, Array]) -> Array:

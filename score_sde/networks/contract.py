@@ -1,9 +1,19 @@
 """What every score network does with its images and its sigma: checks, the range of the input, the 1 / sigma."""
 
+from collections.abc import Iterable, Mapping
+from typing import Any
+
 import jax.numpy as jnp
 
 from score_sde.networks.layers import Dtype
 from score_sde.typing import Array, expand
+
+
+def check_choices(network: Any, choices: Mapping[str, Iterable[Any]]) -> None:
+    """ValueError unless every field of these names is among its choices."""
+    for name, words in choices.items():
+        if getattr(network, name) not in words:
+            raise ValueError(f"{name} is {getattr(network, name)!r}: choose one of {', '.join(map(str, words))}")
 
 
 def check_halvings(x: Array, times: int, remedy: str) -> None:

@@ -13,7 +13,8 @@ from jax.nn import initializers
 from score_sde.networks.adm import Pass, apart
 from score_sde.networks.attention import attend_heads
 from score_sde.networks.blocks import resample_2d
-from score_sde.networks.contract import centre, check_halvings, finish
+from score_sde.networks.conditioning import told_label
+from score_sde.networks.contract import centre, check_choices, check_halvings, finish
 from score_sde.networks.conv import CONVOLUTIONS, conv2d
 from score_sde.networks.layers import Dropout, Dtype
 from score_sde.networks.remat import REMAT, product, remat
@@ -173,9 +174,7 @@ class EDM2(nn.Module):
     remat: str = "none"
 
     def __post_init__(self) -> None:
-        for name, choices in CHOICES.items():
-            if getattr(self, name) not in choices:
-                raise ValueError(f"{name} is {getattr(self, name)!r}: choose one of {', '.join(choices)}")
+        check_choices(self, CHOICES)
         super().__post_init__()
 
     @nn.compact
@@ -213,11 +212,7 @@ class EDM2(nn.Module):
         width = self.nf * max(self.ch_mult)
         emb = MPConv(width, 0, name="emb_noise")(MPFourier(self.nf * self.ch_mult[0], name="emb_fourier")(label))
         if self.label_rows:
-            if "label" not in condition:
-                raise ValueError(
-                    f"the network has {self.label_rows} labels and was given none: pass condition['label']"
-                )
-            one_hot = jax.nn.one_hot(condition["label"], self.label_rows, dtype=emb.dtype)
+            one_hot = jax.nn.one_hot(told_label(self.label_rows, condition), self.label_rows, dtype=emb.dtype)
             emb = mp_sum(emb, MPConv(width, 0, name="emb_label")(one_hot * self.label_rows**0.5), 0.5)
         return mp_silu(emb)
 

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from score_sde.networks.attention import AttnBlockpp
 from score_sde.networks.blocks import Combine, Resample, ResnetBlockBigGANpp, ResnetBlockDDPMpp
 from score_sde.networks.conditioning import LABEL_EMBEDDINGS, NULL_LABELS, Labels, told_augmentation
-from score_sde.networks.contract import centre, check_halvings, check_sigma, finish
+from score_sde.networks.contract import centre, check_choices, check_halvings, check_sigma, finish
 from score_sde.networks.conv import CONVOLUTIONS
 from score_sde.networks.group_norm import GroupNorm
 from score_sde.networks.layers import (
@@ -128,9 +128,7 @@ class NCSNpp(nn.Module):
     scan_blocks: bool = False
 
     def __post_init__(self) -> None:
-        for name, choices in CHOICES.items():
-            if getattr(self, name) not in choices:
-                raise ValueError(f"{name} is {getattr(self, name)!r}: choose one of {', '.join(choices)}")
+        check_choices(self, CHOICES)
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout is {self.dropout}: it must be at least 0 and below 1")
         if self.out_channels is not None and self.out_channels < 1:

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import flax.linen as nn
 import jax.numpy as jnp
 
-from score_sde.networks.contract import centre, check_halvings, check_sigma, finish
+from score_sde.networks.contract import centre, check_choices, check_halvings, check_sigma, finish
 from score_sde.networks.layers import Dtype, Names, activation
 from score_sde.networks.refinenet import INTERPOLATIONS, Options, RefineBlock, ResidualBlock
 from score_sde.networks.remat import REMAT, remat
@@ -61,9 +61,7 @@ class NCSNv2(nn.Module):
     remat: str = "none"  # none | dots | blocks
 
     def __post_init__(self) -> None:
-        for name, choices in (("layout", LAYOUTS), ("interpolation", INTERPOLATIONS), ("remat", REMAT)):
-            if getattr(self, name) not in choices:
-                raise ValueError(f"{name} is {getattr(self, name)!r}: choose one of {', '.join(map(str, choices))}")
+        check_choices(self, {"layout": LAYOUTS, "interpolation": INTERPOLATIONS, "remat": REMAT})
         if self.num_classes is not None and self.num_classes < 1:
             raise ValueError(f"num_classes is {self.num_classes}: give the number of noise levels, or None")
         activation(self.nonlinearity)

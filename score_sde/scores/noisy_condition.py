@@ -12,8 +12,8 @@ import jax.numpy as jnp
 
 from score_sde.errors import require
 from score_sde.rng import Purpose, child, normal, uniform
-from score_sde.sde import SDE
-from score_sde.typing import Array, Keys, Time, expand
+from score_sde.sde import SDE, noised
+from score_sde.typing import Array, Keys, Time
 
 PURPOSE = Purpose.CONDITION
 
@@ -49,5 +49,4 @@ class NoisyCondition:
         """The same with the noise z [B, h, w, c] given."""
         image = condition["image"]
         times = jnp.broadcast_to(jnp.asarray(level, image.dtype), image.shape[:1])
-        mean, std = self.sde.marginal(image, times)
-        return {**condition, "image": mean + expand(std, image) * z, "level": times / self.sde.T}
+        return {**condition, "image": noised(self.sde, image, times, z), "level": times / self.sde.T}

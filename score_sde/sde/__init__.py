@@ -5,8 +5,10 @@ from score_sde.sde.base import Churn as Churn
 from score_sde.sde.base import Reverse as Reverse
 from score_sde.sde.base import denoised as denoised
 from score_sde.sde.base import denoiser as denoiser
+from score_sde.sde.base import noised as noised
 from score_sde.sde.base import one_minus_exp as one_minus_exp
 from score_sde.sde.base import reverse as reverse
+from score_sde.sde.base import score_of as score_of
 from score_sde.sde.base import transition as transition
 from score_sde.sde.exploding import VE as VE
 from score_sde.sde.exploding import Karras as Karras

@@ -127,3 +127,14 @@ def denoiser(sde: SDE, score: ScoreFn) -> Callable[[Array, Time], Array]:
 def denoised(sde: SDE, x: Array, score: Array, t: Time) -> Array:
     """E[x_0 | x_t = x] of the score's value at x, shape of x."""
     return (x + expand(sde.sigma(t) ** 2, x) * score) / expand(sde.alpha(t), x)
+
+
+def score_of(sde: SDE, x: Array, D: Array, t: Time) -> Array:
+    """The score's value whose denoiser is D at x, shape of x: the inverse of `denoised`."""
+    return (expand(sde.alpha(t), x) * D - x) / expand(sde.sigma(t) ** 2, x)
+
+
+def noised(sde: SDE, x: Array, t: Time, z: Array) -> Array:
+    """alpha x + sigma z: x_0 [B, ...] with the noise z at the level of t [] or [B]."""
+    mean, std = sde.marginal(x, t)
+    return mean + expand(std, x) * z

@@ -36,6 +36,20 @@ class Solver(abc.ABC):
         """One step of the reverse-time process from x at t to x at s."""
 
 
+class Wrapper(Solver):
+    """A solver around another, `inner`, whose evaluations and memory are its own: a subclass writes `step` alone."""
+
+    inner: Solver
+
+    @property
+    def evaluations(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Those of the inner solver, in a step."""
+        return self.inner.evaluations
+
+    def init(self, sde: SDE, x: Array, times: Array) -> Memory:
+        return self.inner.init(sde, x, times)
+
+
 class NoisySolver(Solver):
     """A solver that draws one standard normal per step: a subclass writes `given`, the step given its noise."""
 

@@ -4,12 +4,12 @@ import dataclasses
 
 from score_sde.rng import Purpose, child
 from score_sde.sde import SDE
-from score_sde.solvers.base import Memory, Solver, Step
+from score_sde.solvers.base import Memory, Solver, Step, Wrapper
 from score_sde.typing import Array, Constraint, Keys, ScoreFn
 
 
 @dataclasses.dataclass(frozen=True)
-class Constrained(Solver):
+class Constrained(Wrapper):
     """The inner solver's step, then the constraint at s: what `sample` does with `constrain`, as a solver.
 
     Song et al. 2021's inpainting is this of any predictor.
@@ -17,14 +17,6 @@ class Constrained(Solver):
 
     inner: Solver
     constraint: Constraint
-
-    @property
-    def evaluations(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """Those of the inner solver."""
-        return self.inner.evaluations
-
-    def init(self, sde: SDE, x: Array, times: Array) -> Memory:
-        return self.inner.init(sde, x, times)
 
     def step(self, keys: Keys, sde: SDE, score: ScoreFn, x: Array, t: Array, s: Array, memory: Memory) -> Step:
         found = self.inner.step(keys, sde, score, x, t, s, memory)

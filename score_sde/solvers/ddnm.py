@@ -1,19 +1,17 @@
 """Denoising diffusion null-space models: the denoiser made to fit exact measurements, with travel back in time."""
 
 import dataclasses
-from collections.abc import Callable
 
 from score_sde.guidance.measurement import Measurement
 from score_sde.guidance.posterior import plain, solve_isotropic
-from score_sde.rng import Purpose, child, normal
 from score_sde.sde import SDE
-from score_sde.solvers.base import Memory, Solver, Step
-from score_sde.solvers.repaint import travelled
-from score_sde.typing import Array, Keys, ScoreFn, expand
+from score_sde.solvers.base import Step
+from score_sde.solvers.repaint import Draw, Travelling, travelled
+from score_sde.typing import Array, ScoreFn, expand
 
 
 @dataclasses.dataclass(frozen=True)
-class DDNM(Solver):
+class DDNM(Travelling):
     """x_s = alpha_s D' + sigma_s (eta z + sqrt(1 - eta^2) eps), D' = D + A^+ (y - A D); sigma_y taken for 0.
 
     From t down to s in `jump` steps equal in t, `repeats` times, each time back at t from the last D with new noise, as
@@ -26,23 +24,7 @@ class DDNM(Solver):
     jump: int = 1
     repeats: int = 1
 
-    @property
-    def evaluations(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """Of the network, in a step."""
-        return self.jump * self.repeats
-
-    def init(self, sde: SDE, x: Array, times: Array) -> Memory:
-        return ()
-
-    def step(self, keys: Keys, sde: SDE, score: ScoreFn, x: Array, t: Array, s: Array, memory: Memory) -> Step:
-        def draw(leg: Array, which: int) -> Array:
-            return normal(child(child(child(keys, leg), which), Purpose.NOISE), x.shape[1:], x.dtype)
-
-        return self.given(sde, score, x, t, s, draw)
-
-    def given(
-        self, sde: SDE, score: ScoreFn, x: Array, t: Array, s: Array, draw: Callable[[Array, int], Array]
-    ) -> Step:
+    def given(self, sde: SDE, score: ScoreFn, x: Array, t: Array, s: Array, draw: Draw) -> Step:
         """The step by its draws (leg, 0 the step's, 1 the way back's) -> standard normals [B, ...]."""
 
         def down(n: Array, x: Array, here: Array, there: Array) -> tuple[Array, Array]:

@@ -14,16 +14,10 @@ import jax.numpy as jnp
 
 from score_sde.errors import require
 from score_sde.rng import Purpose, child, normal
-from score_sde.sde import SDE
+from score_sde.sde import SDE, noised
 from score_sde.solvers.base import AdaptiveSolver, Solver
 from score_sde.solvers.sampling import Samples, carried
-from score_sde.typing import Array, Keys, ScoreFn, Time, expand
-
-
-def noised(sde: SDE, x: Array, t: Time, z: Array) -> Array:
-    """alpha x + sigma z: x_0 [B, ...] with the noise z at the level of t [] or [B]."""
-    mean, std = sde.marginal(x, t)
-    return mean + expand(std, x) * z
+from score_sde.typing import Array, Keys, ScoreFn
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,12 +6,12 @@ import jax
 
 from score_sde.guidance.classifier_free import within
 from score_sde.sde import SDE
-from score_sde.solvers.base import Memory, Solver, Step
+from score_sde.solvers.base import Memory, Solver, Step, Wrapper
 from score_sde.typing import Array, Keys, ScoreFn
 
 
 @dataclasses.dataclass(frozen=True)
-class LimitedSteps(Solver):
+class LimitedSteps(Wrapper):
     """A solver whose score is the guided one in steps that begin at low < sigma / alpha <= high, and else `plain`.
 
     All evaluations of a step go by where it begins, as published: with EDM's Heun the evaluation at a step's end
@@ -22,14 +22,6 @@ class LimitedSteps(Solver):
     plain: ScoreFn
     low: float
     high: float
-
-    @property
-    def evaluations(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """Of the inner solver in a step."""
-        return self.inner.evaluations
-
-    def init(self, sde: SDE, x: Array, times: Array) -> Memory:
-        return self.inner.init(sde, x, times)
 
     def step(self, keys: Keys, sde: SDE, score: ScoreFn, x: Array, t: Array, s: Array, memory: Memory) -> Step:
         inside = within(sde, t, self.low, self.high)

@@ -1,5 +1,6 @@
 """RePaint: replacement, with jumps back up that let the known and the unknown part come to agree."""
 
+import abc
 import dataclasses
 from collections.abc import Callable
 
@@ -14,24 +15,14 @@ from score_sde.solvers.replacement import Replacement
 from score_sde.typing import Array, Keys, ScoreFn, expand
 
 Draw = Callable[[Array, int], Array]
-"""(leg, 0 the step's, 1 the known part's, 2 the way up's) -> standard normals [B, ...]."""
+"""(leg, which of its draws) -> standard normals [B, ...]."""
 
 
-@dataclasses.dataclass(frozen=True)
-class RePaint(Solver):
-    """From t down to s in `jump` steps, each with the replacement at its end, up to t again by noise, `repeats` times.
+class Travelling(Solver):
+    """A solver whose step goes down in legs and back up, as `travelled` does: a subclass writes `given` alone."""
 
-    One step of the solver is all of that: jump * repeats evaluations, of which the last leg down counts. The steps are
-    equal in t, the noise up is the exact kernel's. eta: 1 the paper's ancestral step, 0 DDIM's; inner: another step in
-    the place of both. It repairs masks of exact measurements alone. Source: Lugmayr et al. 2022, algorithm 1 and
-    section 4.2.
-    """
-
-    replacement: Replacement
-    jump: int = 1
-    repeats: int = 3
-    eta: float = 1.0
-    inner: OneStepSolver | None = None
+    jump: int
+    repeats: int
 
     @property
     def evaluations(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -47,8 +38,29 @@ class RePaint(Solver):
 
         return self.given(sde, score, x, t, s, draw)
 
+    @abc.abstractmethod
     def given(self, sde: SDE, score: ScoreFn, x: Array, t: Array, s: Array, draw: Draw) -> Step:
-        """The step by its draws, in a loop over the legs down."""
+        """The step by its draws."""
+
+
+@dataclasses.dataclass(frozen=True)
+class RePaint(Travelling):
+    """From t down to s in `jump` steps, each with the replacement at its end, up to t again by noise, `repeats` times.
+
+    One step of the solver is all of that: jump * repeats evaluations, of which the last leg down counts. The steps are
+    equal in t, the noise up is the exact kernel's. eta: 1 the paper's ancestral step, 0 DDIM's; inner: another step in
+    the place of both. It repairs masks of exact measurements alone. Source: Lugmayr et al. 2022, algorithm 1 and
+    section 4.2.
+    """
+
+    replacement: Replacement
+    jump: int = 1
+    repeats: int = 3
+    eta: float = 1.0
+    inner: OneStepSolver | None = None
+
+    def given(self, sde: SDE, score: ScoreFn, x: Array, t: Array, s: Array, draw: Draw) -> Step:
+        """The step by its draws: 0 the step's, 1 the known part's, 2 the way up's."""
         solver = self.inner or DDIM(self.eta)
         up, noise = transition(sde, s, t)
 

@@ -21,7 +21,7 @@ from tests import golden_nets
 from tests.adapters.edm_files import write_pickle
 from tests.adapters.official import layout_of
 from tests.golden_files import GOLDEN, relative_error
-from tests.golden_nets import TOLERANCES, arrays, bound, edm_denoiser, state
+from tests.golden_nets import TOLERANCES, arrays, bound, edm_conditions, edm_denoiser, state
 
 TINY = GOLDEN / "conditioning" / "nets" / "edm_tiny.pkl"
 FILE = pathlib.Path("some.pkl")
@@ -72,15 +72,7 @@ def denoised(name: str, **condition: Any) -> np.ndarray:
 def test_recorded_outputs_of_song_unet(name: str) -> None:
     """The row of zeros that is the null label's gives what no label gives there."""
     golden = arrays(name)
-    label, augment = golden["class_labels"].argmax(1).astype(np.int32), golden["augment_labels"]
-    null = np.full(3, 5, np.int32)
-    kept = np.where(golden["label_dropout_u"][:, 0] >= 0.4, label, null)
-    for key, told in {
-        "output": {"label": label, "augment": augment},
-        "output_uncond": {"label": null, "augment": augment},
-        "output_no_augment": {"label": label},
-        "output_train_label_dropout": {"label": kept, "augment": augment},
-    }.items():
+    for key, told in edm_conditions(golden).items():
         assert relative_error(denoised(name, **told), golden[key]) < TOLERANCES["EDM"], key
 
 

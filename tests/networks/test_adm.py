@@ -13,7 +13,7 @@ from score_sde.networks import ADM, ADMEncoder, dhariwal
 from score_sde.networks.adm import ORDERS, apart, cosines_first
 from tests import golden_nets
 from tests.golden_files import quick_jit, relative_error
-from tests.golden_nets import TOLERANCES, arrays, bound, edm_denoiser, nchw, nhwc, state
+from tests.golden_nets import TOLERANCES, arrays, bound, edm_conditions, edm_denoiser, nchw, nhwc, state
 
 FILE = pathlib.Path("some.pt")
 KINDS: dict[str, Any] = {"adm_unet": ADM, "adm_superres": ADM, "adm_classifier": ADMEncoder}
@@ -69,15 +69,7 @@ def test_edms_dhariwal_unet() -> None:
     golden = arrays(name)
     network = dhariwal(nf=16, ch_mult=(1, 4), num_res_blocks=1, attn_resolutions=(4,), augment_dim=9, label_rows=5)
     params = adm.edm_tree(FILE, state(name, "model."), network, 8)
-    label, augment = golden["class_labels"].argmax(1).astype(np.int32), golden["augment_labels"]
-    null = np.full(3, 5, np.int32)
-    kept = np.where(golden["label_dropout_u"][:, 0] >= 0.4, label, null)
-    for key, told in {
-        "output": {"label": label, "augment": augment},
-        "output_uncond": {"label": null, "augment": augment},
-        "output_no_augment": {"label": label},
-        "output_train_label_dropout": {"label": kept, "augment": augment},
-    }.items():
+    for key, told in edm_conditions(golden).items():
         denoised = edm_denoiser(name, bound(network, params, condition=told))
         assert relative_error(denoised, golden[key]) < TOLERANCES["EDM"], key
 
