@@ -38,6 +38,9 @@ CANDIDATES: dict[str, dict[str, Any]] = {
     "sde_adams_2, quadratic, lower, churn 0.5": {
         "solver": "sde_adams_2", "times": "quadratic", "lower_final": "always", "churn": 0.5,
     },
+    "sde_adams_2, quadratic, lower, churn 0.8": {
+        "solver": "sde_adams_2", "times": "quadratic", "lower_final": "always", "churn": 0.8,
+    },
     "sde_adams_2, log_snr, lower, churn 0.5": {
         "solver": "sde_adams_2", "times": "log_snr", "lower_final": "always", "churn": 0.5,
     },
@@ -55,6 +58,12 @@ CANDIDATES: dict[str, dict[str, Any]] = {
     },
     "sde_adams_3, quadratic, lower, churn 0.5": {
         "solver": "sde_adams_3", "times": "quadratic", "lower_final": "always", "churn": 0.5,
+    },
+    "sde_adams_3, quadratic, lower, churn 0.8": {
+        "solver": "sde_adams_3", "times": "quadratic", "lower_final": "always", "churn": 0.8,
+    },
+    "sde_adams_3, log_snr, lower, churn 0.5": {
+        "solver": "sde_adams_3", "times": "log_snr", "lower_final": "always", "churn": 0.5,
     },
     "ddim, eta 1, quadratic": {"solver": "ddim", "eta": 1.0, "times": "quadratic"},
     "adams_3, quadratic": {"solver": "adams_3", "times": "quadratic"},

@@ -9,6 +9,9 @@ r"""How many class-conditional digits are of the class that was asked, by a clas
 A support vector machine with a radial kernel is trained on the 1,500 training digits.
   agreement        share of the samples to which it gives the label that they were drawn with, and by class
   held_out         share of the 297 held-out digits to which it gives their own: what is to be expected at best
+  frechet_by_class, frechet_of_classes   of the samples of a class against the training digits of it, in pixel space,
+                   and the mean over classes; held_out_of_classes: that of as many held-out digits as there are, about
+                   30 of a class, and so_many_of_classes: that of as many samples as those, by which it is to be judged
   frechet_distance, nearest_neighbour_accuracy   of the samples against the training digits, in pixel space; the latter
                    with the two accuracies that it is the mean of (docs/figures.md)
 Exit codes: 0 done, 1 the agreement is below --min, 2 bad usage.
@@ -25,6 +28,7 @@ import numpy as np
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from score_sde.data.sources import digits, some
+from score_sde.evaluation.frechet import frechet_distance
 from score_sde.evaluation.two_sample import to_vectors, two_sample
 
 
@@ -53,11 +57,23 @@ def measure(x: np.ndarray, labels: np.ndarray) -> dict:
     classifier = SVC().fit(to_vectors(train), data.condition["label"])
     found = classifier.predict(to_vectors(x)) == labels
     figures = two_sample(x, train, held_out)
+    of_class, of_held_out = data.condition["label"], data.held_out_condition["label"]
+    by_class, held, fewer = {}, [], []
+    for c in np.unique(labels):
+        real, those = to_vectors(train[of_class == c]), to_vectors(held_out[of_held_out == c])
+        drawn = to_vectors(x[labels == c])
+        by_class[int(c)] = frechet_distance(drawn, real)
+        held.append(frechet_distance(those, real))
+        fewer.append(frechet_distance(drawn[: len(those)], real))
     return {
         "samples": len(x),
         "agreement": float(found.mean()),
         "by_class": {int(c): float(found[labels == c].mean()) for c in np.unique(labels)},
         "held_out": float((classifier.predict(to_vectors(held_out)) == data.held_out_condition["label"]).mean()),
+        "frechet_by_class": by_class,
+        "frechet_of_classes": float(np.mean(list(by_class.values()))),
+        "held_out_of_classes": float(np.mean(held)),
+        "so_many_of_classes": float(np.mean(fewer)),
         "frechet_distance": figures.frechet_distance,
         "nearest_neighbour_accuracy": figures.nearest_neighbour_accuracy,
         "accuracy_on_samples": figures.accuracy_on_samples,

@@ -1,6 +1,6 @@
 """How far samplers of posteriors are from the exact ones: linear measurements of Gaussian data and of a mixture.
 
-    python benchmarks/inverse.py --json benchmarks/results/cpu_2core_inverse.json
+    python benchmarks/inverse.py --json benchmarks/results/cpu_2core_inverse.json --picture docs/particles.png
 
 The problems are those of tests/golden/conditioning (scoreboard.csv: other people's methods on them). Every method has
 the same network evaluations, all particles' counted; its vector-Jacobian products are not.
@@ -8,7 +8,8 @@ the same network evaluations, all particles' counted; its vector-Jacobian produc
 Mixture, of eight numbers: sliced W2, 64 directions, of --chains samples against 100,000 exact draws, mean over two
 measurements. floor: of as many exact draws. exact: the exact conditional denoiser, ancestral steps on EDM's grid. bar:
 the published method that was best there, as recorded and remade with these chains. auto: sampling.solver=auto with
-guidance.method=auto. mmps: three products, ancestral steps. particles: four, led by MMPS, on a quarter of the steps.
+guidance.method=auto. mmps: three products, ancestral steps. ode: MMPS solved, the probability flow by Adams' third
+order. particles: four, led by MMPS, on a quarter of the steps. best: the best of these four.
 Gaussian data: ode is W2 of the probability-flow ODE with MMPS solved, of its affine map itself, at 49 evaluations; heun
 that of the recorded Heun column; mmps_3 is how far samples by three products are, root of mean square, from those of
 the exact denoiser with the same noise, and exact that denoiser's own W2 as recorded, at 250: W2 of the first is at most
@@ -66,7 +67,8 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--chains", type=int, default=16_384, help="samples of every method (%(default)s)")
     parser.add_argument("--particles", type=int, default=2_048, help="samples of the particles' figure (%(default)s)")
     parser.add_argument("--json", type=pathlib.Path, help="write the figures here")
-    parser.add_argument("--check", action="store_true", help="exit with 1 where auto is worse than the bar asks for")
+    parser.add_argument("--picture", type=pathlib.Path, help="draw W2 by the number of particles here, a .png")
+    parser.add_argument("--check", action="store_true", help="exit with 1 where the best is worse than asked for")
     arguments = parser.parse_args(argv[1:])
     try:
         require(arguments.chains >= 256, f"--chains {arguments.chains} must be at least 256: sliced W2 is of many")
@@ -80,10 +82,16 @@ def main(argv: list[str]) -> int:
     common.report(
         "inverse", argv[0], argv[1:], default(), mixtures, arguments.json, gaussian=gaussians, particles=particles
     )
-    good = sum(row["auto"] <= max(0.8 * row["bar_remade"], 1.2 * row["floor"]) for row in mixtures)
-    worst = max(row["auto"] / max(row["bar_remade"], row["floor"]) for row in mixtures)
-    print(f"auto: within max(0.8 bar, 1.2 floor) on {good} of 9, at most {worst:.2f} of max(bar, floor)")
-    return int(arguments.check and (good < 7 or worst > 1.1))
+    if arguments.picture:
+        draw_particles(particles[0], arguments.picture)
+    held = {}
+    for name in ("auto", "best"):
+        good = sum(row[name] <= max(0.8 * row["bar_remade"], 1.2 * row["floor"]) for row in mixtures)
+        worst = max(row[name] / max(row["bar_remade"], row["floor"]) for row in mixtures)
+        print(f"{name}: within max(0.8 bar, 1.2 floor) on {good} of 9, at most {worst:.2f} of max(bar, floor)")
+        held[name] = good >= 7 and worst <= 1.1
+    print(f"auto is at most {max(row['auto'] / row['best'] for row in mixtures):.2f} times the best")
+    return int(arguments.check and not held["best"])
 
 
 def of_mixture(problem: str, count: int, progress: Progress) -> list[common.Row]:
@@ -105,9 +113,10 @@ def of_mixture(problem: str, count: int, progress: Progress) -> list[common.Row]
         mean = {name: float(np.mean(values)) for name, values in found.items()}
         bar = BARS[problem, noise]
         recorded = min(float(row["w2"]) for row in scoreboard("mix", problem, noise, "250") if row["method"] == bar)
-        order = ("auto", "mmps", "particles")
+        order = ("auto", "mmps", "ode", "particles")
         row = {"problem": problem, "sigma_y": noise, "floor": mean["floor"], "exact": mean["exact"], "bar": bar}
-        rows.append(row | {"bar_recorded": recorded, "bar_remade": mean["bar"]} | {name: mean[name] for name in order})
+        own = {name: mean[name] for name in order}
+        rows.append(row | {"bar_recorded": recorded, "bar_remade": mean["bar"]} | own | {"best": min(own.values())})
     return rows
 
 
@@ -132,6 +141,11 @@ def methods(
         "bar": bar(BARS[problem, noise], data, variance, steps),
         "auto": steps(lambda seen: Matched(3, variance)(own, EDM, seen), times, solver=peaked),
         "mmps": steps(lambda seen: MMPS(3, variance=variance)(own, EDM, seen)),
+        "ode": steps(
+            lambda seen: MMPS(8, variance=variance)(own, EDM, seen),
+            grids.log_snr(EDM, 0.002, EVALUATIONS - 2),
+            solver=ExponentialAdams(3, corrected=True),
+        ),
         "particles": lambda keys, seen: sample_particles(
             keys, own, EDM, (8,), posterior=MMPS(3, variance=variance), measurement=seen, times=few, count=4,
             variance=variance,
@@ -231,6 +245,22 @@ def by_particles(count: int) -> common.Row:
             x = np.concatenate([np.asarray(draw(part)) for part in jnp.split(of(count, 0), count // 256)])
             found.setdefault(f"particles_{particles}", []).append(sliced(x, reference))
     return {"problem": "inpaint", "sigma_y": "0.1"} | {name: float(np.mean(v)) for name, v in found.items()}
+
+
+def draw_particles(row: common.Row, path: pathlib.Path) -> None:
+    """W2 against particles, and the floor."""
+    import matplotlib.pyplot as plt
+
+    counts = [int(name.removeprefix("particles_")) for name in row if name.startswith("particles_")]
+    figure, axis = plt.subplots(figsize=(5, 3.2), layout="constrained")
+    axis.loglog(counts, [row[f"particles_{n}"] for n in counts], "o-", label="particles led by MMPS")
+    axis.axhline(row["floor"], color="gray", linestyle="--", label="exact draws, as many")
+    axis.set_xticks(counts, [str(n) for n in counts], minor=False)
+    axis.minorticks_off()
+    axis.set_xlabel("particles to a sample")
+    axis.set_ylabel("sliced W2 to the exact posterior")
+    axis.legend(frameon=False)
+    figure.savefig(path, dpi=120)
 
 
 def law(name: str) -> Mixture:

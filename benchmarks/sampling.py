@@ -91,6 +91,7 @@ def measure(config: Config, repeats: int, guidance: str | None) -> common.Row:
     import jax.numpy as jnp
     import numpy as np
 
+    from score_sde.networks.remat import compiler_options
     from score_sde.rng import example_keys, positions, root_key
     from score_sde.systems.score import PART
 
@@ -104,7 +105,9 @@ def measure(config: Config, repeats: int, guidance: str | None) -> common.Row:
             config.measurement.update(name="box", path=f"{folder}/y.npz")
             config.guidance.method = guidance
         condition = jax.tree.map(jnp.asarray, experiment.conditions(positions(0, size)))
-        sampler = common.compile_program(jax.jit(experiment.draw), params, keys, condition)
+        draw = jax.jit(experiment.draw, compiler_options=compiler_options(experiment.platform.name))
+        sampler = common.compile_program(draw, params, keys, condition)
+        config.measurement.path = config.measurement.path and "y.npz"  # as it is reported
 
     of = lambda a: jnp.concatenate([a] * halves)
     t = jnp.full((halves * size,), 0.5 * experiment.sde.T)

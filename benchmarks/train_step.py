@@ -106,7 +106,9 @@ def measure(
     options = compiler_options(experiment.platform.name)
     step = jax.jit(lambda state, batches: update(state, {}, batches), donate_argnums=0, compiler_options=options)
     # As for a TPU, convolutions are sums over taps; and no block is counted once for several.
-    direct = dataclasses.replace(experiment.score_system, platform=Platform("tpu"), scan_blocks=False)
+    system: Any = experiment.system
+    unrolled = {"scan_blocks": False} if hasattr(system, "scan_blocks") else {}
+    direct = dataclasses.replace(system, platform=Platform("tpu"), **unrolled)
     loss = dataclasses.replace(experiment, system=direct).loss
     counted: Any = jax.jit(make_train_step(loss, experiment.optimizers, experiment.averages))
     size, dtype = config.training.batch_size, config.training.compute_dtype

@@ -59,8 +59,12 @@ _MODULES = {
     "networks.concatenating": "Concatenating",
     "networks.ddpm": "ddpm",
     "networks.edm2": "EDM2",
+    "networks.fourier": "FourierFeatures",
+    "networks.gamma": "Gamma",
     "networks.ncsnpp": "NCSNpp",
     "networks.ncsnv2": "NCSNv2",
+    "networks.text": "Text",
+    "networks.transformer": "SpatialTransformer TextEncoder TransformerBlock",
     "networks.wideresnet": "WideResNet normalise_cifar10",
     "objectives.denoising": (
         "LevelTimes LikelihoodTimes LogNormalTimes UniformTimes denoising_loss denoising_loss_at perturb"
@@ -72,14 +76,17 @@ _MODULES = {
     "scores.divergence": "Coloured Divergence Rademacher",
     "scores.noisy_condition": "NoisyCondition",
     "scores.parametrization": (
-        "Levels Parametrization PosteriorMean Preconditioned Velocity log_sigma_label root_sigma_label sigma_label "
-        "time_label ve_levels vp_levels"
+        "Difference Levels Parametrization PosteriorMean Preconditioned Velocity log_sigma_label root_sigma_label "
+        "sigma_label time_label ve_levels vp_levels"
     ),
     "sde.analytic": "gaussian mixture",
     "sde.base": "SDE Reverse denoiser reverse transition",
     "sde.chain": "VPChain cosine_betas linear_betas vp_chain",
     "sde.conditioning": "condition condition_noised edited log_evidence",
+    "sde.cosine": "Cosine cosine",
     "sde.exploding": "VE Karras karras ve",
+    "sde.interpolants": "LinearVP Polynomial Straight polynomial",
+    "sde.learned": "Learned",
     "sde.linear": "VP SubVP subvp vp",
     "signals": "Stopped",
     "solvers.adaptive_sde": "AdaptiveSDE",
@@ -91,10 +98,14 @@ _MODULES = {
     "solvers.ddrm": "DDRM",
     "solvers.diffpir": "DiffPIR",
     "solvers.dpm_solver": "DPMSolverMultistep DPMSolverSinglestep",
+    "solvers.dpm_solver_adaptive": "DPMSolverAdaptive",
+    "solvers.dpm_solver_sde": "DPMSolverSDE",
     "solvers.dps": "DPS",
     "solvers.editing": "Purified edit purify",
     "solvers.euler": "Euler EulerMaruyama Heun",
     "solvers.exponential_adams": "ExponentialAdams",
+    "solvers.few_step": "few_step few_steps_from",
+    "solvers.gotta_go_fast": "GottaGoFast",
     "solvers.langevin": "AnnealedLangevin Langevin",
     "solvers.linear_multistep": "LinearMultistep",
     "solvers.multistep": "Multistep",
@@ -106,7 +117,7 @@ _MODULES = {
     "solvers.reverse_diffusion": "ReverseDiffusion",
     "solvers.rk45": "RK45",
     "solvers.sampling": "Samples sample trajectory",
-    "solvers.unipc": "UniPC",
+    "solvers.unipc": "UniPC UniPCVaryCoeff",
     "storage.checkpoint": "Checkpoints",
     "storage.workdir": "Workdir",
     "systems.base": "System",
@@ -166,8 +177,12 @@ if TYPE_CHECKING:  # the same names, for what reads Python without running it
     from score_sde.networks.concatenating import Concatenating
     from score_sde.networks.ddpm import ddpm
     from score_sde.networks.edm2 import EDM2
+    from score_sde.networks.fourier import FourierFeatures
+    from score_sde.networks.gamma import Gamma
     from score_sde.networks.ncsnpp import NCSNpp
     from score_sde.networks.ncsnv2 import NCSNv2
+    from score_sde.networks.text import Text
+    from score_sde.networks.transformer import SpatialTransformer, TextEncoder, TransformerBlock
     from score_sde.networks.wideresnet import WideResNet, normalise_cifar10
     from score_sde.objectives.denoising import (
         LevelTimes,
@@ -185,6 +200,7 @@ if TYPE_CHECKING:  # the same names, for what reads Python without running it
     from score_sde.scores.divergence import Coloured, Divergence, Rademacher
     from score_sde.scores.noisy_condition import NoisyCondition
     from score_sde.scores.parametrization import (
+        Difference,
         Levels,
         Parametrization,
         PosteriorMean,
@@ -201,7 +217,10 @@ if TYPE_CHECKING:  # the same names, for what reads Python without running it
     from score_sde.sde.base import SDE, Reverse, denoiser, reverse, transition
     from score_sde.sde.chain import VPChain, cosine_betas, linear_betas, vp_chain
     from score_sde.sde.conditioning import condition, condition_noised, edited, log_evidence
+    from score_sde.sde.cosine import Cosine, cosine
     from score_sde.sde.exploding import VE, Karras, karras, ve
+    from score_sde.sde.interpolants import LinearVP, Polynomial, Straight, polynomial
+    from score_sde.sde.learned import Learned
     from score_sde.sde.linear import VP, SubVP, subvp, vp
     from score_sde.signals import Stopped
     from score_sde.solvers.adaptive_sde import AdaptiveSDE
@@ -221,10 +240,14 @@ if TYPE_CHECKING:  # the same names, for what reads Python without running it
     from score_sde.solvers.ddrm import DDRM
     from score_sde.solvers.diffpir import DiffPIR
     from score_sde.solvers.dpm_solver import DPMSolverMultistep, DPMSolverSinglestep
+    from score_sde.solvers.dpm_solver_adaptive import DPMSolverAdaptive
+    from score_sde.solvers.dpm_solver_sde import DPMSolverSDE
     from score_sde.solvers.dps import DPS
     from score_sde.solvers.editing import Purified, edit, purify
     from score_sde.solvers.euler import Euler, EulerMaruyama, Heun
     from score_sde.solvers.exponential_adams import ExponentialAdams
+    from score_sde.solvers.few_step import few_step, few_steps_from
+    from score_sde.solvers.gotta_go_fast import GottaGoFast
     from score_sde.solvers.langevin import AnnealedLangevin, Langevin
     from score_sde.solvers.linear_multistep import LinearMultistep
     from score_sde.solvers.multistep import Multistep
@@ -236,7 +259,7 @@ if TYPE_CHECKING:  # the same names, for what reads Python without running it
     from score_sde.solvers.reverse_diffusion import ReverseDiffusion
     from score_sde.solvers.rk45 import RK45
     from score_sde.solvers.sampling import Samples, sample, trajectory
-    from score_sde.solvers.unipc import UniPC
+    from score_sde.solvers.unipc import UniPC, UniPCVaryCoeff
     from score_sde.storage.checkpoint import Checkpoints
     from score_sde.storage.workdir import Workdir
     from score_sde.systems.base import System

@@ -33,6 +33,8 @@ class Purpose(enum.IntEnum):
     PILOT = 14
     CONDITION = 15
     RESAMPLING = 16
+    PAIR = 17
+    LATENT = 18
 
 
 def root_key(seed: int | Array) -> Array:
@@ -49,6 +51,12 @@ def words(numbers: np.ndarray) -> np.ndarray:
     """Integers [N] of 0 or more as two 32-bit words each (high, low): uint32 [N, 2]."""
     p = np.asarray(numbers, np.uint64)
     return np.stack([p >> np.uint64(32), p & np.uint64(0xFFFFFFFF)], axis=-1).astype(np.uint32)
+
+
+def numbers(position: np.ndarray) -> np.ndarray:
+    """The inverse of `words`: integers uint64 [N] of positions uint32 [N, 2]."""
+    high, low = np.asarray(position).astype(np.uint64).T
+    return high * np.uint64(2**32) + low
 
 
 def example_keys(key: Array, position: Array | np.ndarray) -> Keys:

@@ -5,8 +5,9 @@ import dataclasses
 import jax.numpy as jnp
 import numpy as np
 
+from score_sde.networks.gamma import Gamma
 from score_sde.scores.parametrization import Noise, Parametrization, Score, sigma_label, time_label
-from score_sde.sde import SDE, VE, VP, SubVP, karras, subvp, ve, vp
+from score_sde.sde import SDE, VE, VP, Learned, LinearVP, Straight, SubVP, cosine, karras, polynomial, subvp, ve, vp
 from score_sde.sde.analytic import Gaussian, Mixture, gaussian, mixture
 from score_sde.sde.chain import cosine_betas, linear_betas, vp_chain
 from score_sde.solvers import reference
@@ -18,11 +19,31 @@ SDES: dict[str, SDE] = {"vp": vp(), "subvp": subvp(), "ve": ve()}
 
 CONTINUOUS: dict[str, SDE] = {**SDES, "edm": karras()}
 
-EVERY_SDE: dict[str, SDE] = {
-    **CONTINUOUS, "chain": vp_chain(linear_betas(1000)), "cosine chain": vp_chain(cosine_betas(40)),
+INTERPOLANTS: dict[str, SDE] = {
+    "straight": Straight(), "polynomial": polynomial(2.0), "linear_vp": LinearVP(), "cosine": cosine(),
 }  # fmt: skip
 
-T_MIN = {"vp": 1e-3, "subvp": 1e-3, "ve": 1e-5, "edm": 0.002}
+FLOWING: dict[str, SDE] = {**CONTINUOUS, "straight": INTERPOLANTS["straight"], "cosine": INTERPOLANTS["cosine"]}
+"""With the two interpolants that are most used, for what solvers, likelihoods and guidance are certified on."""
+
+LEARNED = Learned(
+    {
+        "ends": {"b": np.array([-12.0]), "w": np.array([-13.5])},
+        "curve": {
+            "l1": {"kernel": np.array([[0.5]]), "bias": np.array([0.1])},
+            "l2": {"kernel": np.array([[2.0, -3.0]]), "bias": np.array([1.0, -1.5])},
+            "l3": {"kernel": np.array([[0.8], [1.1]])},
+        },
+    },
+    Gamma(features=2),
+)
+
+EVERY_SDE: dict[str, SDE] = {
+    **CONTINUOUS, **INTERPOLANTS, "chain": vp_chain(linear_betas(1000)), "cosine chain": vp_chain(cosine_betas(40)),
+    "learned": LEARNED,
+}  # fmt: skip
+
+T_MIN = {"vp": 1e-3, "subvp": 1e-3, "ve": 1e-5, "edm": 0.002, "straight": 1e-3, "cosine": 1e-3}
 """Of sampling."""
 
 

@@ -2,6 +2,7 @@
 
 import pathlib
 import re
+import shlex
 
 import jax
 import jax.numpy as jnp
@@ -103,7 +104,9 @@ def test_the_commands_that_ci_reads_are_there_once():
 def test_every_launch_command_parses_and_validates():
     """Flags, config files and overrides; the shell's line continuations joined, its comments dropped."""
     blocks = "\n".join(re.findall(r"```bash\n(.*?)```", README, re.DOTALL)).replace("\\\n", " ")
-    lines = [line.split("#")[0].split("launch.py")[1].split() for line in blocks.splitlines() if "launch.py" in line]
+    lines = [
+        shlex.split(line.split("launch.py")[1], comments=True) for line in blocks.splitlines() if "launch.py" in line
+    ]
     commands = [line for line in lines if "--help" not in line]
     assert len(commands) >= 5
     for command in commands:

@@ -77,7 +77,10 @@ def test_a_closed_terminal_takes_nothing_with_it(tmp_path):
         command, env=environment, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True
     )
     os.close(theirs)
-    assert b"ready" in os.read(ours, 100)
+    said = b""
+    while not said.endswith(b"\n"):  # its write is done only then: a terminal closed within it is an error of its own
+        said += os.read(ours, 100)
+    assert said == b"ready\r\n"
     os.close(ours)
     process.send_signal(signal.SIGHUP)  # the session has no terminal of its own here, of which the kernel would tell it
     assert process.wait(timeout=60) == 0

@@ -81,33 +81,31 @@ def read_params(path: str | pathlib.Path) -> Tree:
 def asked(path: pathlib.Path, tree: Tree, config: Config, shape: tuple[int, ...]) -> dict[str, Any]:
     """The fields of the network whose parameters are the tree's, for images of the shape [H, W, C].
 
-    UsageError for a network that the mode does not import: a classifier, or one that is shown a picture beside x.
+    UsageError for a network that the mode does not import: one that is shown a picture beside x; and for a classifier
+    in the place of a U-Net, or the other way round.
     """
-    is_u_net = "out_norm" in tree and "output_0" in tree
-    require(is_u_net, f"{path} is a classifier of ADM's: adapters.adm.read_params has it")
+    is_u_net, wanted = "output_0" in tree, config.system.name == "score"
+    require(
+        is_u_net or not wanted,
+        f"{path} is a classifier of ADM's: set system.name='classifier' and network.name='adm_encoder' in another"
+        " config, and name its run as frozen.classifier; adapters.adm.read_params reads it alone",
+    )
+    require(not is_u_net or wanted, f"{path} is a U-Net of ADM's, no classifier: set system.name='score'")
+    if not is_u_net:
+        with reading(path, KIND):
+            return _classifier_fields(path, tree, config, shape)
     with reading(path, KIND):
         outputs = [tuple(m.groups()) for name in tree if (m := re.fullmatch(r"output_(\d+)(_up)?", name))]
         ups = sorted(int(number) for number, up in outputs if up)
-        levels, nf = len(ups) + 1, tree["map_layer0"]["kernel"].shape[0]
+        levels, nf = len(ups) + 1, _nf(tree)
         blocks = (len(outputs) - len(ups)) // levels - 1
-        first = [1 + level * (blocks + 1) for level in range(levels)]
-        widths = [tree[f"input_{k}"]["conv1"]["kernel"].shape[-1] for k in first]
+        widths = _widths(tree, levels, blocks)
         shown, made = tree["input_0"]["kernel"].shape[2], tree["out_conv"]["kernel"].shape[-1]
-        attending = [level for level, k in enumerate(first) if f"input_{k}_attention" in tree]
-        fields = {
+        fields = _encoder_fields(tree, levels, blocks, shape) | {
             "network.name": "adm",
-            "network.nf": nf,
-            "network.ch_mult": tuple(width // nf for width in widths),
-            "network.num_res_blocks": blocks,
-            "network.attn_resolutions": tuple(min(shape[:2]) >> level for level in attending),
-            "network.scale_shift": tree["input_1"]["affine"]["bias"].shape[0] == 2 * widths[0],
             "data.condition": ("label",) if "map_label" in tree else (),
-            "sde.name": "vp",
-            "sde.discrete": True,
             "parametrization.prediction": "noise",
-            "parametrization.label": "level",
             "parametrization.learned_variance": made == 2 * shown,
-            "training.times": "levels",
         }
         if ups:
             fields["network.resblock_updown"] = "conv0" in tree[f"output_{ups[0]}_up"]
@@ -126,6 +124,60 @@ def asked(path: pathlib.Path, tree: Tree, config: Config, shape: tuple[int, ...]
         f" data.num_channels={shown} if it is of such pictures; one that is shown a second picture is not imported",
     )
     return fields
+
+
+def _classifier_fields(path: pathlib.Path, tree: Tree, config: Config, shape: tuple[int, ...]) -> dict[str, Any]:
+    """`asked` of a classifier: how many levels there are is told by an attention pool, or by network.num_res_blocks."""
+    total = sum(name.removeprefix("input_").isdigit() for name in tree)
+    levels, pooled = total // (config.network.num_res_blocks + 1), "pool" in tree
+    if pooled:
+        pixels = tree["pool"]["positional_embedding"].shape[1] - 1
+        levels = 1 + round(np.log2(np.prod(shape[:2]) / pixels) / 2)
+    require(
+        levels > 0 and total % levels == 0,
+        f"{path} has {total} blocks on its way down, which are not those of {levels} levels of pictures of shape"
+        f" {shape}: set data.image_size, data.num_channels and network.num_res_blocks to what it was trained with",
+    )
+    blocks = total // levels - 1
+    fields = _encoder_fields(tree, levels, blocks, shape) | {
+        "network.name": "adm_encoder",
+        "network.pool": "attention" if pooled else "adaptive",
+        "data.num_channels": tree["input_0"]["kernel"].shape[2],
+        "data.num_classes": tree["pool"]["proj"]["b"].shape[0] if pooled else tree["out_conv"]["kernel"].shape[-1],
+    }
+    if levels > 1:
+        fields["network.resblock_updown"] = "conv0" in tree[f"input_{_first(levels, blocks)[1] - 1}"]
+    return fields
+
+
+def _encoder_fields(tree: Tree, levels: int, blocks: int, shape: tuple[int, ...]) -> dict[str, Any]:
+    """What the way down tells, of so many levels with so many residual blocks; and of every one of ADM's networks."""
+    nf, widths = _nf(tree), _widths(tree, levels, blocks)
+    attending = [level for level, k in enumerate(_first(levels, blocks)) if f"input_{k}_attention" in tree]
+    return {
+        "network.nf": nf,
+        "network.ch_mult": tuple(width // nf for width in widths),
+        "network.num_res_blocks": blocks,
+        "network.attn_resolutions": tuple(min(shape[:2]) >> level for level in attending),
+        "network.scale_shift": tree["input_1"]["affine"]["bias"].shape[0] == 2 * widths[0],
+        "sde.name": "vp",
+        "sde.discrete": True,
+        "parametrization.label": "level",
+        "training.times": "levels",
+    }
+
+
+def _nf(tree: Tree) -> int:
+    return tree["map_layer0"]["kernel"].shape[0]
+
+
+def _first(levels: int, blocks: int) -> list[int]:
+    """The number of every level's first residual block."""
+    return [1 + level * (blocks + 1) for level in range(levels)]
+
+
+def _widths(tree: Tree, levels: int, blocks: int) -> list[int]:
+    return [tree[f"input_{k}"]["conv1"]["kernel"].shape[-1] for k in _first(levels, blocks)]
 
 
 def edm_tree(path: pathlib.Path, state: Mapping[str, Any], network: Any, size: int) -> Tree:

@@ -158,6 +158,7 @@ def reasons(network: Any, shape: tuple[int, ...]) -> Iterator[str]:
         "up_attention": (("level",) if skips else ("block",)) if attends else ("level", "block"),
         "augment_dim": (0,),
         "label_rows": (0,),
+        "text": (None,),
     }
     for name, values in ours.items():
         if (here := getattr(network, name)) not in values:
@@ -168,7 +169,11 @@ def reasons(network: Any, shape: tuple[int, ...]) -> Iterator[str]:
         yield f"network.nf={network.nf} (there it is even)"
 
 
-FIELDS = {"augment_dim": "data.augmentation, as labels", "label_rows": "data.condition, as rows of labels"}
+FIELDS = {
+    "augment_dim": "data.augmentation, as labels",
+    "label_rows": "data.condition, as rows of labels",
+    "text": "data.condition, as a text",
+}
 """What the network's own fields come from, where that is no field of `network`."""
 
 

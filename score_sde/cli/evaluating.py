@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from score_sde.cli.modes import aligned, built, samples_name, say, settings_of, warn
+from score_sde.cli.modes import aligned, built, say, settings_of, warn
+from score_sde.cli.naming import samples_name
 from score_sde.config import Config
 from score_sde.data.kinds import Real
 from score_sde.data.raw import RawPictures, Stored
@@ -28,6 +29,7 @@ from score_sde.experiment.experiment import Experiment
 from score_sde.experiment.feature_folder import REPORT, STATISTICS, FeatureFolder
 from score_sde.experiment.features import Extractor, Pixels, extractor
 from score_sde.experiment.generation import Generator
+from score_sde.experiment.kept_grids import KeptGrids
 from score_sde.experiment.objects import SPLITS
 from score_sde.experiment.reference import Reference, Wanted, check, pictures, reference
 from score_sde.experiment.resolving import agree_on_data, load_data
@@ -126,7 +128,7 @@ def _pictures(path: str, found: RawPictures | Stored, finite: np.ndarray) -> Row
 def _of_run(experiment: Experiment, workdir: Workdir, checkpoints: Checkpoints) -> list[Row]:
     """Samples of every checkpoint and average that is asked for, of one compiled program."""
     c, sampling, rows = experiment.config.evaluation, experiment.config.sampling, list[Row]()
-    generator = Generator(experiment)
+    generator = Generator(experiment, KeptGrids(workdir.grids))
     if choice := experiment.drawing.choice:
         say(choice, file=sys.stderr)
     for step in _steps(c.checkpoints, checkpoints):

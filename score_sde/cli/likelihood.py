@@ -21,6 +21,7 @@ from score_sde.evaluation.likelihoods import LikelihoodFolder, describe
 from score_sde.experiment.experiment import Experiment
 from score_sde.experiment.image_likelihood import ImageLikelihood, Pilot
 from score_sde.experiment.objects import SPLITS
+from score_sde.experiment.own_bound import OwnBound
 from score_sde.experiment.resolving import agree_on_data
 from score_sde.likelihood import bayes
 from score_sde.progress import Progress
@@ -28,6 +29,7 @@ from score_sde.signals import Stopped, collected
 from score_sde.storage.checkpoint import Checkpoints
 from score_sde.storage.workdir import Workdir
 from score_sde.storage.writing import writing
+from score_sde.systems.base import Bounded
 
 
 def likelihood(config: Config, workdir: Workdir, overwrite: bool = False) -> int:
@@ -55,30 +57,33 @@ def likelihood(config: Config, workdir: Workdir, overwrite: bool = False) -> int
         with closing(Checkpoints(workdir.checkpoints)) as checkpoints:
             state, meta = experiment.restore(checkpoints)
         decisive = {name: value for name, value in c.to_dict().items() if name != "batch_size"}
-        program = ImageLikelihood(experiment)
-        settings = {"likelihood": decisive, "step": meta["step"]}
-        folder = LikelihoodFolder(path, settings, experiment.kind.unit, program.classes)
+        own = isinstance(experiment.system, Bounded)
+        program = OwnBound(experiment) if own else ImageLikelihood(experiment)
+        first_time = {"t_0": config.training.t_min} if config.system.name == "latent" else {}
+        settings = {"likelihood": decisive, "step": meta["step"], **first_time}
+        folder = LikelihoodFolder(path, settings, experiment.kind.unit, program.classes, program.terms)
         done = together(lambda: folder.resume(overwrite) if first else 0)
         for note in folder.notes:
             print(note, file=sys.stderr)
         params = weights(experiment, state, meta["position"], workdir, "likelihood")
-        fly = lambda: program.pilot(params, source, numbers, given)
-        flown = _pilot(folder, fly, first) if c.solver == "grid" else None
-        _compute(program(params, source, numbers, given, done, flown), folder, len(numbers), done)
+        options = {}
+        if isinstance(program, ImageLikelihood) and c.solver == "grid":
+            options["pilot"] = _pilot(folder, lambda: program.pilot(params, source, numbers, given), first)
+        _compute(program(params, source, numbers, given, done, **options), folder, len(numbers), done)
         summary = together(lambda: folder.finish(_by_class(experiment, program, folder)) if first else None)
         early = experiment.early.words(meta["step"], c.average)
         say(f"{describe(summary)}\nwritten to {folder.path}{early}")
-    left_out = max(summary["not_finite"], summary["bound_not_finite"])
+    left_out = max(count for name, count in summary.items() if name.endswith("not_finite"))
     if left_out:
         raise NotFinite(
             f"{left_out} of {summary['num_images']} images have a figure that is not finite, in {folder.table.path}:"
-            " try --overwrite with likelihood.average='raw', or a larger likelihood.t_min; if all are alike, the"
-            " weights are at fault: train on from an earlier checkpoint, or import them anew"
+            f" try --overwrite with likelihood.average='raw'{'' if own else ', or a larger likelihood.t_min'}; if all"
+            " are alike, the weights are at fault: train on from an earlier checkpoint, or import them anew"
         )
     return 0
 
 
-def _by_class(experiment: Experiment, program: ImageLikelihood, folder: LikelihoodFolder) -> dict[str, Any]:
+def _by_class(experiment: Experiment, program: ImageLikelihood | OwnBound, folder: LikelihoodFolder) -> dict[str, Any]:
     """Of likelihood.label='each', how many examples Bayes' rule gives their own class, and its log-probability's mean.
 
     By the classes' shares of the training split.

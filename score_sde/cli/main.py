@@ -13,8 +13,9 @@ from absl import flags
 from ml_collections import config_flags
 
 from score_sde.cli import exporting, processes
+from score_sde.cli.phases import phases
 from score_sde.config import Config, find, load, nearest, one_line, require_field, wrong_type
-from score_sde.config.guidance_checks import is_measured
+from score_sde.config.editing_checks import is_edited
 from score_sde.config.guide import help_lines
 from score_sde.config.system_checks import check_mode
 from score_sde.config.validation import check_likelihood, validate
@@ -247,17 +248,22 @@ def _run(arguments: Arguments) -> int:
     from score_sde.storage.workdir import Workdir
 
     workdir, c = Workdir(arguments.workdir), arguments.config.training
+    runs = list(phases(arguments.config, arguments.workdir))
     topology = arguments.config.parallel.topology
     require(
         bool(topology) == (arguments.mode == "forecast"),
         f"parallel.topology={topology!r} does not go with --mode={arguments.mode}: --mode=forecast takes one, such as"
         " v5e:4x4, and no other mode does",
     )
-    require(
-        arguments.mode == "sample" or not is_measured(arguments.config),
-        f"measurement.name={arguments.config.measurement.name!r} does not go with --mode={arguments.mode}:"
-        " --mode=sample answers measurements, and no other mode does",
-    )
+    for section, on, does in (
+        ("measurement.path", bool(arguments.config.measurement.path), "answers measurements"),
+        ("editing.name", is_edited(arguments.config), "edits examples"),
+    ):
+        require(
+            arguments.mode == "sample" or not on,
+            f"{section}={arguments.config[section]!r} does not go with --mode={arguments.mode}: --mode=sample {does},"
+            " and no other mode does",
+        )
     if arguments.mode == "forecast":
         os.environ.setdefault("JAX_PLATFORMS", "cpu")  # what it compiles for is not here
     elif arguments.mode == "import":
@@ -268,7 +274,8 @@ def _run(arguments: Arguments) -> int:
         workdir.check_new()
     else:
         needless = arguments.mode == "train" or (arguments.mode == "evaluate" and arguments.config.evaluation.samples)
-        workdir.check(arguments.config, trained=not needless)
+        for phase in runs:
+            Workdir(phase.workdir).check(phase.config, trained=not needless)
     from score_sde.devices import distributed
 
     if arguments.processes is not None:
@@ -293,7 +300,7 @@ def _run(arguments: Arguments) -> int:
         ),
         "report": lambda config, workdir: modes.report(config, workdir, arguments.command),
     }
-    code = modes.ended(lambda: actions[arguments.mode](arguments.config, workdir))
+    code = modes.ended(lambda: modes.in_turn(runs, actions[arguments.mode]))
     if arguments.processes is not None:
         distributed.leave(code)
     return code

@@ -1,10 +1,8 @@
 """What the command line's modes do, each in terms of the library's own calls."""
 
 import gc
-import hashlib
 import os
 import pathlib
-import re
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -13,21 +11,29 @@ from typing import Any, TextIO
 import jax
 
 from score_sde.cli.final import Final
+from score_sde.cli.naming import samples_folder
+from score_sde.cli.phases import Phase
 from score_sde.config import Config
-from score_sde.config.guidance_checks import is_neutral, strength
+from score_sde.config.editing_checks import is_edited
+from score_sde.config.guidance_checks import is_neutral
+from score_sde.config.system_checks import check_mode
 from score_sde.data.sources import some
 from score_sde.devices.agreement import agree
 from score_sde.devices.arrays import Agreement
 from score_sde.devices.distributed import together
-from score_sde.errors import NotFinite
+from score_sde.errors import NotFinite, require
 from score_sde.evaluation.two_sample import two_sample
 from score_sde.experiment.building import build
 from score_sde.experiment.classifying import save_accuracy
 from score_sde.experiment.diagnosis import nothing_finite, remedies
+from score_sde.experiment.editing import ADAPT
 from score_sde.experiment.experiment import Experiment
+from score_sde.experiment.frozen import config_of
 from score_sde.experiment.generation import Generated, Generator
 from score_sde.experiment.importing import import_checkpoint
-from score_sde.experiment.sample_folder import SampleFolder, Summary
+from score_sde.experiment.kept_grids import KeptGrids
+from score_sde.experiment.reconstructing import save_errors
+from score_sde.experiment.sample_folder import SAMPLES, SampleFolder, Summary
 from score_sde.loop.health import NonFiniteLoss
 from score_sde.loop.loop import train as train_loop
 from score_sde.progress import Progress
@@ -36,7 +42,7 @@ from score_sde.storage.checkpoint import Checkpoints
 from score_sde.storage.images import GRID
 from score_sde.storage.workdir import Workdir
 from score_sde.storage.writing import writing
-from score_sde.systems import Classifier
+from score_sde.systems import Classifier, FirstStage
 from score_sde.training.step import TrainState
 
 NOT_FINITE = 6
@@ -78,10 +84,20 @@ def ended(act: Callable[[], int]) -> int:
         return NOT_FINITE
 
 
-def built(config: Config, workdir: Workdir) -> Experiment:
+def in_turn(runs: Sequence[Phase], act: Callable[[Config, Workdir], int]) -> int:
+    """The exit code of a mode of every run in its order; the first that is not 0 ends it."""
+    for run in runs:
+        if run.words:
+            say(run.words, file=sys.stderr)
+        if code := act(run.config, Workdir(run.workdir)):
+            return code
+    return 0
+
+
+def built(config: Config, workdir: Workdir, training: bool = False) -> Experiment:
     """The run's experiment; where it cannot be made in one of several processes, or is another one, all end."""
     record, found = together(workdir.record), []
-    together(lambda: found.append(build(config, record)))
+    together(lambda: found.append(build(config, record, training=training)))
     parts = found[0].notes().items()
     notes = {f"{name} {field}": v for name, part in parts for field, v in part.items() if field != "content"}
     aside = found[0].drawing.parts.items()
@@ -98,8 +114,8 @@ def warn(text: str | None) -> None:
 
 def train(config: Config, workdir: Workdir) -> int:
     """Train or resume, then draw the final grid and figures; returns the exit code."""
-    experiment = built(config, workdir)
-    generator = Generator(experiment)
+    experiment = built(config, workdir, training=True)
+    generator = Generator(experiment, KeptGrids(workdir.grids))
     try:
         state = train_loop(experiment, workdir, generator=generator)
     except NonFiniteLoss as error:
@@ -112,12 +128,13 @@ def train(config: Config, workdir: Workdir) -> int:
 def finish(experiment: Experiment, generator: Generator, state: TrainState, workdir: Workdir) -> None:
     """Draw the final grid and, where evaluation.final_samples > 0, print the two-sample figures; once per step.
 
-    Of a classifier, which draws nothing, print how many held-out examples it knows.
+    Of what draws nothing, print how many held-out examples a classifier knows, or what an autoencoder loses.
 
     Raises NotFinite where samples are not finite, with both written.
     """
-    if isinstance(experiment.system, Classifier):
-        say(save_accuracy(experiment, experiment.weights(state), workdir, int(state.step)))
+    if isinstance(experiment.system, Classifier | FirstStage):
+        told = save_accuracy if isinstance(experiment.system, Classifier) else save_errors
+        say(told(experiment, experiment.weights(state), workdir, int(state.step)))
         return
     wanted, sampling = experiment.config.evaluation.final_samples, experiment.config.sampling
     final, first = Final(workdir, int(state.step)), jax.process_index() == 0
@@ -136,7 +153,7 @@ def _make(final: Final, experiment: Experiment, generated: Generated) -> None:
     """The final grid and figures of these samples, written and printed by the first process."""
     wanted = experiment.config.evaluation.final_samples
     if jax.process_index() == 0:
-        scale = final.save_picture(generated.x, generated.condition.get("label"), generated.finite)
+        scale = final.save_picture(generated.x, generated.classes, generated.finite)
         said = f"{scale}{experiment.early.words(final.step)}"
         print(f"samples of {generated.evaluations:.0f} network evaluations each in {final.picture}{said}")
         if wanted:
@@ -159,68 +176,114 @@ def import_(config: Config, workdir: Workdir, checkpoint: str, command: str) -> 
     experiment = build(config, record={})
     print(f"reading {checkpoint} ...", file=sys.stderr)
     print(f"imported into {workdir.path}: {import_checkpoint(experiment, checkpoint, workdir)}")
-    print(f"next: {command} --mode sample")
+    led = f"frozen.classifier={workdir.path} of a run of the same section sde, with guidance.classifier_scale"
+    print(f"next: {led if isinstance(experiment.system, Classifier) else f'{command} --mode sample'}")
     return 0
 
 
 def sample(config: Config, workdir: Workdir, overwrite: bool = False) -> int:
     """Draw sampling.num_samples samples with the newest checkpoint's averaged weights; returns the exit code.
 
-    Batches are kept as they are drawn, and the same command goes on behind them. Raises Stopped, and NotFinite.
+    Batches are kept as they are drawn, and the same command goes on behind them. Raises Stopped, and NotFinite. Where
+    measurement.path names a run, of a network that is shown pictures, that run draws them first.
     """
-    experiment = built(config, workdir)
-    c, measured = config.sampling, experiment.drawing.measured
-    if measured is not None:
-        measured.check(c.num_samples)
-        warn(measured.note)
-    path = workdir.samples / (samples_name(c, config.guidance, config.frozen.guide) + answering(experiment))
+    return _sample(built(config, workdir), workdir, overwrite)
+
+
+def _sample(experiment: Experiment, workdir: Workdir, overwrite: bool) -> int:
+    """`sample`, of what is built."""
+    draw_shown(experiment, overwrite)
+    c, asked = experiment.config.sampling, experiment.asked
+    if asked is not None:
+        asked.check(c.num_samples)
+        warn(asked.note)
+    path = samples_folder(experiment, workdir)
     with closing(Checkpoints(workdir.checkpoints)) as checkpoints:
-        folder = SampleFolder(path, settings_of(experiment, checkpoints.latest_step()), measured)
+        folder = SampleFolder(path, settings_of(experiment, checkpoints.latest_step()), asked)
         if together(folder.is_done):
             say(f"{path} already holds these samples")
+            _tell_accuracy(folder)
             _require_finite(experiment, path, together(folder.not_finite))
             return 0
         state, meta = experiment.restore(checkpoints)
-    folder = SampleFolder(path, settings_of(experiment, meta["step"]), measured)  # not the newest, if that is damaged
+    folder = SampleFolder(path, settings_of(experiment, meta["step"]), asked)  # not the newest, if that is damaged
     if choice := experiment.drawing.choice:
         say(choice, file=sys.stderr)
-    if measured is not None and experiment.drawing.method:
+    if experiment.drawing.method:
         say(f"posterior score: guidance.method={experiment.drawing.method}", file=sys.stderr)
     early, average = experiment.early, (meta["step"], c.average)
     with writing(path) as first:
         done = together(lambda: folder.resume(overwrite) if first else None)
         if done < c.num_samples:
-            _draw(experiment, weights(experiment, state, meta["position"], workdir), folder, done)
+            params = weights(experiment, state, meta["position"], workdir)
+            _draw(experiment, Generator(experiment, KeptGrids(workdir.grids)), params, folder, done)
         found = Summary(*together(lambda: folder.finish(early.summary(*average)) if first else None))
     said = f"{found.scale}{early.words(*average)}"
     say(f"{c.num_samples} samples of {found.evaluations:.0f} network evaluations each in {path}{said}")
+    _tell_accuracy(folder)
     _require_finite(experiment, path, found.not_finite)
     return 0
+
+
+def draw_shown(experiment: Experiment, overwrite: bool) -> None:
+    """A cascade: the run that measurement.path names draws the pictures, which take its place; of the next seed.
+
+    The next, as one key would give pictures of both sizes the same noise. UsageError, before any is drawn, for a run
+    that draws others than the network is shown.
+    """
+    config, degradation = experiment.config, experiment.degradation
+    c, place = config.sampling, Workdir(config.measurement.path)
+    if degradation is None or not config.measurement.path or not place.config.is_file():
+        return
+    name = f"measurement.path={config.measurement.path}"
+    require(place.checkpoints.exists(), f"{name} holds no trained run: train it first, or name the right directory")
+    first = config_of(together(place.record))
+    first.sampling.update(num_samples=-(-c.num_samples // config.measurement.samples), seed=(c.seed + 1) % 2**32)
+    first.parallel.update(config.parallel)
+    check_mode(first, "sample")
+    earlier, expected = built(first, place), experiment.score_system.shown
+    require(
+        earlier.shape == expected and earlier.spec.kind == experiment.spec.kind,
+        f"{name} draws {earlier.spec.kind} of shape {earlier.shape}, and this run's network is shown"
+        f" {experiment.spec.kind} of shape {expected}: name a run that draws such",
+    )
+    _sample(earlier, place, overwrite)
+    config.measurement.path = str(samples_folder(earlier, place) / SAMPLES)
+
+
+def _tell_accuracy(folder: SampleFolder) -> None:
+    """Of purified examples, with what it is not."""
+    if text := together(folder.purified):
+        say(text)
+        warn(ADAPT)
 
 
 def settings_of(experiment: Experiment, step: int | None) -> dict[str, Any]:
     """What tells samples from others: fields, the checkpoint, and what auto stood for."""
     choice, guidance = experiment.drawing.choice, experiment.config.guidance
     chosen: dict[str, Any] = {} if choice is None else {"auto": choice.words()}
-    measured = experiment.drawing.measured
-    if measured is not None:
-        chosen["measurement"] = experiment.config.measurement.to_dict()
-        chosen |= {"posterior_score": experiment.drawing.method, "measurement_sha256": measured.digest}
-    if measured is not None or not is_neutral(guidance):
+    asked = experiment.asked
+    if asked is not None:
+        section = "editing" if is_edited(experiment.config) else "measurement"
+        chosen |= {section: experiment.config[section].to_dict(), f"{section}_sha256": asked.digest}
+        chosen |= {"posterior_score": experiment.drawing.method} if section == "measurement" else {}
+    if experiment.degradation is not None:
+        chosen["level"] = experiment.config.degradation.level
+    if asked is not None or not is_neutral(guidance):
         chosen["guidance"] = guidance.to_dict()
         if parts := experiment.drawing.parts:
             chosen["frozen"] = {part: found.record._asdict() for part, found in parts.items()}
     return {"sampling": experiment.config.sampling.to_dict(), "step": step, **chosen}
 
 
-def _draw(experiment: Experiment, params: Any, folder: SampleFolder, done: int) -> None:
+def _draw(experiment: Experiment, generator: Generator, params: Any, folder: SampleFolder, done: int) -> None:
     """The samples that are not there yet, each batch kept; Stopped by a signal to any process, behind a batch.
 
     Raises NotFinite where not one of the first ENOUGH is finite: more of them would be no better.
     """
     first, agreed, good = jax.process_index() == 0, Agreement(), done
     with collected() as caught, Progress("sampling", folder.count, "samples", done, show=first) as progress:
-        for drawn in Generator(experiment).batches(params, folder.count, done):
+        for drawn in generator.batches(params, folder.count, done):
             if first:
                 folder.keep(drawn)
             done, good = done + len(drawn.x), good + int(drawn.finite.sum())
@@ -239,39 +302,6 @@ def _require_finite(experiment: Experiment, path: pathlib.Path, count: int) -> N
             f"{count} of {c.num_samples} samples of sampling.solver={c.solver!r} are not finite numbers: `finite` in"
             f" {path / 'samples.npz'} tells which, and the grid has a chequerboard in their places; {remedies(c)}"
         )
-
-
-def samples_name(sampling: Config, guidance: Config, guide: str = "") -> str:
-    """The name of the folder of these samples: the fields that one compares; settings.json has them all."""
-    c, g = sampling, guidance
-    name = f"{'reference-' * c.reference}{c.solver}-{c.num_steps}-seed{c.seed}"
-    label = "_".join(re.findall(r"[\w.]+", c.label))
-    label = label if len(label) < 80 else hashlib.sha256(label.encode()).hexdigest()[:16]
-    name += (f"-{c.average}" if c.average else "") + (f"-label_{label}" if label else "")
-    if strength(g) != 1:
-        name += f"-guided{strength(g):g}" + (f"_by_{_word(guide)}" if guide else "")
-    name += f"-classifier{g.classifier_scale:g}" if g.classifier_scale else ""
-    name += f"-{_word(g.log_prob)}{g.log_prob_scale:g}" if g.log_prob else ""
-    name += "-levels" + "_".join(f"{level:g}" for level in g.interval) if g.interval else ""
-    return (
-        name + (f"-rescaled{g.rescale:g}" if g.rescale else "") + (f"-{g.threshold}" if g.threshold != "none" else "")
-    )
-
-
-def answering(experiment: Experiment) -> str:
-    """What the folder's name says of the measurements that samples answer: the operator, the method, which file."""
-    drawing = experiment.drawing
-    if drawing.measured is None:
-        return ""
-    particles = experiment.config.guidance.particles
-    several = f"particles{particles}" if particles > 1 else ""
-    parts = (experiment.config.measurement.name, drawing.method, several, drawing.measured.digest[:8])
-    return "".join(f"-{part}" for part in parts if part)
-
-
-def _word(path: str) -> str:
-    """The end of a path as a word of a folder's name."""
-    return re.sub(r"[^\w.]+", "_", pathlib.PurePath(path).name)[-40:]
 
 
 def report(config: Config, workdir: Workdir, command: str) -> int:

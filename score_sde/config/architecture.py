@@ -1,12 +1,17 @@
 """Whether the network that a config names can be built for data of a shape. Free of jax."""
 
-from score_sde.config.fields import CLASSIFIERS, SCHEMA, SONG_NETS, U_NETS, Config
-from score_sde.errors import require
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from score_sde.config.fields import ADMS, AUTOENCODERS, LEVELLED, SCHEMA, SONG_NETS, Config
+from score_sde.config.latent_checks import coder_config
+from score_sde.config.text_checks import check_levels
+from score_sde.errors import UsageError, require
 
 HALVINGS = {"ncsn": 1, "ncsnv2_64": 1, "ncsnv2_128": 2, "ncsnv2_256": 3}
 """How often the RefineNets halve an image."""
 CLASSIFIERS_HALVINGS = {"wideresnet": 2}
-"""How often the classifiers do."""
+"""How often the classifiers do that have no ch_mult."""
 
 
 def image_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -17,14 +22,52 @@ def image_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
 def multiple(config: Config) -> int:
     """Of what the sides of images must be multiples, for the named network."""
     name = config.network.name
-    if name in CLASSIFIERS:
-        return 2 ** CLASSIFIERS_HALVINGS[name]
-    return 2 ** (len(config.network.ch_mult) - 1 if name in U_NETS else HALVINGS[name])
+    if name in ("mlp", "perceptron"):
+        return 1
+    levelled = name in (*LEVELLED, "convolutional")
+    return 2 ** (len(config.network.ch_mult) - 1 if levelled else (HALVINGS | CLASSIFIERS_HALVINGS)[name])
 
 
 def check_network(config: Config, shape: tuple[int, ...]) -> None:
-    """That the named network can be built for data of this shape; UsageError if not."""
+    """That the named network can be built for data of this shape; UsageError if not.
+
+    Of latents it can be told once their shape is known (`check_latent_network`).
+    """
+    if config.system.name != "latent":
+        _check(config, shape)
+    elif config.latent.joint:
+        with _told_of(f"latent.coder={config.latent.coder!r} of this run's section latent"):
+            _check(coder_config(config), shape)
+        check_latent_network(config, tuple(config.vae.latent))
+
+
+def check_latent_network(config: Config, latent: tuple[int, ...]) -> None:
+    """That the score network of latents can be built for their shape; UsageError if not."""
+    with _told_of(f"latents of shape {latent}"):
+        _check(config, latent)
+
+
+@contextmanager
+def _told_of(what: str) -> Iterator[None]:
+    """UsageErrors begin by what they are of."""
+    try:
+        yield
+    except UsageError as error:
+        raise UsageError(f"{what}: {error}") from None
+
+
+def _check(config: Config, shape: tuple[int, ...]) -> None:
+    """That the network of this name can be built for x of this shape."""
     name = config.network.name
+    if name == "perceptron":
+        _check_perceptron(config)
+        return
+    if name == "mlp":
+        require(
+            len(config.vae.latent) == 1,
+            f"vae.latent={config.vae.latent} has places, and network.name='mlp' none: give it one number, as (20,)",
+        )
+        return
     _check_preconditioning(config)
     require(
         len(shape) in (2, 3),
@@ -36,9 +79,19 @@ def check_network(config: Config, shape: tuple[int, ...]) -> None:
         " last axis of channels",
     )
     sides = image_shape(shape)[:2]
-    if name in U_NETS:
+    if config.system.name == "adversarial":
+        levels = len(config.adversarial.critic_ch_mult)
+        why = f"as the {levels} entries of adversarial.critic_ch_mult ask"
+        _check_halvings(sides, levels - 1, why, " or fewer entries")
+    if name in AUTOENCODERS:
+        _check_levels(config, sides)
+        _check_latent(config, sides)
+        _check_groups(config)
+        return
+    if name in LEVELLED:
         _check_label(config)
         _check_resolutions(config, sides)
+        check_levels(config, sides)
         _check_groups(config)
         _check_heads(config, sides)
         return
@@ -47,6 +100,21 @@ def check_network(config: Config, shape: tuple[int, ...]) -> None:
         name != "ncsn" or config.parametrization.label == "level",
         "network.name='ncsn' has a row of parameters per noise level: set sde.discrete=True,"
         " parametrization.label='level' and training.times='levels'",
+    )
+
+
+def _check_perceptron(config: Config) -> None:
+    """That it is told what it embeds, and is one of one output."""
+    label = config.parametrization.label
+    require(
+        label == "log_sigma",
+        f"parametrization.label={label!r} does not suit network.name='perceptron', which is told ln(sigma / alpha) / 4:"
+        " set it to 'log_sigma'",
+    )
+    require(
+        not config.parametrization.learned_variance,
+        "parametrization.learned_variance=True asks for a second output, which network.name='perceptron' has not: set"
+        " it to False",
     )
 
 
@@ -92,12 +160,28 @@ def _check_label(config: Config) -> None:
         )
 
 
-def _check_resolutions(config: Config, sides: tuple[int, ...]) -> None:
+def _check_latent(config: Config, sides: tuple[int, ...]) -> None:
+    """That a latent with places has those of the last level."""
+    latent, times = config.vae.latent, len(config.network.ch_mult) - 1
+    last = tuple(side >> times for side in sides)
+    require(
+        len(latent) == 1 or tuple(latent[:2]) == last,
+        f"vae.latent={latent} has not the {last[0]}x{last[1]} places of the last of network.ch_mult="
+        f"{config.network.ch_mult}: give it these, or other levels",
+    )
+
+
+def _check_levels(config: Config, sides: tuple[int, ...]) -> None:
     levels = len(config.network.ch_mult)
     require(levels >= 1, "network.ch_mult=() has no level: give one multiplier per resolution, such as (1, 2)")
     require(all(m >= 1 for m in config.network.ch_mult), f"network.ch_mult={config.network.ch_mult} must be positive")
     why = f"as the {levels} entries of network.ch_mult ask"
     _check_halvings(sides, levels - 1, why, " or fewer entries")
+
+
+def _check_resolutions(config: Config, sides: tuple[int, ...]) -> None:
+    _check_levels(config, sides)
+    levels = len(config.network.ch_mult)
     resolutions = [min(sides) >> i for i in range(levels)]
     unchanged = config.network.attn_resolutions == SCHEMA["network.attn_resolutions"] and min(sides) < 32
     small = "; default()'s network is for pictures of 32x32, and configs/digits.py has one for small ones" * unchanged
@@ -118,18 +202,24 @@ def _check_heads(config: Config, sides: tuple[int, ...]) -> None:
     per_head = 64 if network.name == "dhariwal" else network.head_channels
     attending = [m for i, m in enumerate(network.ch_mult) if min(sides) >> i in network.attn_resolutions]
     for channels in (network.nf * m for m in (*attending, network.ch_mult[-1])):
-        heads = network.num_heads if network.name == "adm" and network.num_heads else channels // per_head
+        heads = network.num_heads if network.name in ADMS and network.num_heads else channels // per_head
         require(
             heads == 0 or channels % heads == 0,
             f"network.nf={network.nf} with ch_mult={network.ch_mult} attends on {channels} channels, which do not"
             f" divide among {heads} heads: change network.nf, or num_heads and head_channels where they are read",
         )
+    pooled = network.nf * network.ch_mult[-1]
+    require(
+        network.name != "adm_encoder" or network.pool != "attention" or pooled % network.head_channels == 0,
+        f"network.pool='attention' is of the last level's {pooled} channels, which do not divide among heads of"
+        f" network.head_channels={network.head_channels}: choose a divisor of {pooled}",
+    )
 
 
 def _check_groups(config: Config) -> None:
     if config.network.name == "edm2":  # which has none
         return
-    if config.network.name in ("ddpm", "adm"):
+    if config.network.name in ("ddpm", *ADMS):
         widths = [config.network.nf * m for m in config.network.ch_mult]
         require(
             all(width % 32 == 0 for width in widths),
@@ -137,7 +227,8 @@ def _check_groups(config: Config) -> None:
             f" which network.name={config.network.name!r} normalises in 32 groups: use an nf that is a multiple of 32",
         )
         return
-    for channels in normalised_channels(config.network):
+    coder = [config.network.nf * m for m in config.network.ch_mult]
+    for channels in coder if config.network.name in AUTOENCODERS else normalised_channels(config.network):
         groups = min(channels // 4, 32)
         require(
             groups > 0 and channels % groups == 0,

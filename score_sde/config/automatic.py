@@ -1,6 +1,7 @@
 """sampling.solver="auto": which solver and grid for an SDE and a number of network evaluations, from measured results.
 
-The measurements: docs/solvers.md, made by benchmarks/automatic.py on trained networks.
+The measurements: docs/solvers.md, made by benchmarks/automatic.py on trained networks and by benchmarks/solvers.py on
+a mixture whose score is exact.
 """
 
 from collections.abc import Mapping
@@ -11,14 +12,26 @@ CHOICES: dict[str, dict[str, Any]] = {
     "subvp": {"times": "quadratic", "churn": 0.5},
     "ve": {"times": "log_snr", "churn": 1.3},
     "edm": {"times": "log_snr", "churn": 0.5},
+    "straight": {"times": "uniform", "churn": 0.5},
+    "polynomial": {"times": "quadratic", "churn": 0.5},
+    "linear_vp": {"times": "quadratic", "churn": 0.5},
+    "cosine": {"times": "uniform", "churn": 0.5},
 }
 """By SDE: its grid, and how much of the reverse SDE's noise, which mends what a network has wrong, is added."""
-KEPT = ("t_min", "denoise", "num_samples", "batch_size", "seed", "average", "label")
+FEW: dict[str, dict[str, Any]] = {
+    "vp": {"solver": "dpm_solver_pp_2m_sde", "churn": 0.6},
+    "edm": {"solver": "dpm_solver_pp_2m_sde", "churn": 0.2},
+}
+"""By SDE, what is otherwise where steps are long: less noise, which makes their errors larger, and the predictor of
+SDE-DPM-Solver++(2M), which overshoots less. SDEs under which no network was measured with that stay as they are."""
+KEPT = ("t_min", "denoise", "num_samples", "batch_size", "seed", "average", "label", "caption")
 """Fields of the `sampling` section that belong to no solver: all others are auto's to choose."""
 ENOUGH = 250
 """Evaluations from which on an answer to a measurement has all the noise that mends its score."""
 MANY = 15
 """Evaluations from which on a third order pays."""
+SHORT = 20
+"""Evaluations from which on steps are short enough for all of the noise."""
 
 
 class Choice(NamedTuple):
@@ -60,8 +73,10 @@ def choose(sde: str, evaluations: int, denoise: bool, measured: Mapping[str, Any
     that are at most those asked for count. Or why that cannot be read, {"fault": ...}.
     """
     measured = measured or {}
-    solver = {"solver": "sde_adams_3" if evaluations >= MANY else "sde_adams_2", "lower_final": "always"}
+    few = FEW.get(sde, {}) if evaluations < SHORT else {}
+    third = {"solver": "sde_adams_3"} if evaluations >= MANY else {}
     own = {int(n): fields for n, fields in measured.get("best", {}).items() if int(n) <= evaluations}
-    fields = own[max(own)] if own else {**solver, **CHOICES[sde]}
+    table = {"solver": "sde_adams_2", "lower_final": "always", **CHOICES[sde], **few, **third}
+    fields = own[max(own)] if own else table
     steps = {"corrector": "none", "num_steps": max(1, evaluations - denoise)}
     return Choice({**fields, **steps}, measured["step"] if own else None, measured.get("fault", ""))

@@ -3,7 +3,8 @@
 import re
 from collections.abc import Sequence
 
-from score_sde.config.fields import CLASSIFIERS, DECODED, FIELDS, SCHEMA, Config
+from score_sde.config.fields import CLASSIFIERS, DECODED, FIELDS, SCHEMA, SONG_NETS, Config
+from score_sde.config.text_checks import TEXTS, is_told_text
 from score_sde.errors import require
 
 PATHS = {
@@ -57,7 +58,8 @@ def known_shape(config: Config) -> tuple[int, ...] | None:
 def conditions(network: str) -> tuple[str, ...]:
     """What a network can be conditioned on, by the data's names."""
     embedded = FIELDS["network"].fields["label_dropout"].networks
-    return ("label",) if network in (*embedded, *CLASSIFIERS) else ()
+    labels = ("label",) if network in (*embedded, *CLASSIFIERS) else ()
+    return labels + (TEXTS if network in SONG_NETS else ())
 
 
 def check_data(config: Config, own_system: bool = False) -> None:
@@ -75,8 +77,8 @@ def check_data(config: Config, own_system: bool = False) -> None:
     )
     require(all(n >= 1 for n in data.shape), f"data.shape={data.shape} must be positive numbers: such as (16, 16)")
     require(
-        not stored_ranges(data) or data.name != "digits",
-        f"data.range={data.range} has no effect on data.name='digits', whose pictures are bytes: leave it at auto",
+        not stored_ranges(data) or not data.name.startswith("digit"),
+        f"data.range={data.range} has no effect on data.name={data.name!r}, whose pictures are bytes: leave it at auto",
     )
     require(all(s > 0 for s in data.std), f"data.std={data.std} must be positive: give one number per channel")
     _check_labels(config)
@@ -149,13 +151,14 @@ def _check_condition(config: Config) -> None:
             f" {f'it takes {taken}' if taken else 'choose ncsnpp or ddpm for a label'}, or leave it out",
         )
     require(
-        not data.condition or network.conditional,
+        "label" not in data.condition or network.conditional,
         "data.condition=('label',) enters with the noise level's embedding: set network.conditional=True, not False",
     )
 
 
 def _check_labels(config: Config) -> None:
     data, network, labelled = config.data, config.network, "label" in config.data.condition
+    told = labelled or is_told_text(config)
     require(len(set(data.condition)) == len(data.condition), f"data.condition={data.condition} has one name twice")
     for name, value in (
         ("network.label_dropout", network.label_dropout),
@@ -163,9 +166,9 @@ def _check_labels(config: Config) -> None:
         ("likelihood.label", config.likelihood.label),
         ("data.num_classes", data.num_classes),
     ):
-        by_classifier = name == "sampling.label" and config.guidance.classifier_scale != 0
+        otherwise = {"sampling.label": config.guidance.classifier_scale != 0, "network.label_dropout": told}
         require(
-            labelled or not value or by_classifier,
+            labelled or not value or otherwise.get(name, False),
             f"{name}={value!r} has no effect without labels: set data.condition=('label',), or leave it at"
             f" {SCHEMA[name]!r}",
         )

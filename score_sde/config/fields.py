@@ -14,6 +14,7 @@ from score_sde.config.rules import (
     POSITIVE,
     PROBABILITY,
     SEED,
+    WIDTHS,
     Field,
     Section,
     field,
@@ -30,31 +31,55 @@ U_NETS = (*SONG_NETS, "adm", "dhariwal", "edm2")
 ZERO_NULL = ("dhariwal", "edm2")
 """Those whose null label is the zero vector."""
 REFINE_NETS = ("ncsnv2_64", "ncsnv2_128", "ncsnv2_256", "ncsn")
-CLASSIFIERS = ("wideresnet",)
+CLASSIFIERS = ("wideresnet", "adm_encoder")
 """Networks of logits, of system.name='classifier'."""
+AUTOENCODERS = ("mlp", "convolutional")
+"""Networks that are an encoder and a decoder."""
+LEVELLED = (*U_NETS, "adm_encoder")
+"""Networks whose levels ch_mult says."""
+ADMS = ("adm", "adm_encoder")
 
 CHURNING = (
     "euler_maruyama", "exponential_euler_maruyama", "peaked_sde", "sde_adams_2", "sde_adams_3", "dpm_solver_pp_2m_sde",
-    "dpm_solver_pp_2s_ancestral", "adaptive_sde",
+    "dpm_solver_pp_3m_sde", "dpm_solver_pp_sde", "dpm_solver_2s_ancestral", "dpm_solver_pp_2s_ancestral",
+    "adaptive_sde",
 )  # fmt: skip
 """Solvers that add as much noise as sampling.churn says."""
-STOCHASTIC = (*CHURNING, "reverse_diffusion", "ancestral", "edm")
+STOCHASTIC = (*CHURNING, "gotta_go_fast", "reverse_diffusion", "ancestral", "edm")
 """Solvers that draw noise."""
-ADAPTIVE_ODES = ("rk45", "rk45_batch")
+ADAPTIVE_SDES = ("adaptive_sde", "gotta_go_fast")
+"""Solvers of the reverse-time SDE that choose their own steps."""
+RUNGE_KUTTA = ("rk45", "rk45_batch")
+ADAPTIVE_DPM = ("dpm_solver_12", "dpm_solver_23", "dpm_solver_12_batch", "dpm_solver_23_batch")
+ADAPTIVE_ODES = (*RUNGE_KUTTA, *ADAPTIVE_DPM)
 """Solvers of the probability-flow ODE that choose their own steps."""
 ODES = (
     "euler", "heun", "ddim", "deis_2", "deis_3", "lms", "dpm_solver_2s", "dpm_solver_3s", "dpm_solver_2m",
     "dpm_solver_3m", "dpm_solver_pp_2s", "dpm_solver_pp_3s", "dpm_solver_pp_2m", "dpm_solver_pp_3m", "unipc_2",
-    "unipc_3", "unipc_2_bh1", "unipc_3_bh1", "adams_2", "adams_3", "adams_4",
+    "unipc_3", "unipc_2_bh1", "unipc_3_bh1", "unipc_2_vary_coeff", "unipc_3_vary_coeff", "adams_2", "adams_3",
+    "adams_4",
 )  # fmt: skip
 """Solvers of the probability-flow ODE on a grid."""
 MULTISTEP = (
     "deis_2", "deis_3", "dpm_solver_2m", "dpm_solver_3m", "dpm_solver_pp_2m", "dpm_solver_pp_3m", "unipc_2", "unipc_3",
-    "unipc_2_bh1", "unipc_3_bh1", "adams_2", "adams_3", "adams_4", "sde_adams_2", "sde_adams_3", "dpm_solver_pp_2m_sde",
+    "unipc_2_bh1", "unipc_3_bh1", "unipc_2_vary_coeff", "unipc_3_vary_coeff", "adams_2", "adams_3", "adams_4",
+    "sde_adams_2", "sde_adams_3", "dpm_solver_pp_2m_sde", "dpm_solver_pp_3m_sde",
 )  # fmt: skip
 """Solvers whose last steps may be of lower order."""
 MEASURING = ("ddrm", "dps", "pgdm", "diffpir", "repaint", "replacement")
 """Solvers whose steps hold a measurement."""
+FLOWS = ("straight", "polynomial", "linear_vp", "cosine")
+"""SDEs that carry data at t = 0 to noise at t = 1, at an even pace."""
+STUDENTS = ("distilled", "consistency")
+"""Systems that draw samples in few steps, as most learn of another run's score, and have no score themselves."""
+CODED = ("vae", "hierarchical", "autoencoder")
+"""Systems of an encoder and a decoder."""
+SAMPLERS = (*STUDENTS, "adversarial", *CODED)
+"""Systems that draw samples by few steps of their own, and have no score."""
+BOUNDED = (*CODED, "latent", "vdm")
+"""Systems that bound the likelihood themselves."""
+TAUGHT = ("reflow", *STUDENTS)
+"""Systems that learn from the score of another run, which teacher.scale guides."""
 PUBLISHED_SETS = ("cifar10", "svhn", "celeba", "lsun", "ffhq", "celebahq")
 DECODED = ("folder", "tfds", *PUBLISHED_SETS)
 """Values of data.name whose pictures are decoded and brought to one size."""
@@ -68,16 +93,22 @@ FIELDS: dict[str, Section] = {
     ),
     "system": Section(
         "what is trained",
-        {"name": field("score", "the system: parts, losses, how samples come of them", one_of("score", "classifier"))},
+        {
+            "name": field(
+                "score", "the system: parts, losses, how samples come of them",
+                one_of("score", "classifier", "reflow", "vdm", "latent", *SAMPLERS),
+            )
+        },
     ),
     "sde": Section(
         "the noise process",
         {
-            "name": field("vp", "which SDE", one_of("vp", "subvp", "ve", "edm")),
+            "name": field("vp", "which SDE", one_of("vp", "subvp", "ve", "edm", *FLOWS)),
             "beta_min": field(0.1, "of vp and subvp: beta(0), per unit of time"),
             "beta_max": field(20.0, "of vp and subvp: beta(1), per unit of time"),
             "sigma_min": field(0.01, "of ve: the least noise level, in units of the network's data range"),
             "sigma_max": field(50.0, "of ve and edm: the largest noise level, in units of the network's data range"),
+            "power": field(2.0, "of polynomial: alpha = (1 - t)^power", POSITIVE),
             "discrete": field(False, "a chain of num_scales noise levels (DDPM under vp, SMLD under ve)"),
             "num_scales": field(1000, "noise levels of a chain, 2 or more"),
             "schedule": field("linear", "the betas of vp's chain", one_of("linear", "cosine")),
@@ -86,22 +117,32 @@ FIELDS: dict[str, Section] = {
     "network": Section(
         "the network",
         {
-            "name": field("ncsnpp", "its architecture", one_of(*U_NETS, *REFINE_NETS, *CLASSIFIERS)),
+            "name": field(
+                "ncsnpp", "its architecture",
+                one_of(*U_NETS, *REFINE_NETS, "perceptron", *CLASSIFIERS, *AUTOENCODERS),
+            ),
             "nf": field(128, "channels of the finest level; of wideresnet, of the noise level", AT_LEAST_ONE),
-            "ch_mult": field((1, 2, 2, 2), "multipliers of nf, one per level", networks=U_NETS),
+            "ch_mult": field(
+                (1, 2, 2, 2), "multipliers of nf, one per level", networks=(*LEVELLED, "convolutional")
+            ),
             "num_res_blocks": field(
-                4, "residual blocks per level", AT_LEAST_ONE, networks=(*U_NETS, "wideresnet")
+                4, "residual blocks per level", AT_LEAST_ONE, networks=(*LEVELLED, "wideresnet", "convolutional")
+            ),
+            "hidden": field(
+                (400,), "widths of the dense layers; () for none", WIDTHS, element=int, networks=("mlp", "perceptron")
             ),
             "widen_factor": field(
                 10, "multiplier of its levels' 16, 32 and 64 channels", AT_LEAST_ONE, networks=("wideresnet",)
             ),
-            "attn_resolutions": field((16,), "levels with attention, by their shorter side in pixels", networks=U_NETS),
+            "attn_resolutions": field(
+                (16,), "levels with attention, by their shorter side in pixels", networks=LEVELLED
+            ),
             "up_attention": field(
                 "level", "on the way up, attention once a level or after every block", one_of("level", "block"),
                 networks=SONG_NETS,
             ),
             "dropout": field(0.1, "probability that an activation is dropped in training", FRACTION, networks=U_NETS),
-            "resamp_with_conv": field(True, "convolutions in DDPM's resampling", networks=(*SONG_NETS, "adm")),
+            "resamp_with_conv": field(True, "convolutions in DDPM's resampling", networks=(*SONG_NETS, *ADMS)),
             "conditional": field(True, "whether the network is told the noise level", networks=SONG_NETS),
             "fir": field(True, "resampling by a FIR filter", networks=("ncsnpp",)),
             "fir_kernel": field((1, 3, 3, 1), "the filter's taps", element=float, networks=("ncsnpp",)),
@@ -135,21 +176,33 @@ FIELDS: dict[str, Section] = {
                 one_of("edm", "adm"), networks=SONG_NETS,
             ),
             "label_dropout": field(
-                0.0, "probability that an example's label is replaced by the null label in training",
+                0.0, "probability that an example's label, or its text, is replaced by the null one in training",
                 FRACTION, networks=U_NETS,
             ),
             "null_label": field(
                 "row", "what the null label is: a row of its own, EDM's zero vector, or a learned vector, 0 at first",
                 one_of("row", "zero", "learned"), networks=SONG_NETS,
             ),
-            "head_channels": field(64, "channels of one head of attention", AT_LEAST_ONE, networks=("adm", "edm2")),
-            "num_heads": field(0, "heads; 0 for as many as head_channels makes", NOT_NEGATIVE, networks=("adm",)),
+            "text_resolutions": field(
+                (), "levels whose pixels ask the text, by their shorter side in pixels", element=int, networks=SONG_NETS
+            ),
+            "text_width": field(64, "channels of the text's rows", AT_LEAST_ONE, networks=SONG_NETS),
+            "text_layers": field(2, "transformer blocks that read the text", NOT_NEGATIVE, networks=SONG_NETS),
+            "text_heads": field(
+                4, "heads of attention in these and where pixels ask the text", AT_LEAST_ONE, networks=SONG_NETS
+            ),
+            "head_channels": field(64, "channels of one head of attention", AT_LEAST_ONE, networks=(*ADMS, "edm2")),
+            "num_heads": field(0, "heads; 0 for as many as head_channels makes", NOT_NEGATIVE, networks=ADMS),
             "attention_order": field(
                 "legacy", "how queries, keys and values lie among the channels, as in the file that is imported",
-                one_of("legacy", "new", "edm"), networks=("adm",),
+                one_of("legacy", "new", "edm"), networks=ADMS,
             ),
-            "scale_shift": field(True, "the embedding scales and shifts, and is not added", networks=("adm",)),
-            "resblock_updown": field(True, "levels are changed within residual blocks", networks=("adm",)),
+            "scale_shift": field(True, "the embedding scales and shifts, and is not added", networks=ADMS),
+            "resblock_updown": field(True, "levels are changed within residual blocks", networks=ADMS),
+            "pool": field(
+                "attention", "how logits come of all pixels: by attention, or of their means",
+                one_of("attention", "adaptive"), networks=("adm_encoder",),
+            ),
             "logvar_channels": field(
                 128, "of the head for the loss's variance in EDM2's files; 0 for none", NOT_NEGATIVE, networks=("edm2",)
             ),
@@ -160,20 +213,22 @@ FIELDS: dict[str, Section] = {
         {
             "prediction": field(
                 "noise", "what the network predicts",
-                one_of("noise", "score", "denoiser", "velocity", "posterior_mean", "edm"),
+                one_of("noise", "score", "denoiser", "velocity", "difference", "posterior_mean", "edm", "boundary"),
             ),
             "label": field(
                 "time", "what it is told of the noise level",
-                one_of("time", "sigma", "level", "log_sigma", "root_sigma"),
+                one_of("time", "sigma", "level", "log_sigma", "root_sigma", "gamma"),
             ),
             "learned_variance": field(False, "a second output for the variance of DDPM's chain"),
-            "sigma_data": field(0.5, "of edm: the data's standard deviation in the network's range", POSITIVE),
+            "sigma_data": field(
+                0.5, "of edm and boundary: the data's standard deviation in the network's range", POSITIVE
+            ),
         },
     ),
     "data": Section(
         "what is trained on",
         {
-            "name": field("digits", "the source", one_of("digits", "array", *DECODED)),
+            "name": field("digits", "the source", one_of("digits", "digit_pairs", "array", *DECODED)),
             "path": field("", "a file or directory, or a builder of tensorflow_datasets", free=True),
             "category": field("", "of lsun: the category"),
             "held_out": field(0, "examples kept from training where the data have no split of their own", NOT_NEGATIVE),
@@ -205,8 +260,29 @@ FIELDS: dict[str, Section] = {
             "random_flip": field(False, "mirror every second example left to right"),
             "uniform_dequantization": field(False, "uniform noise below the bytes' resolution"),
             "augmentation": field(0.0, "probability of each geometric augmentation of EDM", PROBABILITY),
-            "condition": field((), "what conditions, by the data's names, such as ('label',)", element=str),
+            "condition": field(
+                (), "what conditions, by the data's names: ('label',), ('caption',) or ('embeddings',)", element=str
+            ),
             "num_classes": field(0, "classes of `label`; 0 for as many as the data have", NOT_NEGATIVE),
+        },
+    ),
+    "degradation": Section(
+        "what is left of a picture: the network is shown it beside x, and learns to undo it",
+        {
+            "name": field(
+                "none", "what is shown: means of blocks, bicubic down-sampling, grey values, or the middle alone",
+                one_of("none", "box", "bicubic", "gray", "uncrop"),
+            ),
+            "factor": field(2, "of height and width: how much smaller it is, of uncrop the middle", AT_LEAST_ONE),
+            "enlarging": field(
+                "bicubic", "how what is smaller is brought to x's size", one_of("bicubic", "bilinear", "nearest")
+            ),
+            "first": field(False, "its channels come before x's, as SR3's, not behind them, as ADM's"),
+            "noise": field(
+                0.0, "training noises it at levels up to this time of the VP SDE, and tells the network; 0 for none",
+                PROBABILITY,
+            ),
+            "level": field(0.0, "of samples: the level at which theirs is noised", PROBABILITY, free=True),
         },
     ),
     "frozen": Section(
@@ -216,6 +292,166 @@ FIELDS: dict[str, Section] = {
             "guide": field("", "of samples: a weaker score, u of guidance.scale", free=True),
             "classifier": field("", "of samples: a classifier of noisy examples", free=True),
             "autoencoder": field("", "encoder and decoder of a latent space", free=True),
+        },
+    ),
+    "teacher": Section(
+        "how a student sees frozen.teacher",
+        {
+            "scale": field(1.0, "lambda of u + lambda (c - u), as guidance.scale: what students learn has it fixed"),
+        },
+    ),
+    "distillation": Section(
+        "progressive distillation, of system.name='distilled'",
+        {
+            "steps": field(
+                (8, 4, 2, 1), "of the student; several, each half of the one before, are phases, one run each",
+                element=int,
+            ),
+            "updates": field((), "of every phase; empty for training.num_steps in each", element=int),
+            "rho": field(1.0, "its times are T (i / N)^rho: 1 for even ones, 7 for edm's and ve's SDE", POSITIVE),
+        },
+    ),
+    "adversarial": Section(
+        "a denoising diffusion GAN, of system.name='adversarial'",
+        {
+            "steps": field(4, "of the chain, 2 or more, each a draw of the generator's", AT_LEAST_ONE),
+            "latent": field(100, "numbers of z, which tell one draw from another", AT_LEAST_ONE),
+            "latent_width": field(256, "of the layers between z and the generator's norms", AT_LEAST_ONE),
+            "latent_layers": field(3, "of these behind the first", NOT_NEGATIVE),
+            "tanh": field(True, "the generator ends in tanh, for data in [-1, 1]"),
+            "critic_nf": field(128, "channels of the critic's finest level", AT_LEAST_ONE),
+            "critic_ch_mult": field((1, 2, 4, 4), "multipliers of critic_nf, one per level of the critic"),
+            "critic_embedding": field(256, "numbers in which the critic's noise level is embedded", AT_LEAST_ONE),
+            "critic_learning_rate": field(
+                1.25e-4, "the critic's, in the place of optimizer.learning_rate", POSITIVE, free=True
+            ),
+            "critic_beta1": field(0.5, "the critic's, in the place of optimizer.beta1", FRACTION),
+            "critic_beta2": field(0.9, "the critic's, in the place of optimizer.beta2", FRACTION),
+            "r1": field(0.05, "gamma of the penalty gamma / 2 |grad D|^2; 0 for none", NOT_NEGATIVE),
+            "r1_every": field(15, "updates of which one has the penalty", AT_LEAST_ONE),
+            "r1_rescaled": field(False, "the penalty times r1_every, as of all updates; as published not"),
+        },
+    ),
+    "reflow": Section(
+        "the pairs of noise and sample that system.name='reflow' is trained on, drawn of frozen.teacher once",
+        {
+            "pairs": field(10_000, "how many", AT_LEAST_ONE),
+            "solver": field("adams_3", "of the teacher's probability-flow ODE", one_of(*ODES)),
+            "num_steps": field(15, "its steps, on the grid that auto has for the teacher's SDE", AT_LEAST_ONE),
+        },
+    ),
+    "consistency": Section(
+        "consistency models, of system.name='consistency': f(x_t, t) is to be f(x_s, s) on a trajectory",
+        {
+            "pair": field(
+                "data", "what leads from x_t to x_s: the example and its noise, or a step of frozen.teacher",
+                one_of("data", "euler", "heun"),
+            ),
+            "target": field(
+                "self", "whose f(x_s, s): the parameters' own, without gradient, or that of ema.averages by this name",
+                one_of("self", "constant", "warmup", "half_life", "scheduled"),
+            ),
+            "levels": field(
+                "karras", "t and s: neighbours among levels, drawn evenly or log-normally, or a share apart, t by"
+                " training.times; limit: s -> t, by derivatives",
+                one_of("karras", "log_normal", "share", "limit"),
+            ),
+            "metric": field(
+                "l2", "of f(x_t, t) - f(x_s, s); of limit l2, or the tangent brought to one size",
+                one_of("l1", "l2", "pseudo_huber", "normalised"),
+            ),
+            "huber": field(
+                0.00054, "of pseudo_huber: its c over the root of an example's dimension; 0 for the norm", NOT_NEGATIVE
+            ),
+            "over_gap": field(False, "the loss over the difference of the two noise levels sigma / alpha"),
+            "curriculum": field(
+                "constant", "steps M of a trajectory, which grow from first to last, or are last",
+                one_of("constant", "root", "doubling"),
+            ),
+            "first": field(2, "the least M", AT_LEAST_ONE),
+            "last": field(150, "the largest M", AT_LEAST_ONE),
+            "expansion": field(
+                8.0, "of share: 1 - r_s / r_t is (1 + expansion sigmoid(-r_t)) / M, r = sigma / alpha", NOT_NEGATIVE
+            ),
+            "tangent_warmup": field(
+                10_000, "of normalised: updates until the derivative's second term has its full weight; 0 for none",
+                NOT_NEGATIVE,
+            ),
+        },
+    ),
+    "vdm": Section(
+        "variational diffusion, of system.name='vdm': its noise schedule gamma(t) = -log SNR, which is learned too",
+        {
+            "gamma_min": field(-13.3, "gamma(0), at first where it is learned"),
+            "gamma_max": field(5.0, "gamma(1), at first where it is learned"),
+            "learned": field(
+                "ends", "what of gamma is: its ends, by the bound; all, also the curve between, by the variance of the"
+                " loss; none", one_of("none", "ends", "all"),
+            ),
+            "features": field(1024, "of all: hidden numbers of the curve", AT_LEAST_ONE),
+            "learning_rate": field(2e-4, "gamma's, in the place of optimizer.learning_rate", POSITIVE, free=True),
+            "num_scales": field(0, "steps whose bound is minimised; 0 for continuous time", NOT_NEGATIVE),
+            "fourier": field(
+                (), "powers n: the network is shown sin and cos of 2^n 2 pi x beside x; 6,7 as published", element=int
+            ),
+        },
+    ),
+    "vae": Section(
+        "autoencoders of Gaussian latents, of system.name='vae' and, but for its shape of z, 'hierarchical'",
+        {
+            "latent": field((20,), "shape of z: (d,), or of convolutional also (height, width, channels)"),
+            "encoder_variance": field(
+                "diagonal", "of z: one number for each of its elements, or for all; constant: whatever x",
+                one_of("scalar", "diagonal", "constant_scalar", "constant_diagonal"),
+            ),
+            "decoder_variance": field(
+                "scalar", "of x: one number for all its elements, or for each; constant: whatever z",
+                one_of("scalar", "diagonal", "constant_scalar", "constant_diagonal"),
+            ),
+            "warmup": field(0, "updates in which the KL term's weight rises from 0 to 1; 0 for none", NOT_NEGATIVE),
+            "warmup_after": field(0, "updates before it, of weight 0", NOT_NEGATIVE),
+            "free_bits": field(
+                0.0, "nats of KL that training leaves every element of z, or every level, for nothing", NOT_NEGATIVE
+            ),
+        },
+    ),
+    "autoencoder": Section(
+        "autoencoders for latent diffusion, of system.name='autoencoder', with the latents of vae.latent",
+        {
+            "regular": field("kl", "what keeps latents in their place: KL, or a codebook", one_of("kl", "vq")),
+            "kl_weight": field(1e-6, "of kl: the weight of KL(q(z | x) || N(0, I))", NOT_NEGATIVE),
+            "codes": field(512, "of vq: vectors of the codebook", AT_LEAST_ONE),
+            "beta": field(0.25, "of vq: the weight that keeps latents near their codes", POSITIVE),
+            "critic_weight": field(0.0, "of a critic's term, times the adaptive weight; 0 for no critic", NOT_NEGATIVE),
+            "critic_start": field(0, "updates before it", NOT_NEGATIVE),
+            "critic_nf": field(64, "channels of the critic's first layer", AT_LEAST_ONE),
+            "critic_levels": field(3, "times that the critic halves pictures", AT_LEAST_ONE),
+        },
+    ),
+    "latent": Section(
+        "diffusion of latents, of system.name='latent'",
+        {
+            "joint": field(False, "encoder, decoder and prior learn together (LSGM), without frozen.autoencoder"),
+            "coder": field("mlp", "of joint: the network of encoder and decoder, of vae.latent", one_of(*AUTOENCODERS)),
+            "hidden": field((400,), "of mlp: widths of the dense layers; () for none", WIDTHS, element=int),
+            "nf": field(32, "of convolutional: channels of the finest level", AT_LEAST_ONE),
+            "ch_mult": field((1, 2, 2), "of convolutional: multipliers of nf, one per level"),
+            "num_res_blocks": field(1, "of convolutional: residual blocks per level", AT_LEAST_ONE),
+            "mixing": field(
+                -6.0,
+                "of joint: the logit of the network's share of the prior's noise at first; -15 or less: none, for good",
+            ),
+            "prior_updates": field(0, "of joint: updates at first in which the prior alone learns", NOT_NEGATIVE),
+            "scale_images": field(
+                1024, "of frozen.autoencoder: examples whose latents' standard deviation is made 1, once", AT_LEAST_ONE
+            ),
+        },
+    ),
+    "hierarchical": Section(
+        "a Markov chain of latents, of system.name='hierarchical'",
+        {
+            "latents": field((20, 20), "sizes of z_1, z_2 and so on upwards"),
+            "balanced": field(False, "during vae.warmup, levels that have less KL are held back less"),
         },
     ),
     "training": Section(
@@ -235,9 +471,12 @@ FIELDS: dict[str, Section] = {
             ),
             "projections": field(1, "directions of sliced score matching", AT_LEAST_ONE),
             "bound_weight": field(1e-3, "of hybrid: the weight of the bound", POSITIVE),
-            "weighting": field("simple", "of noise levels in the loss", one_of("simple", "likelihood", "edm")),
+            "weighting": field(
+                "simple", "of noise levels in the loss",
+                one_of("simple", "likelihood", "velocity", "difference", "truncated_snr", "denoiser", "edm"),
+            ),
             "times": field("uniform", "the law of t", one_of("uniform", "likelihood", "log_normal", "levels")),
-            "p_mean": field(-1.2, "of log_normal: the mean of ln(sigma / alpha)"),
+            "p_mean": field(-1.2, "of log_normal: the mean of ln(sigma / alpha), which is logit t under straight"),
             "p_std": field(1.2, "of log_normal: its standard deviation", POSITIVE),
             "stratified": field(False, "t spread evenly over every aligned batch"),
             "t_min": field(1e-5, "the least t trained at, in the SDE's unit", POSITIVE),
@@ -257,6 +496,7 @@ FIELDS: dict[str, Section] = {
             "eps": field(1e-8, "added to the second moment's root", POSITIVE),
             "weight_decay": field(0.0, "decoupled, times the learning rate", NOT_NEGATIVE),
             "warmup": field(5000, "updates until the full rate; 0 for none", NOT_NEGATIVE),
+            "decay": field("none", "of the rate, to 0 at training.num_steps", one_of("none", "linear")),
             "grad_clip": field(1.0, "largest norm of the gradient; negative for none"),
         },
     ),
@@ -265,9 +505,9 @@ FIELDS: dict[str, Section] = {
         {
             "averages": field(
                 ("constant",), "which are kept, the main one first",
-                some_of("constant", "warmup", "half_life", "power"),
+                some_of("constant", "warmup", "half_life", "power", "scheduled"),
             ),
-            "decay": field(0.9999, "of constant and warmup, per update", FRACTION),
+            "decay": field(0.9999, "of constant, warmup and, at its first steps, scheduled, per update", FRACTION),
             "half_life": field(500_000, "of half_life, in examples", AT_LEAST_ONE),
             "rampup": field(0.05, "of half_life: at most so much of the examples seen; 0 or less for none"),
             "power_stds": field((0.05, 0.1), "of power: widths relative to the training so far"),
@@ -289,8 +529,8 @@ FIELDS: dict[str, Section] = {
         "how samples are drawn",
         {
             "solver": field(
-                "euler_maruyama", "from t to s; auto chooses all by num_steps evaluations",
-                one_of("auto", *STOCHASTIC, *ODES, *ADAPTIVE_ODES, *MEASURING, "none"), free=True,
+                "euler_maruyama", "from t to s; auto chooses all by num_steps evaluations; few_step is a student's",
+                one_of("auto", "few_step", *STOCHASTIC, *ODES, *ADAPTIVE_ODES, *MEASURING, "none"), free=True,
             ),
             "corrector": field(
                 "none", "behind every step", one_of("none", "langevin", "annealed_langevin"), free=True
@@ -310,6 +550,10 @@ FIELDS: dict[str, Section] = {
             "s_noise": field(1.003, "of edm: the added noise's standard deviation", POSITIVE, free=True),
             "variance": field("small", "of ancestral steps", one_of("small", "large", "learned"), free=True),
             "num_steps": field(1000, "steps; of auto, network evaluations in all", AT_LEAST_ONE, free=True),
+            "nodes": field(
+                (), "of few_step for a consistency model: the times below T of its evaluations; empty for Karras'",
+                element=float, free=True,
+            ),
             "times": field(
                 "uniform", "the grid of times",
                 one_of(
@@ -324,11 +568,27 @@ FIELDS: dict[str, Section] = {
             "reference": field(False, "the official code's own arithmetic", free=True),
             "rtol": field(1e-5, "of rk45: relative tolerance", POSITIVE, free=True),
             "atol": field(1e-5, "of rk45: absolute tolerance, in the network's data range", POSITIVE, free=True),
-            "sde_rtol": field(0.02, "of adaptive_sde: relative tolerance", POSITIVE, free=True),
-            "sde_atol": field(0.0078, "of adaptive_sde: absolute, in the network's data range", POSITIVE, free=True),
+            "dpm_rtol": field(0.05, "of dpm_solver_12 and 23: relative tolerance", POSITIVE, free=True),
+            "dpm_atol": field(
+                0.0078, "of dpm_solver_12 and 23: absolute, in the network's data range", POSITIVE, free=True
+            ),
+            "sde_rtol": field(0.02, "of adaptive_sde and gotta_go_fast: relative tolerance", POSITIVE, free=True),
+            "sde_atol": field(
+                0.0078, "of adaptive_sde and gotta_go_fast: absolute, in the network's data range", POSITIVE, free=True
+            ),
             "label": field(
                 "", "classes asked for: a number, several as 3,5, or the word each; empty for the training data's law",
                 free=True,
+            ),
+            "decode_parts": field(
+                1, "of latents: parts in which a batch of them is decoded, one after the other", AT_LEAST_ONE, free=True
+            ),
+            "decoder_noise": field(
+                True, "of a vae and of latent.joint: with the decoder's noise, else its mean", free=True
+            ),
+            "caption": field(
+                "", "a caption, or a file with one a line, in turn; empty for those trained on; of embeddings an .npz"
+                " file of them", free=True,
             ),
             "num_samples": field(64, "samples of --mode sample and of grids", AT_LEAST_ONE, free=True),
             "batch_size": field(64, "samples drawn at once", AT_LEAST_ONE, free=True),
@@ -392,9 +652,32 @@ FIELDS: dict[str, Section] = {
                 free=True,
             ),
             "path": field(
-                "", "an .npz file of y and sigma_y in the data's units, and mask, kernel or matrix", free=True
+                "", "an .npz file of y and sigma_y in the data's units, and mask, kernel or matrix; with a degradation,"
+                " of the pictures y that are shown, or a run that draws them: empty for the data's own", free=True,
             ),
             "samples": field(1, "of each y: sample k answers y number k // samples", AT_LEAST_ONE, free=True),
+        },
+    ),
+    "editing": Section(
+        "--mode sample: examples noised to some level and sampled back, or what lies between two of them",
+        {
+            "name": field(
+                "none", "SDEdit, purification (with frozen.classifier, its accuracy too), interpolation of pairs, or"
+                " of a vae reconstruction, which keeps the latents too",
+                one_of("none", "edit", "purify", "interpolate", "reconstruct"), free=True,
+            ),
+            "path": field(
+                "", "an .npz file of x in the data's units, perhaps mask (1 stays), y (classes), truth", free=True
+            ),
+            "time": field(
+                0.0, "the noise that is put in, in the SDE's unit; of interpolate, up to which pairs are encoded, 0 for"
+                " the SDE's end", NOT_NEGATIVE, free=True,
+            ),
+            "repeats": field(1, "of edit and purify: times that this is done", AT_LEAST_ONE, free=True),
+            "samples": field(
+                1, "of each x: sample k is of x number k // samples; of interpolate, points from one to the other",
+                AT_LEAST_ONE, free=True,
+            ),
         },
     ),
     "likelihood": Section(
@@ -413,6 +696,9 @@ FIELDS: dict[str, Section] = {
             "probes": field(1, "of the divergence, per evaluation", AT_LEAST_ONE, free=True),
             "dequantizations": field(2, "repetitions: of bytes with noise of their own", AT_LEAST_ONE, free=True),
             "bound_samples": field(32, "noise levels of the SDE's bound; 0 for no bound", NOT_NEGATIVE, free=True),
+            "importance_samples": field(
+                0, "of systems of latents: draws of the importance-weighted bound; 0 for none", NOT_NEGATIVE, free=True
+            ),
             "t_min": field(1e-5, "where the ODE begins, in the SDE's unit", POSITIVE, free=True),
             "solver": field(
                 "grid", "of the ODE: grid, a multistep method on times found by a pilot, or rk45",
@@ -448,6 +734,15 @@ FIELDS: dict[str, Section] = {
             "batch_size": field(0, "pictures at once through the network; 0 for what suits", NOT_NEGATIVE, free=True),
         },
     ),
+    "report": Section(
+        "the page about a run",
+        {
+            "students": field(
+                (), "runs of few steps beside its solvers, as <run>[@step][:average]; a folder for all of its phases",
+                free=True, element=str,
+            ),
+        },
+    ),
     "checkpoint": Section(
         "what is kept of the state",
         {
@@ -481,6 +776,14 @@ SCHEMA: dict[str, Any] = {name: row.default for name, row in ROWS.items()}
 """Every field's default, an example of its type."""
 FREE_ON_RESUME = tuple(name for name, row in ROWS.items() if row.free)
 """Fields that may change when a run is resumed."""
+
+READ_ANEW = (
+    "seed", "sampling.", "guidance.", "measurement.", "editing.", "report.", "likelihood.", "evaluation.", "logging.",
+    "checkpoint.", "ema.snapshot_every", "data.workers", "training.num_steps", "training.batch_size",
+    "training.steps_per_call", "training.microbatches", "training.stratified", "training.nonfinite",
+    "training.max_skipped", "degradation.level",
+)  # fmt: skip
+"""Sections and fields that are read whenever they are used; of the others an experiment has made objects."""
 
 
 def choices(name: str) -> tuple[str, ...]:

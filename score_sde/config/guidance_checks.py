@@ -1,5 +1,6 @@
 """The checks of a config's sections `guidance` and `measurement`: what they take, and what they go with."""
 
+from score_sde.config.degradation_checks import is_degraded
 from score_sde.config.fields import MEASURING, SCHEMA, Config
 from score_sde.config.sampling_checks import ADAPTIVE
 from score_sde.errors import require
@@ -29,7 +30,7 @@ def check_guidance(config: Config) -> None:
         " (c - u), and w = lambda - 1; give one of them",
     )
     require(
-        lam == 1 or config.frozen.guide or "label" in config.data.condition,
+        lam == 1 or config.frozen.guide or config.data.condition,
         f"guidance with lambda {lam:g} is between a label and none, and this network is told no labels: train one with"
         " data.condition=('label',) and network.label_dropout=0.1, name a weaker run as frozen.guide, or leave"
         " guidance.scale at 1.0",
@@ -88,7 +89,7 @@ def check_measurement(config: Config) -> None:
             ("guidance.method", g.method),
         ):
             require(
-                value == SCHEMA[field],
+                value == SCHEMA[field] or (is_degraded(config) and field.startswith("measurement.")),
                 f"{field}={value!r} is for a measurement, and measurement.name is 'none': name its operator, or leave"
                 f" {field} at {SCHEMA[field]!r}",
             )
@@ -98,7 +99,7 @@ def check_measurement(config: Config) -> None:
             " another solver",
         )
     require(
-        bool(c.path) == is_measured(config),
+        bool(c.path) == is_measured(config) or is_degraded(config),
         f"measurement.name={name!r} has no file: set measurement.path to an .npz file with y and sigma_y",
     )
     require(
@@ -135,6 +136,11 @@ def check_measurement(config: Config) -> None:
         g.particles == 1 or s.solver in ("auto", "exponential_euler_maruyama", "peaked_sde"),
         f"guidance.particles={g.particles} go by steps of sampling.solver='exponential_euler_maruyama', not"
         f" {s.solver!r}: choose it",
+    )
+    require(
+        g.particles == 1 or not g.interval or g.interval_by == "evaluation",
+        f"guidance.interval={g.interval} by steps is not for guidance.particles={g.particles}, of one score:"
+        " set guidance.interval_by='evaluation'",
     )
     if not is_measured(config):
         return

@@ -6,7 +6,7 @@ import runpy
 import sys
 import traceback
 import types
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -134,3 +134,28 @@ def _configs_importable(path: str) -> Iterator[None]:
 def one_line(error: BaseException) -> str:
     """An error's message on one line."""
     return " ".join(str(error).split())
+
+
+def require_defaults(config: Config, names: Sequence[str], why: str) -> None:
+    """UsageError for a field of these that has another value than its default, which means nothing to the system.
+
+    why: what the system does instead, the end of a sentence.
+    """
+    for name in names:
+        section, _, field = name.partition(".")
+        require(
+            config[section][field] == SCHEMA[name],
+            f"{name}={config[section][field]!r} has no meaning for system.name={config.system.name!r}, {why}: leave it"
+            f" at {SCHEMA[name]!r}",
+        )
+
+
+def require_nothing_drawn(config: Config) -> None:
+    """UsageError for samples in training, of a system that draws none."""
+    for name, value in (("logging.samples_every", 0), ("evaluation.final_samples", 0)):
+        section, field = name.split(".")
+        require(
+            config[section][field] == value,
+            f"{name}={config[section][field]} has no effect on system.name={config.system.name!r}, which draws nothing:"
+            f" set it to {value}",
+        )

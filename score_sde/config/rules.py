@@ -40,6 +40,7 @@ POSITIVE = Rule("positive", lambda value: value > 0)
 NOT_NEGATIVE = Rule("0 or more", lambda value: value >= 0)
 FRACTION = Rule("in [0, 1)", lambda value: 0 <= value < 1)
 PROBABILITY = Rule("in [0, 1]", lambda value: 0 <= value <= 1)
+WIDTHS = Rule("widths of 1 or more", lambda value: all(width >= 1 for width in value))
 SEED = Rule(f"0 or more and below {2**32}", lambda value: 0 <= value < 2**32)
 
 

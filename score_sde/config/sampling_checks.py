@@ -1,10 +1,22 @@
 """The checks of a config's `sampling` section: what goes with what, and what the official sampler can do."""
 
-from score_sde.config.fields import ADAPTIVE_ODES, CHURNING, MULTISTEP, ODES, SCHEMA, Config
+from score_sde.config.fields import (
+    ADAPTIVE_DPM,
+    ADAPTIVE_ODES,
+    ADAPTIVE_SDES,
+    CHURNING,
+    MULTISTEP,
+    ODES,
+    RUNGE_KUTTA,
+    SCHEMA,
+    Config,
+)
 from score_sde.errors import require
 
-ADAPTIVE = (*ADAPTIVE_ODES, "adaptive_sde")
+ADAPTIVE = (*ADAPTIVE_ODES, *ADAPTIVE_SDES)
 """The values of sampling.solver that choose their own steps."""
+OWN_TOLERANCES = {**dict.fromkeys(ADAPTIVE_SDES, "sde"), **dict.fromkeys(ADAPTIVE_DPM, "dpm")}
+"""What the tolerances of those are called that do not take sampling.rtol and atol."""
 
 
 def check_sampling(config: Config) -> None:
@@ -56,10 +68,11 @@ def check_sampling(config: Config) -> None:
         f"sampling.num_steps={c.num_steps} is the number of network evaluations for sampling.solver='auto', the final"
         " denoising among them: give it 2 or more",
     )
+    own = OWN_TOLERANCES.get(c.solver)
     require(
-        c.solver != "adaptive_sde" or all(c[name] == SCHEMA[f"sampling.{name}"] for name in ("rtol", "atol")),
-        f"sampling.rtol={c.rtol} and sampling.atol={c.atol} have no effect on sampling.solver='adaptive_sde': set"
-        " sampling.sde_rtol and sampling.sde_atol instead",
+        own is None or all(c[name] == SCHEMA[f"sampling.{name}"] for name in ("rtol", "atol")),
+        f"sampling.rtol={c.rtol} and sampling.atol={c.atol} have no effect on sampling.solver={c.solver!r}: set"
+        f" sampling.{own}_rtol and sampling.{own}_atol instead",
     )
 
 
@@ -69,9 +82,12 @@ def check_reference(config: Config) -> None:
     if not c.reference:
         return
     remedy = "set sampling.reference=False for it"
-    require(sde.name != "edm", f"the official code has no sde.name='edm', which came after it: {remedy}")
     require(
-        c.solver in ("euler_maruyama", "reverse_diffusion", "ancestral", *ADAPTIVE_ODES, "none"),
+        sde.name in ("vp", "subvp", "ve"),
+        f"the official code has no sde.name={sde.name!r}, which came after it: {remedy}",
+    )
+    require(
+        c.solver in ("euler_maruyama", "reverse_diffusion", "ancestral", *RUNGE_KUTTA, "none"),
         f"sampling.solver={c.solver!r} is not among the official code's: {remedy}",
     )
     require(
@@ -79,12 +95,12 @@ def check_reference(config: Config) -> None:
         f"the official code has no ancestral sampling for sde.name='subvp': {remedy}",
     )
     require(
-        c.solver not in ADAPTIVE_ODES or not sde.discrete or (sde.name == "vp" and sde.num_scales == 1000),
+        c.solver not in RUNGE_KUTTA or not sde.discrete or (sde.name == "vp" and sde.num_scales == 1000),
         f"sde.num_scales={sde.num_scales} levels of sde.name={sde.name!r} mean nothing to the official ODE sampler,"
         f" which tells every network sigma or 999 t: {remedy}",
     )
     require(
-        c.solver in ADAPTIVE_ODES or sde.name == "ve" or sde.discrete or sde.beta_max < c.num_steps,
+        c.solver in RUNGE_KUTTA or sde.name == "ve" or sde.discrete or sde.beta_max < c.num_steps,
         f"sde.beta_max={sde.beta_max} is not below sampling.num_steps={c.num_steps}, which makes the last beta"
         " beta_max / num_steps 1 or more: take more steps",
     )
@@ -112,7 +128,7 @@ def check_reference(config: Config) -> None:
         f"learned variances and the cosine schedule came after the official code: {remedy}",
     )
     require(
-        c.solver in ADAPTIVE_ODES or not sde.discrete or c.num_steps == sde.num_scales,
+        c.solver in RUNGE_KUTTA or not sde.discrete or c.num_steps == sde.num_scales,
         f"sampling.num_steps={c.num_steps} is not sde.num_scales={sde.num_scales}, and the official sampler steps"
         " through all levels: give them one value",
     )

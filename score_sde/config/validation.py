@@ -3,20 +3,44 @@
 import math
 from typing import Any
 
+from score_sde.config.adversarial_checks import check_adversarial
 from score_sde.config.architecture import check_network
+from score_sde.config.autoencoder_checks import check_autoencoder
 from score_sde.config.averages import check_averages
+from score_sde.config.bound_checks import check_bound
+from score_sde.config.consistency_checks import check_consistency
 from score_sde.config.data_checks import check_data, known_shape
-from score_sde.config.fields import ROWS, SCHEMA, Config
+from score_sde.config.degradation_checks import check_degradation
+from score_sde.config.editing_checks import check_editing
+from score_sde.config.few_step_checks import check_few_step
+from score_sde.config.fields import BOUNDED, ROWS, SCHEMA, Config
 from score_sde.config.guidance_checks import check_guidance, check_measurement
+from score_sde.config.latent_checks import check_latent
 from score_sde.config.reading import element, flatten, nearest, require_field, wrong_type
+from score_sde.config.reflow_checks import check_reflow
 from score_sde.config.sampling_checks import ADAPTIVE, check_reference, check_sampling
-from score_sde.config.system_checks import check_system
+from score_sde.config.system_checks import check_sections, check_system
+from score_sde.config.text_checks import check_text
+from score_sde.config.vae_checks import check_vae
+from score_sde.config.vdm_checks import check_vdm
 from score_sde.errors import UsageError, require, require_increasing
 
-FROZEN: dict[str, tuple[str, ...]] = {"score": (), "classifier": ()}
+FROZEN: dict[str, tuple[str, ...]] = {
+    "score": (), "classifier": (), "reflow": ("teacher",), "distilled": ("teacher",), "consistency": ("teacher",),
+    "adversarial": (), "vae": (), "hierarchical": (), "vdm": (), "latent": ("autoencoder",), "autoencoder": (),
+}  # fmt: skip
 """The parts of other runs that every system asks for."""
-SAMPLING: dict[str, tuple[str, ...]] = {"score": ("guide", "classifier"), "classifier": ()}
+SAMPLING: dict[str, tuple[str, ...]] = {
+    "score": ("guide", "classifier"), "classifier": (), "reflow": ("guide", "classifier"), "distilled": (),
+    "consistency": (), "adversarial": (), "vae": (), "hierarchical": (), "vdm": (), "latent": (), "autoencoder": (),
+}  # fmt: skip
 """Those that its samples may take, by the section `guidance`, and its training never sees."""
+DECODERS = ("autoencoder",)
+"""Parts that training asks for and samples need too."""
+
+
+FINAL = {"edm": lambda c: c.sigma_max, "polynomial": lambda c: 1 - 1e-3 ** (1 / c.power)}
+"""The final time of those SDEs that do not end at about 1."""
 
 
 def validate(config: Config, own_system: bool = False) -> None:
@@ -43,7 +67,7 @@ def validate(config: Config, own_system: bool = False) -> None:
     require_increasing("sde.sigma_min", config.sde.sigma_min, "sde.sigma_max", config.sde.sigma_max)
     for section in ("training", "sampling", "likelihood"):
         t_min = config[section].t_min
-        final = config.sde.sigma_max if config.sde.name == "edm" else 1
+        final = FINAL.get(config.sde.name, lambda c: 1.0)(config.sde)
         require(t_min < final, f"{section}.t_min={t_min} must be below the SDE's final time {final}: try 1e-3")
     require(
         config.parallel.fsdp == 1 or config.parallel.strategy == "sharded",
@@ -62,6 +86,8 @@ def validate(config: Config, own_system: bool = False) -> None:
     check_sampling(config)
     check_guidance(config)
     check_measurement(config)
+    check_degradation(config)
+    check_editing(config)
     _check_levels(config)
     _check_objective(config)
     check_reference(config)
@@ -71,6 +97,16 @@ def validate(config: Config, own_system: bool = False) -> None:
     if own_system:
         return
     check_system(config)
+    check_text(config)
+    check_few_step(config)
+    check_adversarial(config)
+    check_reflow(config)
+    check_consistency(config)
+    check_vae(config)
+    check_latent(config)
+    check_autoencoder(config)
+    check_vdm(config)
+    check_sections(config)
     _check_frozen(config)
     if shape := known_shape(config):
         check_network(config, shape)
@@ -79,6 +115,14 @@ def validate(config: Config, own_system: bool = False) -> None:
 def check_likelihood(config: Config) -> None:
     """UsageError for a likelihood that means nothing, or settings of it without effect: for that mode alone."""
     c, sde = config.likelihood, config.sde
+    if config.system.name in BOUNDED:
+        check_bound(config)
+        return
+    require(
+        c.importance_samples == 0,
+        f"likelihood.importance_samples={c.importance_samples} has no effect on system.name={config.system.name!r},"
+        " which has no latents: set it to 0",
+    )
     require(
         config.network.name != "ncsn",
         "network.name='ncsn' jumps from one noise level's parameters to the next's, and likelihoods need the score at"
@@ -142,7 +186,7 @@ def _check_levels(config: Config) -> None:
         )
         if value == choice
     ]
-    has_none = c.name in ("subvp", "edm")
+    has_none = c.name not in ("vp", "ve")
     remedy = f"which sde.name={c.name!r} has not: choose vp or ve" if has_none else "set sde.discrete=True"
     require(c.discrete or not asking, f"{' and '.join(asking)} asks for discrete noise levels: {remedy}")
     if not c.discrete:

@@ -8,11 +8,13 @@ from collections.abc import Mapping
 import numpy as np
 
 from score_sde.data.account import Account
+from score_sde.data.captions import CAPTION
 from score_sde.data.npz import Header, headers, reason
 from score_sde.data.recognise import kind
 from score_sde.data.sources import Dataset
 from score_sde.data.splits import TRAIN, Split, role, split
 from score_sde.errors import UsageError, require
+from score_sde.names import EMBEDDINGS, MASK
 
 DTYPES = ("uint8", "float32", "int32")
 PICTURES = ("uint16", "bool")
@@ -20,8 +22,8 @@ PICTURES = ("uint16", "bool")
 IMAGES = "images"
 """Another name of the array to train on, where none says so."""
 
-LABELS = ("label", "labels", "y", "targets")
-"""Names of labels."""
+NAMES = {"label": ("label", "labels", "y", "targets"), CAPTION: (CAPTION, "captions")}
+"""Other names of what conditions."""
 
 
 def array_file(path: str, conditions: tuple[str, ...] = ()) -> Dataset:
@@ -30,6 +32,7 @@ def array_file(path: str, conditions: tuple[str, ...] = ()) -> Dataset:
     Arrays are uint8, float32 or int32 [N, ...], or uint16 or bool pictures; .npy files are memory-mapped. What no name
     says is for training is in `images`. A condition `c` of an .npz file is its array `c`, one entry for each example,
     and `test_c` (`val_c`, ...) for the held-out ones; labels are `labels` or `y` too, before or behind the part's name.
+    Captions are texts; `embeddings` may have a `mask` beside them.
     Raises UsageError for a missing or unreadable file, an empty array, another dtype, and a condition that is missing.
     """
     file = pathlib.Path(path).expanduser()
@@ -50,6 +53,7 @@ def array_file(path: str, conditions: tuple[str, ...] = ()) -> Dataset:
 
 def _read(path: str, file: pathlib.Path, conditions: tuple[str, ...]) -> Dataset:
     known = headers(file)
+    conditions += (MASK,) if EMBEDDINGS in conditions and MASK in known else ()
     found, passed = _chosen(path, known, conditions)
     named = {c: _name(path, known, c, found.train, "") for c in conditions}
     held = {c: _name(path, known, c, found.held_out, "test_") for c in conditions if found.held_out}
@@ -61,7 +65,7 @@ def _read(path: str, file: pathlib.Path, conditions: tuple[str, ...]) -> Dataset
     if found.held_out:
         test = _checked(loaded[found.held_out], f"{path}:{found.held_out}", like=train)
     own, other = (
-        {c: _condition(f"{path}:{name}", loaded[name], x, c == "label") for c, name in names.items()}
+        {c: _condition(f"{path}:{name}", loaded[name], x, c) for c, name in names.items()}
         for names, x in ((named, train), (held if len(test) else {}, test))
     )
     return Dataset(train, test, own, other, account=Account(found.held_out, passed))
@@ -98,13 +102,13 @@ def _no_numbers(where: str) -> str:
 
 def _name(path: str, known: Mapping[str, Header], condition: str, part: str, prefix: str) -> str:
     """The name of the array that conditions a part's examples: of training examples first the condition's own."""
-    bare = LABELS if condition == "label" else (condition,)
+    bare = NAMES.get(condition, (condition,))
     wanted = role(part) or TRAIN
     found = [] if prefix else [name for name in bare if name in known]
     for name in known:
         rests = [rest for b in bare for rest in (name.lower().removeprefix(b), name.lower().removesuffix(b))]
         found += [name for rest in rests if rest != name.lower() and role(rest) == wanted]
-    spelled = " or ".join(prefix + name for name in (bare[:2] if condition == "label" else bare))
+    spelled = " or ".join(prefix + name for name in bare[:2])
     require(
         found,
         f"data.condition asks for {condition!r} and data.path={path} has no array {spelled} beside {sorted(known)}: add"
@@ -113,16 +117,23 @@ def _name(path: str, known: Mapping[str, Header], condition: str, part: str, pre
     return found[0]
 
 
-def _condition(where: str, found: np.ndarray, examples: np.ndarray, label: bool) -> np.ndarray:
-    """What conditions, one entry for each example; labels as int32 [N]."""
+def _condition(where: str, found: np.ndarray, examples: np.ndarray, condition: str) -> np.ndarray:
+    """What conditions, one entry for each example; labels as int32 [N], captions as texts [N]."""
     require(
         len(found.shape) > 0 and len(found) == len(examples),
         f"{where} has shape {found.shape}: give one entry to each of the {len(examples)} examples",
     )
-    if not label:
+    if condition == CAPTION:
         require(
-            found.dtype.name in DTYPES and found.dtype.isnative,
-            f"{where} has dtype {found.dtype}: save what conditions as {', '.join(DTYPES)}",
+            found.dtype.kind == "U" and found.ndim == 1,
+            f"{where} has shape {found.shape} and dtype {found.dtype}: save captions as np.array of texts",
+        )
+        return found
+    if condition != "label":
+        allowed = DTYPES if condition != MASK else ("bool", *DTYPES)
+        require(
+            found.dtype.name in allowed and found.dtype.isnative,
+            f"{where} has dtype {found.dtype}: save what conditions as {', '.join(allowed)}",
         )
         return found
     within = found.dtype.kind in "iu" and 0 <= found.min(initial=0) <= found.max(initial=0) < 2**31

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from score_sde.data.account import Account, endings, visible
+from score_sde.data.captions import CAPTION, from_files
 from score_sde.data.labels import FILE, from_table, is_table, table, where_asked
 from score_sde.data.pictures import EXTENSIONS, Encoded, Files, state
 from score_sde.data.recognise import no_picture
@@ -110,17 +111,18 @@ class Zip:
         return [self.names, self.table[:, 1:].tolist()]
 
 
-def folder(path: str, asked: bool = False) -> Encoded:
+def folder(path: str, conditions: Sequence[str] = ()) -> Encoded:
     """The pictures below a directory, by path; UsageError where there are none.
 
     Two sub-folders whose names are a split (splits.py) are that; pictures that are in neither are passed over. Labels
     come from a dataset.json or, failing that, from the first level of folders where there are two or more: classes by
-    name. asked: labels are asked for, so those that are none are an error.
+    name; captions, where asked for, from a captions.json or captions.txt. conditions: what is asked for; labels that
+    are none are an error if they are.
     """
     root = pathlib.Path(path).expanduser()
     names = files_below(root)
     tables = {name: (root / name).read_bytes() for name in names if is_table(name)}
-    return _encoded(path, names, tables, lambda chosen: Folder(str(root), chosen), asked)
+    return _encoded(path, names, tables, lambda chosen: Folder(str(root), chosen), conditions)
 
 
 def files_below(root: pathlib.Path) -> list[str]:
@@ -146,10 +148,10 @@ def _walk(root: pathlib.Path) -> Iterator[tuple[str, list[str], list[str]]]:
         yield place, folders, names
 
 
-def zip_file(path: str, asked: bool = False) -> Encoded:
+def zip_file(path: str, conditions: Sequence[str] = ()) -> Encoded:
     """The pictures of a zip file, as `folder` finds them in the directory that it unpacks to; UsageError likewise."""
     members, tables = _members(path)
-    return _encoded(path, sorted(members), tables, lambda names: _zip(path, members, names), asked)
+    return _encoded(path, sorted(members), tables, lambda names: _zip(path, members, names), conditions)
 
 
 def every_picture(path: str) -> Files:
@@ -188,9 +190,13 @@ def _is_picture(name: str) -> bool:
 
 
 def _encoded(
-    path: str, names: list[str], tables: dict[str, bytes], files: Callable[[tuple[str, ...]], Files], asked: bool
+    path: str,
+    names: list[str],
+    tables: dict[str, bytes],
+    files: Callable[[tuple[str, ...]], Files],
+    conditions: Sequence[str],
 ) -> Encoded:
-    """Split, labels and account of the sorted names of all files."""
+    """Split, labels, captions and account of the sorted names of all files."""
     pictures = [name for name in names if _is_picture(name)]
     if not pictures:
         raise UsageError(no_picture(path, names))
@@ -200,11 +206,24 @@ def _encoded(
     roots = [f"{base}{found.train}/", f"{base}{found.held_out}/"] if found else [base]
     parts = [tuple(name for name in pictures if name.startswith(root)) for root in roots]
     read = lambda: _labels(path, parts, roots, base, tables)
-    labels, classes = where_asked(asked, read, ([None] * len(parts), ()))
+    labels, classes = where_asked("label" in conditions, read, ([None] * len(parts), ()))
     held_out = parts[1] if found else ()
     others = sorted({*names} - {*pictures})
     account = _account(path, base, pictures, others, found)
-    return Encoded(files(parts[0]), files(held_out), labels[0], labels[1] if found else None, classes, account)
+    captions = [
+        from_files(path, part, tables, root, base) if CAPTION in conditions else None
+        for part, root in zip(parts, roots)
+    ]
+    return Encoded(
+        files(parts[0]),
+        files(held_out),
+        labels[0],
+        labels[1] if found else None,
+        classes,
+        account,
+        captions[0],
+        captions[1] if found else None,
+    )
 
 
 def _account(path: str, base: str, pictures: list[str], others: list[str], found: Split | None) -> Account:

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from score_sde.data import captions
 from score_sde.errors import UsageError, require
 
 FILE = "dataset.json"
@@ -25,8 +26,8 @@ def where_asked(asked: bool, read: Callable[[], T], without: T) -> T:
 
 
 def is_table(name: str) -> bool:
-    """Whether a path is that of a file of labels."""
-    return name.rpartition("/")[2] == FILE
+    """Whether a path is that of a file of labels or of captions."""
+    return name.rpartition("/")[2] == FILE or captions.is_file(name)
 
 
 def table(path: str, tables: dict[str, bytes], root: str) -> dict[str, Any] | None:

@@ -1,10 +1,15 @@
-"""What is in an .npy or .npz file, by the headers of its arrays."""
+"""What is in an .npy or .npz file: the headers of its arrays, the arrays, and why they cannot be read."""
 
+import io
 import pathlib
 import zipfile
+import zlib
 from typing import IO, NamedTuple
 
 import numpy as np
+
+UNREADABLE = (OSError, ValueError, TypeError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
+"""What reading a file may raise that is none of numpy's, or a part of one."""
 
 
 class Header(NamedTuple):
@@ -34,6 +39,15 @@ def _header(array: IO[bytes]) -> Header:
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     shape, _, dtype = read(array)
     return Header(shape, dtype)
+
+
+def arrays(content: bytes, *names: str) -> dict[str, np.ndarray]:
+    """The arrays by name in what an .npz file has, of these names alone where there are any; UNREADABLE for another."""
+    opened = np.load(io.BytesIO(content))
+    if not isinstance(opened, np.lib.npyio.NpzFile):
+        raise ValueError("it is one array, as np.save writes it")
+    with opened:
+        return {name: opened[name] for name in names or opened.files if name in opened}
 
 
 def reason(error: Exception) -> str:

@@ -59,7 +59,7 @@ def state(path: str) -> tuple[int, int]:
 
 
 class Encoded(NamedTuple):
-    """Pictures to train on and held-out ones (perhaps none), with int32 labels [N] and class names where known."""
+    """Pictures to train on and held-out ones (if any); int32 labels, class names, captions where they are known."""
 
     train: Files
     held_out: Files
@@ -67,6 +67,8 @@ class Encoded(NamedTuple):
     held_out_labels: np.ndarray | None = None
     classes: tuple[str, ...] = ()
     account: Account = Account()
+    captions: np.ndarray | None = None
+    held_out_captions: np.ndarray | None = None
 
 
 @dataclasses.dataclass(frozen=True)

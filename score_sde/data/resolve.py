@@ -8,6 +8,7 @@ import zipfile
 from score_sde.data import cifar, examples, folder, imagenet, preparing, records
 from score_sde.data.arrays import array_file
 from score_sde.data.cache import Cache, fits, gibibytes, measured
+from score_sde.data.captions import CAPTION
 from score_sde.data.headers import look as look_at_headers
 from score_sde.data.pictures import Encoded, Format, Pictures, look
 from score_sde.data.ranges import EXAMPLES, PLAIN, Extremes, Ranges, Values
@@ -95,13 +96,13 @@ def _located(path: str, form: Format, cache: Cache, conditions: tuple[str, ...],
     require(place.exists(), f"data.path={path} does not exist: name {choices}")
     asked = "label" in conditions
     if place.is_dir() and _is_prepared(place):
-        return records.prepared(path, form, cache, asked) if arrays else folder.folder(path, asked)
+        return records.prepared(path, form, cache, asked) if arrays else folder.folder(path, conditions)
     if examples.holds(place):
         return examples.pictures(path, form, cache, asked)
     if place.is_dir():
-        return _directory(path, place, cache, arrays, asked)
+        return _directory(path, place, cache, arrays, conditions)
     if zipfile.is_zipfile(place) and not _is_npz(place):
-        return folder.zip_file(path, asked)
+        return folder.zip_file(path, conditions)
     if arrays:
         return array(path, conditions, cache)
     what = kind(place)
@@ -109,12 +110,14 @@ def _located(path: str, form: Format, cache: Cache, conditions: tuple[str, ...],
     raise UsageError(f"data.path={path} {said}")
 
 
-def _directory(path: str, place: pathlib.Path, cache: Cache, arrays: bool, asked: bool) -> Encoded | Dataset:
+def _directory(
+    path: str, place: pathlib.Path, cache: Cache, arrays: bool, conditions: tuple[str, ...]
+) -> Encoded | Dataset:
     """The pictures of a directory, or where there are none the batches that sets are distributed as."""
     try:
-        return folder.folder(path, asked)
+        return folder.folder(path, conditions)
     except UsageError:
-        found = _batches(path, place, cache, asked)
+        found = _batches(path, place, cache, "label" in conditions)
         if found is None:
             raise
     require(arrays, f"data.path={path} holds batches of arrays and no picture: --config.data.name=array reads them")
@@ -163,7 +166,18 @@ def _decoded(encoded: Encoded, form: Format, cache: Cache, workers: int, asked: 
         seen = Extremes() if PLAIN.keys() <= asked.keys() else _some_values(train)
         parts = [dataclasses.replace(part, ranges=PLAIN | seen.ranges(asked)) for part in (train, held_out)]
     values = Values(seen.ranges(asked), seen.found, sampled=not kept)
-    return labelled(parts[0], parts[1], *labels)._replace(values=values)
+    return _captioned(labelled(parts[0], parts[1], *labels)._replace(values=values), encoded)
+
+
+def _captioned(data: Dataset, encoded: Encoded) -> Dataset:
+    own, other = (
+        {**told} if found is None else {**told, CAPTION: found}
+        for told, found in (
+            (data.condition, encoded.captions),
+            (data.held_out_condition, encoded.held_out_captions),
+        )
+    )
+    return data._replace(condition=own, held_out_condition=other)
 
 
 def _some_values(pictures: Pictures) -> Extremes:

@@ -143,17 +143,20 @@ def _part(source: Source, rows: np.ndarray) -> Source:
     return source[rows] if isinstance(source, np.ndarray) else Subset(source, rows)
 
 
-def digits() -> Dataset:
+def digits(size: int = 8) -> Dataset:
     """The 1,797 handwritten digits, 8x8 grey, of the UCI repository: 1,500 to train on, 297 held out.
 
     "Optical Recognition of Handwritten Digits", E. Alpaydin and C. Kaynak, 1998, https://doi.org/10.24432/C50P49,
     CC BY 4.0; this copy, the database's test set, as distributed with scikit-learn. Pixels count 0 to 16 dark
     cells, stored as such and scaled here to round(255 k / 16). The split is a fixed permutation; labels are the digits.
+    size: 8, or 4 for the means of blocks of 2x2 pixels, rounded.
     """
     with importlib.resources.files("score_sde.data").joinpath("digits.npz").open("rb") as file:
         stored = np.load(file)
         counts, labels = stored["images"], stored["labels"].astype(np.int32)
     images = np.round(counts * (255 / 16)).astype(np.uint8)[..., None]
+    if size == 4:
+        images = np.round(images.reshape(-1, 4, 2, 4, 2, 1).mean((2, 4))).astype(np.uint8)
     order = np.random.RandomState(0).permutation(len(images))  # RandomState's stream is frozen for good
     train, held_out = order[:DIGITS_TRAIN], order[DIGITS_TRAIN:]
     account = Account("a fixed permutation of the digits")

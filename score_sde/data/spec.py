@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from score_sde.data.captions import TextSpec
 from score_sde.data.sources import Dataset, Source, gather
 from score_sde.errors import require
 from score_sde.progress import Progress
@@ -41,7 +42,7 @@ class Labels:
 
 @dataclasses.dataclass(frozen=True)
 class Spec:
-    """One example's shape, the data's kind, mean and std per channel of real data, and the labels' classes.
+    """One example's shape, the data's kind, mean and std per channel of real data, the labels' classes, a text's words.
 
     content: what the data are known by, `identity.digest`, in a run that has begun with them.
     """
@@ -52,11 +53,12 @@ class Spec:
     std: tuple[float, ...] = ()
     labels: Labels | None = None
     content: dict[str, Any] | None = dataclasses.field(default=None, compare=False)
+    text: TextSpec | None = None
 
     def to_json(self) -> dict[str, Any]:
         """What JSON keeps exactly."""
-        found = dataclasses.asdict(self)
-        return found if self.content else {name: value for name, value in found.items() if name != "content"}
+        left_out = [name for name in ("content", "text") if not getattr(self, name)]
+        return {name: value for name, value in dataclasses.asdict(self).items() if name not in left_out}
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> "Spec":
@@ -64,7 +66,8 @@ class Spec:
         labels = value["labels"]
         found = None if labels is None else Labels(tuple(labels["frequencies"]), tuple(labels["names"]))
         numbers = {name: tuple(value[name]) for name in ("shape", "mean", "std")}
-        return cls(kind=value["kind"], labels=found, content=value.get("content"), **numbers)
+        text = TextSpec.from_json(value["text"]) if "text" in value else None
+        return cls(kind=value["kind"], labels=found, content=value.get("content"), text=text, **numbers)
 
 
 def channels(shape: tuple[int, ...]) -> int:

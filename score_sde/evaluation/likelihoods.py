@@ -2,7 +2,8 @@
 
 import json
 import pathlib
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -16,8 +17,37 @@ from score_sde.storage.workdir import as_json, read_json, write_json
 SETTINGS, SUMMARY, PILOT, TABLE = "settings.json", "summary.json", "pilot.json", "per_image.csv"
 BEFORE = {"likelihood.solver": "rk45"}
 """What fields had no name for when what they choose was not there yet, where that is not their default."""
-NAMES = (("", "probability-flow ODE"), ("bound_", "the SDE, at most"))
-"""The two figures of an image: what the summary's fields of each begin with, and what it is of."""
+
+
+class Figure(NamedTuple):
+    """A figure of an image, per dimension, which has its standard error beside it.
+
+    name: its column; prefix: what the summary's other fields of it begin with; estimates: of one repetition; wanted:
+    whether it was asked for.
+    """
+
+    name: str
+    prefix: str
+    words: str
+    estimates: int = 1
+    wanted: bool = True
+
+    @property
+    def columns(self) -> tuple[str, str]:
+        """It and its standard error."""
+        return self.name, f"{self.prefix}standard_error"
+
+
+def figures(unit: str, c: Mapping[str, Any], own: bool = False) -> tuple[Figure, ...]:
+    """Those of a section `likelihood` in bits or nats: of a score's ODE and SDE, or of a system's own bound."""
+    if own:
+        weighted = Figure("importance_weighted", "importance_", f"of {c['importance_samples']} draws, at most")
+        return Figure(f"{unit}_per_dim", "", "at most"), *((weighted,) if c["importance_samples"] else ())
+    probes = 1 if c["divergence"] in ("coloured", "exact") else c["probes"]
+    return (
+        Figure(f"{unit}_per_dim", "", "probability-flow ODE", probes),
+        Figure("bound", "bound_", "the SDE, at most", wanted=bool(c["bound_samples"])),
+    )
 
 
 def columns(unit: str, classes: tuple[int, ...] = ()) -> tuple[str, ...]:
@@ -26,17 +56,31 @@ def columns(unit: str, classes: tuple[int, ...] = ()) -> tuple[str, ...]:
     return ("index", f"{unit}_per_dim", "standard_error", "bound", "bound_standard_error", "evaluations", *by_class)
 
 
+def own_columns(unit: str, terms: tuple[str, ...], weighted: bool) -> tuple[str, ...]:
+    """Those of a system's own bound, which ends in its nats and its terms'; weighted: with the importance-weighted."""
+    names = [*figures(unit, {"importance_samples": int(weighted)}, own=True)]
+    return ("index", *(column for figure in names for column in figure.columns), "nats", *terms)
+
+
 class LikelihoodFolder:
     """per_image.csv, settings.json, pilot.json and summary.json of one setting and checkpoint in a run's directory.
 
-    Whoever calls `resume` holds the folder's lock. notes: what `resume` found damaged, and what becomes of it.
+    Whoever calls `resume` holds the folder's lock. notes: what `resume` found damaged, and what becomes of it. terms:
+    those of a system's own bound; None for the likelihood of a score.
     """
 
     def __init__(
-        self, path: pathlib.Path, settings: dict[str, Any], unit: str = "bits", classes: tuple[int, ...] = ()
+        self,
+        path: pathlib.Path,
+        settings: dict[str, Any],
+        unit: str = "bits",
+        classes: tuple[int, ...] = (),
+        terms: tuple[str, ...] | None = None,
     ) -> None:
-        self.path, self.settings, self.unit = path, json.loads(json.dumps(settings)), unit
-        self.table, self.notes = PerImage(path / TABLE, columns(unit, classes)), list[str]()
+        self.path, self.settings, self.unit, self.terms = path, json.loads(json.dumps(settings)), unit, terms
+        weighted = terms is not None and settings["likelihood"]["importance_samples"] > 0
+        names = columns(unit, classes) if terms is None else own_columns(unit, terms, weighted)
+        self.table, self.notes = PerImage(path / TABLE, names), list[str]()
         self._seals = Seals(path)
 
     def resume(self, overwrite: bool) -> int:
@@ -99,22 +143,34 @@ class LikelihoodFolder:
         Means are of the images whose figure is finite; not_finite and bound_not_finite count the others.
         """
         rows, c = self.table.rows(), self.settings["likelihood"]
-        probes = 1 if c["divergence"] in ("coloured", "exact") else c["probes"]
         found: dict[str, Any] = {"num_images": len(rows)}
-        for (prefix, _), name, estimates in zip(NAMES, (f"{self.unit}_per_dim", "bound"), (probes, 1)):
-            column = self.table.columns.index(name)
+        for figure in figures(self.unit, c, self.terms is not None):
+            column = self.table.columns.index(figure.name)
             finite = rows[np.isfinite(rows[:, column])]
-            freedom = degrees_of_freedom(c["dequantizations"], estimates)
+            freedom = degrees_of_freedom(c["dequantizations"], figure.estimates)
             mean, *errors = over_images(finite[:, column], finite[:, column + 1], freedom)
-            found[name] = mean
-            found |= {prefix + field: value for field, value in zip(Mean._fields[1:], errors)}
-            found[f"{prefix}not_finite"] = len(rows) - len(finite) if name != "bound" or c["bound_samples"] else 0
-        found["evaluations"] = rows[:, self.table.columns.index("evaluations")].mean() if len(rows) else None
+            found[figure.name] = mean
+            found |= {figure.prefix + field: value for field, value in zip(Mean._fields[1:], errors)}
+            found[f"{figure.prefix}not_finite"] = len(rows) - len(finite) if figure.wanted else 0
+        if self.terms is None:
+            found["evaluations"] = rows[:, self.table.columns.index("evaluations")].mean() if len(rows) else None
+        else:
+            found["nats"], found["terms"] = self._nats(rows)
         found |= more or {}
         pilot = {name: len(v) if name == "times" else v for name, v in (self.pilot() or {}).items()}
         found = {name: _or_none(value) for name, value in found.items()} | {"pilot": pilot or None} | self.settings
         self._write(SUMMARY, found)
         return found
+
+    def _nats(self, rows: np.ndarray) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Mean and standard error over images of the whole bound and of every term, of finite ones, in nats."""
+
+        def told(name: str) -> dict[str, Any]:
+            values = rows[:, self.table.columns.index(name)]
+            found = over_images(values[np.isfinite(values)], np.zeros(np.isfinite(values).sum()), 0)
+            return {"mean": _or_none(found.mean), "standard_error_images": _or_none(found.standard_error_images)}
+
+        return told("nats"), {name: told(name) for name in self.terms or ()}
 
     def _write(self, name: str, value: dict[str, Any]) -> None:
         write_json(self.path / name, value)
@@ -137,20 +193,27 @@ def _or_none(value: Any) -> Any:
     """The number, or the two of an interval, None where it is not finite, which JSON has no word for."""
     if isinstance(value, tuple):
         return [_or_none(end) for end in value]
+    if isinstance(value, dict):
+        return value
     return value if value is not None and np.isfinite(value) else None
 
 
 def describe(summary: dict[str, Any]) -> str:
-    """The summary's figures, a line each, with how many images are in none."""
-    lines, unit = [], "bits" if "bits_per_dim" in summary else "nats"
-    for (prefix, what), name in zip(NAMES, (f"{unit}_per_dim", "bound")):
-        parts, left_out = [], summary[f"{prefix}not_finite"]
-        if summary[name] is not None:
-            estimates, images = (_half_width(summary[f"{prefix}interval{end}"]) for end in ("", "_images"))
-            parts = [f"{summary[name]:.4f} {unit}/dim", f"95 % +-{estimates} by noise", f"+-{images} by images"]
+    """The summary's figures, a line each, with how many images are in none, and of latents their bound's t_0."""
+    lines, unit, own = [], "bits" if "bits_per_dim" in summary else "nats", "terms" in summary
+    for figure in figures(unit, summary["likelihood"], own):
+        parts, left_out = [], summary[f"{figure.prefix}not_finite"]
+        if summary[figure.name] is not None:
+            estimates, images = (_half_width(summary[f"{figure.prefix}interval{end}"]) for end in ("", "_images"))
+            parts = [f"{summary[figure.name]:.4f} {unit}/dim", f"95 % +-{estimates} by noise", f"+-{images} by images"]
         if left_out:
             parts.append(f"{left_out} of {summary['num_images']} images left out, whose figure is not finite")
-        lines += [f"{what}: {', '.join(parts)}"] if parts else []
+        lines += [f"{figure.words}: {', '.join(parts)}"] if parts else []
+    if own and summary["nats"]["mean"] is not None:
+        terms = [_nats(name, term) for name, term in summary["terms"].items()]
+        lines.append(f"nats of an image: {', '.join([_nats('in all', summary['nats']), *terms])}")
+    if "t_0" in summary:
+        lines.append(f"of latents with the noise of t_0 = {summary['t_0']:g} (training.t_min)")
     if summary.get("accuracy") is not None:
         own = f"log p of the own class {summary['log_posterior']:.3f} nats"
         lines.append(f"class by the likelihoods: {summary['accuracy']:.1%} are given their own, {own}")
@@ -165,6 +228,12 @@ def _piloted(pilot: dict[str, Any] | None, unit: str) -> list[str]:
         return ["solved by rk45: no grid of fewer evaluations was within likelihood.accuracy"]
     off = f"{pilot['error']:+.4f} +-{pilot['standard_error']:.4f} {unit}/dim"
     return [f"solver: {pilot['times']} nodes, off rk45 by {off} on {pilot['examples']} examples"]
+
+
+def _nats(name: str, term: dict[str, Any]) -> str:
+    """A mean with its standard error over images, where there are two."""
+    error = term["standard_error_images"]
+    return f"{name} {term['mean']:.2f}" + ("" if error is None else f" +-{error:.2f}")
 
 
 def _half_width(interval: list[float | None]) -> str:

@@ -8,18 +8,24 @@ import jax.numpy as jnp
 import numpy as np
 
 from score_sde.config import Config, one_line
+from score_sde.config.degradation_checks import same_degradation
+from score_sde.config.validation import DECODERS
+from score_sde.data.captions import TextSpec
 from score_sde.data.spec import Spec
 from score_sde.errors import UsageError, require
 from score_sde.experiment import dotted
 from score_sde.experiment.frozen import Frozen
 from score_sde.guidance.classifier import LogProb, class_log_prob
 from score_sde.sde import SDE
-from score_sde.systems import Classifier, Condition, Score
+from score_sde.systems import Condition
 from score_sde.systems.base import Params
 from score_sde.typing import Array, ScoreFn
 
-WANTED: dict[str, type] = {"guide": Score, "classifier": Classifier}
-"""The system that a part is of."""
+WANTED = {
+    "guide": (("score", "reflow"), "which has no score of this run's noisy examples"),
+    "classifier": (("classifier",), "which is no classifier of noisy examples"),
+}
+"""The systems that a part is of, by system.name, and what a run of another lacks."""
 PROBES = 4
 """Examples that a function of yours is tried on."""
 
@@ -28,15 +34,21 @@ def check_parts(parts: Mapping[str, Frozen], config: Config, spec: Spec, sde: SD
     """UsageError for a guide or a classifier of another system, noise process or classes than the run's."""
     for part, found in parts.items():
         field, other = f"frozen.{part}={config.frozen[part]}", found.experiment
-        wanted = "classifier" if WANTED[part] is Classifier else "score"
+        told, (names, lacks) = other.config.system.name, WANTED[part]
         require(
-            isinstance(other.system, WANTED[part]),
-            f"{field} is a run of system.name={other.config.system.name!r}: name one of system.name={wanted!r}",
+            told in names,
+            f"{field} is a run of system.name={told!r}, {lacks}: name one of system.name="
+            + " or ".join(map(repr, names)),
         )
         require(
             _same(sde, other.sde),
             f"{field} has another noise process than this run, so that one t is not one noise level for both: name a"
             " run with the same section sde",
+        )
+        require(
+            same_degradation(config, other.config),
+            f"{field} is shown degradation.name={other.config.degradation.name!r}, and this run's network is shown"
+            " something else: name a run with the same section degradation, or 'none' in it",
         )
         mine, theirs = spec.labels, other.spec.labels
         require(
@@ -48,6 +60,16 @@ def check_parts(parts: Mapping[str, Frozen], config: Config, spec: Spec, sde: SD
             part != "guide" or theirs is None or mine is not None,
             f"{field} is told labels and this run is not: name a guide that is told what this run is told, or nothing",
         )
+        require(
+            other.spec.text is None or same_text(spec, other.spec),
+            f"{field} reads another text than this run: name a run of the same words, or one that reads none",
+        )
+
+
+def same_text(one: Spec, other: Spec) -> bool:
+    """Whether two networks read the same tokens, or embeddings of one shape."""
+    mine, theirs = ((text.words, text.shapes) if text else None for text in (one.text, other.text))
+    return mine == theirs
 
 
 def _same(one: SDE, other: SDE) -> bool:
@@ -64,22 +86,38 @@ def weights(parts: Mapping[str, Frozen]) -> dict[str, Params]:
     return {f"frozen.{part}": found.params for part, found in parts.items()}
 
 
+def lent(parts: Mapping[str, Frozen], frozen: Mapping[str, Frozen]) -> dict[str, Params]:
+    """Those of the parts, and of the frozen ones that samples and bounds read too (DECODERS)."""
+    return weights({**parts, **{part: found for part, found in frozen.items() if part in DECODERS}})
+
+
 def _params(params: Params, part: str, found: Frozen) -> Params:
     """Those that the program was given, or constants."""
     return params.get(f"frozen.{part}", found.params)
 
 
-def guide(parts: Mapping[str, Frozen], params: Params, condition: Condition, backwards: bool) -> ScoreFn:
-    """The weaker run's score of the same condition; backwards: as Score.score has it."""
+def guide(
+    parts: Mapping[str, Frozen], params: Params, condition: Condition, backwards: bool, text: TextSpec | None = None
+) -> ScoreFn:
+    """The weaker run's score of the same condition; backwards: as Score.score has it.
+
+    text: what the condition has, which a guide that reads none is not told.
+    """
     found = parts["guide"]
-    return found.experiment.system.score(_params(params, "guide", found), condition, backwards)
+    unread = text.shapes if text and not found.experiment.spec.text else {}
+    told = {name: value for name, value in condition.items() if name not in unread}
+    return found.experiment.system.score(_params(params, "guide", found), told, backwards)
 
 
-def classifier(parts: Mapping[str, Frozen], params: Params, condition: Condition) -> LogProb:
-    """log p_t(label | x) of the other run's classifier."""
+def classifier(parts: Mapping[str, Frozen], params: Params, condition: Condition, backwards: bool = True) -> LogProb:
+    """log p_t(label | x) of the other run's classifier; backwards: as Classifier.logits has it."""
+    return class_log_prob(logits(parts, params, backwards), jnp.asarray(condition["label"]))
+
+
+def logits(parts: Mapping[str, Frozen], params: Params, backwards: bool = True) -> Callable[[Array, Array], Array]:
+    """The other run's classifier: (x [B, ...], t [] or [B]) -> logits [B, K]."""
     found = parts["classifier"]
-    logits = found.experiment.system.logits(_params(params, "classifier", found))
-    return class_log_prob(logits, jnp.asarray(condition["label"]))
+    return found.experiment.system.logits(_params(params, "classifier", found), backwards)
 
 
 @functools.lru_cache(maxsize=16)

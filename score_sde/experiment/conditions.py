@@ -1,17 +1,20 @@
 """What samples and likelihoods are conditioned on: the labels that a field asks for, or the training data's law."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
+from score_sde.data.captions import CAPTION
 from score_sde.data.sources import Source, gather
 from score_sde.data.spec import Labels, Spec
 from score_sde.errors import require
-from score_sde.rng import Purpose, child, example_keys, root_key, uniform
-from score_sde.typing import Array
+from score_sde.experiment.captions import asked_texts
+from score_sde.names import EMBEDDINGS, MASK
+from score_sde.rng import Purpose, child, example_keys, numbers, root_key, uniform
+from score_sde.typing import Array, Keys
 
 EACH = "each"
 """The label that stands for every class in turn."""
@@ -23,35 +26,62 @@ class Conditions:
 
     spec: Spec
 
-    def of_samples(self, asked: str, seed: int, position: np.ndarray) -> dict[str, Any]:
+    def of_samples(self, asked: str, seed: int, position: np.ndarray, caption: str = "") -> dict[str, Any]:
         """The conditions of samples at these positions (two words each) [B, 2]: of sample k a function of (seed, k).
 
         asked: `sampling.label`. A label for all, several in turn, or by default one drawn with the training split's
-        frequencies.
+        frequencies. caption: `sampling.caption`, one for all, a file's in turn, or by default one of the training
+        split's.
         """
+        turn = lambda values: values[(numbers(position) % np.uint64(len(values))).astype(np.int64)]
+        labels, text, found = self.spec.labels, self.spec.text, {}
+        keys = example_keys(root_key(seed), position)
+        if labels is not None and (chosen := parsed("sampling.label", asked, labels)):
+            found = {"label": turn(np.asarray(chosen, np.int32))}
+        elif labels is not None:
+            found = self.of_keys(keys)
+        if text is not None and caption:
+            found |= {name: turn(rows) for name, rows in asked_texts(caption, text).items()}
+        elif text is not None:
+            require(
+                text.captions,
+                "sampling.caption is empty, and nothing here makes rows of words: name an .npz file with the array"
+                f" embeddings [K, {text.length}, {text.width}]",
+            )
+            u = np.asarray(uniform(child(child(keys, Purpose.CONDITION), 1)))
+            found |= text.encode([text.captions[i] for i in (u * len(text.captions)).astype(int)])
+        return found
+
+    def of_keys(self, keys: Keys) -> dict[str, Array]:
+        """Labels of the training split's law, each drawn by its own key [B]; {} without."""
         labels = self.spec.labels
         if labels is None:
             return {}
-        if chosen := parsed("sampling.label", asked, labels):
-            high, low = position.astype(np.uint64).T
-            turn = (high * np.uint64(2**32) + low) % np.uint64(len(chosen))
-            return {"label": np.asarray(chosen, np.int32)[turn.astype(np.int64)]}
-        u = uniform(child(example_keys(root_key(seed), position), Purpose.CONDITION))
-        return {"label": _quantile(labels.frequencies, u)}
+        return {"label": _quantile(labels.frequencies, uniform(child(keys, Purpose.CONDITION)))}
+
+    def of_data(self, names: Sequence[str], given: Mapping[str, Source]) -> dict[str, Any]:
+        """Of the conditions that the data have by name, those of these names, one entry for each example."""
+        found = {name: given[name] for name in names if name in given}
+        if self.spec.text is None or not {CAPTION, EMBEDDINGS} & set(found):
+            return found
+        own = {name: source for name, source in found.items() if name not in (CAPTION, EMBEDDINGS)}
+        return own | self.spec.text.of_sources(given)
 
     def of_examples(self, asked: str, given: Mapping[str, Source], numbers: np.ndarray) -> dict[str, np.ndarray]:
         """The conditions of examples with these numbers: their own, or the one label that `likelihood.label` names."""
-        labels = self.spec.labels
+        labels, text = self.spec.labels, self.spec.text
+        own = {name: gather(source, numbers) for name, source in given.items() if name in (CAPTION, EMBEDDINGS, MASK)}
+        found = {} if text is None else text.of_sources(own)
         if labels is None:
-            return {}
+            return found
         if chosen := one_or_none(asked, labels):
-            return {"label": np.full(len(numbers), chosen[0], np.int32)}
+            return found | {"label": np.full(len(numbers), chosen[0], np.int32)}
         require(
             "label" in given,
             f"likelihood.label={asked!r} asks for their own labels, and the examples of likelihood.split have none:"
             " name a class",
         )
-        return {"label": np.asarray(gather(given["label"], numbers), np.int32)}
+        return found | {"label": np.asarray(gather(given["label"], numbers), np.int32)}
 
 
 def parsed(field: str, asked: str, labels: Labels) -> tuple[int, ...]:

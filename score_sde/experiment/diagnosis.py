@@ -6,6 +6,7 @@ import jax
 import numpy as np
 
 from score_sde.config import Config
+from score_sde.config.editing_checks import is_edited
 from score_sde.config.sampling_checks import ADAPTIVE
 from score_sde.devices.arrays import collect, replicate
 from score_sde.devices.precision import at
@@ -37,9 +38,9 @@ def remedies(sampling: Config) -> str:
 
 
 def _where(experiment: Experiment, params: Any) -> str:
-    """From which step on sample 0 is not finite; "" where the solver has no fixed grid, or it is not a score's."""
+    """From which step on sample 0 is not finite; "" of edited ones, without a fixed grid, or not of a score's."""
     c, system = experiment.config.sampling, experiment.system
-    if c.solver in ADAPTIVE or c.reference or not isinstance(system, Score):
+    if c.solver in ADAPTIVE or c.reference or is_edited(experiment.config) or not isinstance(system, Score):
         return ""
 
     def walk(params: Any, position: Any, condition: Any, seed: Any) -> Any:

@@ -10,9 +10,11 @@ import jax.numpy as jnp
 
 from score_sde.config import Config, default
 from score_sde.config.automatic import KEPT, Choice, answering, choose
-from score_sde.config.fields import ADAPTIVE_ODES
+from score_sde.config.editing_checks import is_edited
+from score_sde.config.fields import RUNGE_KUTTA
 from score_sde.config.guidance_checks import is_measured
-from score_sde.experiment import asking, objects
+from score_sde.data.kinds import Kind
+from score_sde.experiment import asking, editing, objects, solving
 from score_sde.experiment.conditions import Conditions
 from score_sde.experiment.frozen import Frozen
 from score_sde.experiment.guiding import Guiding
@@ -20,7 +22,8 @@ from score_sde.experiment.measuring import NUMBER, RULES, Measured, Y, measured,
 from score_sde.guidance import Measurement
 from score_sde.rng import Purpose, child, example_keys, normal, positions, root_key
 from score_sde.sde import SDE
-from score_sde.solvers import AdaptiveSolver, Data, ExponentialAdams, PredictorCorrector, Solver, pilot, reference
+from score_sde.solvers import RK45, AdaptiveSolver, Data, ExponentialAdams, PredictorCorrector, Solver, pilot, reference
+from score_sde.solvers.few_step import few_step
 from score_sde.solvers.particles import sample_particles
 from score_sde.solvers.sampling import Samples, sample
 from score_sde.systems import Condition, Score
@@ -46,7 +49,9 @@ class Drawing:
         if c.solver != "auto":
             return None
         if measured is None:
-            return choose(self.config.sde.name, c.num_steps, c.denoise, self.best)
+            # A learned schedule is told of as one whose log-SNR is bounded: even times are its own.
+            process = "cosine" if self.config.system.name == "vdm" else self.config.sde.name
+            return choose(process, c.num_steps, c.denoise, self.best)
         variance = variance_of(self.config, self.conditions.spec.kind)
         steps = c.num_steps // self.config.guidance.particles
         return answering(steps, c.denoise, measured.unknown(variance), variance**0.5)
@@ -69,16 +74,64 @@ class Drawing:
 
         times: what `times` returns, where it is known, as making an optimised grid costs a pilot run.
         """
+        if self.config.sampling.solver == "few_step":
+            denoiser, num_steps = system.denoiser(params, condition), self.config.sampling.num_steps
+            return few_step(keys, denoiser, system.sde(params), system.shape, num_steps=num_steps)
         if self.config.sampling.reference:
             return self._reference(system, params, keys, condition)
+        if is_edited(self.config):
+            return self._edited(system, params, keys, condition)
         sde, denoise = system.sde(params), self.config.sampling.denoise
         times = self.times(system, params) if times is None else times
         if self.config.guidance.particles > 1:
             return self._particles(system, params, keys, condition, times)
         score, solver, guiding = self.prepared(system, params, condition)
         samples = sample(keys, score, sde, system.shape, solver=solver, times=times, denoise=denoise)
+        return self._counted(samples, guiding, solver, sde, times)
+
+    def _edited(self, system: Score, params: Params, keys: Keys, condition: Condition) -> Samples:
+        """Of examples that are part of the condition."""
+        c, sde, (given, condition) = self.config, system.sde(params), editing.parted(condition)
+        score, solver, guiding = self.prepared(system, params, condition)
+        if c.editing.name == "interpolate":
+            assert isinstance(solver, RK45)  # validation asks for it
+            labels = (editing.LABEL, editing.END_LABEL) if self.conditions.spec.labels else ()
+            own = [{"label": given[name]} for name in labels] or [{}, {}]
+            ends = system.score(params, own[0]), system.score(params, own[1])
+            samples, more = editing.between(c, given, ends, score, sde, solver)
+            spent = guiding.evaluations(samples.evaluations, sde, jnp.full(2, sde.T), 0, False)
+            return samples._replace(evaluations=more + spent)
+        times = self.times(system, params)
+        samples = editing.edited(c, keys, given, score, sde, solver=solver, times=times)
+        return self._counted(samples, guiding, solver, sde, times, c.editing.repeats)
+
+    def _counted(
+        self,
+        samples: Samples,
+        guiding: Guiding,
+        solver: Solver | AdaptiveSolver,
+        sde: SDE,
+        times: Array,
+        repeats: int = 1,
+    ) -> Samples:
+        """With the evaluations of guidance too, on a grid that is gone over so often."""
         per_step = solver.evaluations if isinstance(solver, Solver) else 0
-        return samples._replace(evaluations=guiding.evaluations(samples.evaluations, sde, times, per_step, denoise))
+        denoise = self.config.sampling.denoise
+        spent = guiding.evaluations(samples.evaluations, sde, times, per_step, denoise, repeats)
+        return samples._replace(evaluations=spent)
+
+    def known(self, params: Params, condition: Condition, x: Array) -> dict[str, Array]:
+        """Whether frozen.classifier knows purified examples x [B, ...], and what they were made of; else nothing.
+
+        `correct` and `correct_before`, bool [B], at the noise level of sampling.t_min.
+        """
+        if self.config.editing.name != "purify" or "classifier" not in self.parts:
+            return {}
+        logits, t = asking.logits(self.parts, params), jnp.float32(self.config.sampling.t_min)
+        right = lambda x: (
+            jnp.isfinite(x).all(tuple(range(1, x.ndim))) & (jnp.argmax(logits(x, t), -1) == condition[editing.LABEL])
+        )
+        return dict(zip(editing.KNOWN, (right(x), right(condition[editing.X])), strict=True))
 
     def _particles(self, system: Score, params: Params, keys: Keys, condition: Condition, times: Array) -> Samples:
         """Of several particles for every sample."""
@@ -87,19 +140,22 @@ class Drawing:
         assert measurement is not None and posterior is not None  # validation asks for both
         own, solver = dataclasses.replace(guiding, measurement=None), self.solver(system, params, condition)
         assert isinstance(solver, ExponentialAdams) and isinstance(solver.prediction, Data)
-        return sample_particles(
+        sde, count = system.sde(params), self.config.guidance.particles
+        told = {name: jnp.repeat(jnp.asarray(value), count, 0) for name, value in condition.items()}
+        samples = sample_particles(
             keys,
-            own.score(system, params, condition),
-            system.sde(params),
+            own.score(system, params, told),
+            sde,
             system.shape,
             posterior=posterior,
             measurement=measurement,
             times=times,
-            count=self.config.guidance.particles,
+            count=count,
             prediction=solver.prediction,
             variance=variance_of(self.config, self.conditions.spec.kind),
             denoise=c.denoise,
         )
+        return self._counted(samples, guiding, solver, sde, times, count)
 
     def prepared(
         self, system: Score, params: Params, condition: Condition
@@ -135,14 +191,37 @@ class Drawing:
         if conditions.spec.labels is None and self.config.guidance.classifier_scale != 0:
             labels = self.parts["classifier"].experiment.spec.labels
             conditions = Conditions(dataclasses.replace(conditions.spec, labels=labels))
-        found = conditions.of_samples(c.label, c.seed, position)
+        found = conditions.of_samples(c.label, c.seed, position, c.caption)
+        if (examples := self.examples) is not None:
+            return found | examples.of_samples(position, own_label="label" in found and not c.label)
         return found if measured is None else found | measured.of_samples(position)
 
     @property
     def measured(self) -> Measured | None:
         """What the config's `measurement` section names, read where it has changed; None for none."""
+        c = self.config
+        return measured(c.measurement, self._kind, self.conditions.spec.shape) if is_measured(c) else None
+
+    @property
+    def _kind(self) -> Kind:
+        spec = self.conditions.spec
+        return objects.KINDS[spec.kind](self.config.data, spec)
+
+    @property
+    def examples(self) -> editing.Examples | None:
+        """What the config's `editing` section names, read where it has changed; None for none."""
         c, spec = self.config, self.conditions.spec
-        return measured(c.measurement, objects.KINDS[spec.kind](c.data, spec), spec.shape) if is_measured(c) else None
+        if not is_edited(c):
+            return None
+        other = self.parts["classifier"].experiment.spec.labels if "classifier" in self.parts else None
+        labels = spec.labels or other
+        classes = labels.count if labels else 0
+        return editing.examples(c, self._kind, spec.shape, classes, told=spec.labels is not None)
+
+    @property
+    def asked(self) -> editing.Asked | None:
+        """The file that samples are made by."""
+        return self.examples if is_edited(self.config) else self.measured
 
     @property
     def method(self) -> str:
@@ -166,6 +245,9 @@ class Drawing:
         c = self.sampling.sampling
         if c.times == "optimised":
             return self._optimised(system, params)
+        if is_edited(self.config):
+            with jax.ensure_compile_time_eval():  # how many nodes are left is to be known
+                return editing.below(self.config, objects.GRIDS[c.times](self.sampling, system.sde(params)))
         grid = objects.GRIDS[c.times](self.sampling, system.sde(params))
         # Where nothing but the corrector moves x, it must also be at work at T.
         return jnp.concatenate([grid[:1], grid]) if c.solver == "none" else grid
@@ -193,8 +275,8 @@ class Drawing:
         if c.solver in RULES:
             assert measurement is not None  # validation asks for one
             return RULES[c.solver](self.config.guidance, system.sde(params), measurement)
-        variance = objects.VARIANCES[c.variance](lambda x, t: model(x, t)[1])  # pyright: ignore[reportArgumentType]
-        predictor, corrector = objects.solver(c, variance), objects.CORRECTORS[c.corrector](c)
+        variance = solving.VARIANCES[c.variance](lambda x, t: model(x, t)[1])  # pyright: ignore[reportArgumentType]
+        predictor, corrector = solving.solver(c, variance), solving.CORRECTORS[c.corrector](c)
         if corrector is None:
             return predictor
         assert isinstance(predictor, Solver)  # validation refuses a corrector behind an adaptive solver
@@ -204,7 +286,7 @@ class Drawing:
         """Samples by the official code's arithmetic, and by its noise in law."""
         c, sde = self.config.sampling, self.config.sde
         chain = objects.CHAINS[sde.name](sde, sde.num_scales if sde.discrete else c.num_steps)
-        adaptive = c.solver in ADAPTIVE_ODES  # to the official code, one error norm for the batch
+        adaptive = c.solver in RUNGE_KUTTA  # to the official code, one error norm for the batch
         score = chain.score(system.apply(params, condition), continuous=adaptive or not sde.discrete)
         x = chain.sde.prior_sample(child(keys, Purpose.PRIOR), system.shape)
         if adaptive:

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from score_sde.config import Config, flatten, nearest
 from score_sde.config.averages import RAW, canonical, width
+from score_sde.config.fields import READ_ANEW
 from score_sde.config.validation import validate
 from score_sde.data import nonleaking
 from score_sde.data.identity import digest
@@ -22,9 +23,12 @@ from score_sde.devices.parallel import Compiled, Strategy
 from score_sde.devices.platform import Platform, platform
 from score_sde.devices.precision import at
 from score_sde.errors import require
-from score_sde.experiment import objects
+from score_sde.experiment import factories, objects
+from score_sde.experiment.degrading import Degradation, degradation
 from score_sde.experiment.drawing import Drawing
 from score_sde.experiment.early import Early
+from score_sde.experiment.editing import Asked
+from score_sde.experiment.pairs import Pairs, drawn
 from score_sde.experiment.resolving import check_same, load_data
 from score_sde.experiment.starting import Origin, replaced
 from score_sde.networks.remat import compiler_options
@@ -33,10 +37,12 @@ from score_sde.sde import SDE
 from score_sde.solvers import AdaptiveSolver, Solver
 from score_sde.solvers.sampling import Samples
 from score_sde.storage.checkpoint import Checkpoints
-from score_sde.systems import Condition, Score, System
+from score_sde.systems import Condition, Reflow, Score, System
 from score_sde.systems.base import Params
+from score_sde.systems.reflow import NOISE
+from score_sde.systems.teacher import Student
 from score_sde.training.ema import Average
-from score_sde.training.layout import unwrapped, with_earlier_names, with_todays_names, wrapped
+from score_sde.training.layout import layouts
 from score_sde.training.optimizer import Optimizer, global_norm, joined_norm
 from score_sde.training.snapshots import reconstruct
 from score_sde.training.step import TrainState, TrainStep, View, initial_state, make_train_step
@@ -46,21 +52,12 @@ Factory = Callable[..., System]
 """(config, spec, drawing, {part: Frozen}) -> System: `drawing` draws a score system's samples."""
 
 
-READ_ANEW = (
-    "seed", "sampling.", "guidance.", "measurement.", "likelihood.", "evaluation.", "logging.", "checkpoint.",
-    "ema.snapshot_every", "data.workers", "training.num_steps", "training.batch_size", "training.steps_per_call",
-    "training.microbatches", "training.stratified", "training.nonfinite", "training.max_skipped",
-)  # fmt: skip
-"""Sections and fields of a config that are read whenever they are used; of the others `build` made objects."""
-
-
 @dataclasses.dataclass(frozen=True)
 class Experiment:
     """A config's objects, and the pure functions of parameters {part: tree} made of them.
 
     spec: what is known of the data. frozen: the parts of other runs, by name; their records stand in config.json.
-    built: the config's fields as they were.
-    origin: what its first parameters came from, if not from the seed. imported: the step it was imported at, or 0.
+    built: the fields as they were. origin: what its first parameters came from, or None. imported: at which step, or 0.
     """
 
     config: Config
@@ -82,7 +79,7 @@ class Experiment:
 
         Sections and fields of READ_ANEW may change between calls: whoever compiles them compiles anew (`Program`).
         """
-        validate(self.config, own_system=self.factory not in objects.SYSTEMS.values())
+        validate(self.config, own_system=self.factory not in factories.SYSTEMS.values())
         for name, value in flatten(self.config).items():
             require(
                 value == self.built[name] or name.startswith(READ_ANEW),
@@ -106,22 +103,40 @@ class Experiment:
     @functools.cached_property
     def early(self) -> Early:
         """How much of the averages is not trained yet."""
-        batch = self.config.training.batch_size
-        return Early(self.averages, batch, self.imported, trained=self.origin is not None or self.imported > 0)
+        taught = isinstance(self.system, Student) and bool(self.system.frozen)
+        trained = self.origin is not None or self.imported > 0 or taught
+        return Early(self.averages, self.config.training.batch_size, self.imported, trained)
+
+    @functools.cached_property
+    def degradation(self) -> Degradation | None:
+        """What the network is shown beside x; None for nothing."""
+        return degradation(self.config, self.kind, self.shape, lambda: self.data)
+
+    @property
+    def asked(self) -> Asked | None:
+        """What samples answer or are made of: a file's, or the pictures that the network is shown; None for nothing."""
+        return self.degradation.answered if self.degradation else self.drawing.asked
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Of one example, such as [H, W, C]."""
         return self.spec.shape
 
+    @functools.cached_property
+    def pairs(self) -> Pairs | None:
+        """What a reflow is trained on in the place of the data, drawn when first asked for; None for other systems."""
+        return drawn(self.config, self.spec, self.frozen) if isinstance(self.system, Reflow) else None
+
     @property
     def stream(self) -> Stream:
         """The endless stream of training examples, with what conditions them."""
+        if self.pairs is not None:
+            return Stream(self.pairs.x, self.config.seed, self.pairs.condition)
         return Stream(self.data.train, self.config.seed, self.chosen(self.data.condition))
 
     def chosen(self, conditions: Mapping[str, Any]) -> dict[str, Any]:
-        """Those of the data's conditions that the config's data.condition names."""
-        return {name: conditions[name] for name in self.config.data.condition if name in conditions}
+        """Those of the data's conditions that the config's data.condition names, a caption as its tokens."""
+        return self.drawing.conditions.of_data(self.config.data.condition, conditions)
 
     @property
     def sde(self) -> SDE:
@@ -151,7 +166,7 @@ class Experiment:
     @property
     def frozen_params(self) -> dict[str, Params]:
         """The parameters of the frozen parts."""
-        return {part: found.params for part, found in self.frozen.items()}
+        return {part: found.params for part, found in self.frozen.items() if found.params}
 
     def initial_state(self) -> TrainState:
         """The training state before the first update, laid out for the strategy; its averages are its parameters."""
@@ -188,12 +203,9 @@ class Experiment:
         does.
         """
         state = self.strategy.abstract(self.abstract_state())
-        layouts: list[tuple[Any, Callable[[Any], TrainState]]] = [(state, lambda found: found)]
-        if len(self.system.parts) == 1:
-            layouts.append((unwrapped(state), lambda found: wrapped(found, self.system.parts[0])))
-        layouts += [(with_earlier_names(s), lambda f, undo=undo: undo(with_todays_names(f))) for s, undo in layouts]
-        found, meta, number = checkpoints.restore_any([layout for layout, _ in layouts], step)
-        return layouts[number][1](found), meta
+        known = layouts(state)
+        found, meta, number = checkpoints.restore_any([layout for layout, _ in known], step)
+        return known[number][1](found), meta
 
     def weights(self, state: TrainState, average: str = "") -> Params:
         """A trained state's parameters under the average of a name, the main one by default, or themselves ("raw").
@@ -237,11 +249,13 @@ class Experiment:
         key = jax.random.fold_in(key, Purpose.EVALUATION) if held_out else key
         position = jnp.asarray(batch.position)
         keys = example_keys(key, position)
-        x0 = self.kind.encode(keys, jnp.asarray(batch.x), training=not held_out)
+        x0 = jnp.asarray(batch.x)  # of pairs, as the network sees it
+        x0 = x0 if NOISE in batch.condition else self.kind.encode(keys, x0, training=not held_out)
         condition = {name: jnp.asarray(value) for name, value in batch.condition.items()}
         if config.data.augmentation and not held_out:
             augmentation = child(keys, Purpose.AUGMENTATION)
             x0, condition["augment"] = nonleaking.augment(augmentation, x0, config.data.augmentation)
+        condition |= self.degradation.of_examples(keys, x0) if self.degradation else {}
         u = low_discrepancy(key, position) if config.training.stratified else uniform(child(keys, Purpose.TIME))
         loss, terms = self.system.losses(params, view, keys, x0, condition, u, training=not held_out)
         return loss, u, terms
@@ -274,8 +288,9 @@ class Experiment:
         return self.strategy.compile(self.train_step(), state, self.frozen_params, options)
 
     def conditions(self, position: Any) -> dict[str, Any]:
-        """What samples at these positions are conditioned on, by `sampling.label` and `sampling.seed`."""
-        return self.drawing.of_samples(position)
+        """What samples at these positions are conditioned on, by `sampling.label` and `sampling.seed`, or are shown."""
+        found = self.drawing.of_samples(position)
+        return found | self.degradation.of_samples(position) if self.degradation else found
 
     def draw(
         self, params: Params, keys: Keys, condition: Condition | None = None, times: Array | None = None
@@ -286,7 +301,8 @@ class Experiment:
         """
         if times is None:
             return self.system.draw(params, keys, condition or {})
-        return self.drawing(self.score_system, params, keys, condition or {}, times)
+        samples = self.drawing(self.score_system, params, keys, condition or {}, times)
+        return self.score_system.finished(params, keys, samples)
 
     def times(self, params: Params) -> Array:
         """The grid [N + 1] that a score system's samples are drawn on: `Drawing.times`."""
@@ -302,8 +318,8 @@ class Experiment:
         What the data are known by is part of it, where they were read.
         """
         data = dataclasses.replace(self.spec, content=self.content if "data" in self.__dict__ else self.spec.content)
-        frozen = {part: found.record._asdict() for part, found in self.frozen.items()}
-        start = self.origin.record._asdict() if self.origin else {}
+        frozen = {part: found.record.to_json() for part, found in self.frozen.items()}
+        start = self.origin.record.to_json() if self.origin else {}
         return {"data": data.to_json()} | ({"frozen": frozen} if frozen else {}) | ({"start": start} if start else {})
 
 

@@ -203,7 +203,7 @@ def _not_official(experiment: Experiment) -> str:
     more = {
         "network.up_attention": n.up_attention != "level",
         "data.augmentation": n.augment_dim > 0,
-        "data.condition": n.label_rows > 0,
+        "data.condition": n.label_rows > 0 or n.text is not None,
         "parametrization.learned_variance": n.out_channels is not None,
     }
     found = [field for field, differs in more.items() if differs]

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from score_sde.config import Config
+from score_sde.config.fields import SAMPLERS
 from score_sde.data.stream import Batch
 from score_sde.devices.chips import chip
 from score_sde.devices.hlo import Collective, costs
@@ -20,11 +21,14 @@ from score_sde.devices.precision import at
 from score_sde.devices.topologies import devices
 from score_sde.experiment import objects
 from score_sde.experiment.building import build
+from score_sde.experiment.degrading import IMAGE, LEVEL
 from score_sde.experiment.experiment import Experiment
 from score_sde.networks.remat import compiler_options
 from score_sde.rng import example_keys, root_key
 from score_sde.sde import reverse
 from score_sde.solvers import AdaptiveSolver
+from score_sde.systems import Reflow
+from score_sde.systems.reflow import NOISE
 
 
 class Memory(NamedTuple):
@@ -77,13 +81,14 @@ class Forecast:
 
 
 def forecasts(config: Config, programs: Iterable[str] = ()) -> Iterator[Forecast]:
-    """Of each program, by default of all, for the devices of `parallel.topology`; nothing is run.
+    """Of each program, by default of all that the system has, for the devices of `parallel.topology`; nothing is run.
 
     Training is the sharded program; that of pmap, which is not compiled ahead, does the same. UsageError for batches
     that the devices do not divide.
     """
     experiment = on_topology(config)
-    for name in programs or PROGRAMS:
+    scoreless = config.system.name in SAMPLERS
+    for name in programs or [name for name in PROGRAMS if name != "likelihood drift" or not scoreless]:
         yield _forecast(name, experiment)
 
 
@@ -182,8 +187,10 @@ def _array(experiment: Experiment, shape: tuple[int, ...], dtype: Any, *axes: An
 
 
 def _condition(experiment: Experiment, shape: tuple[int, ...], *axes: Any) -> dict[str, Any]:
-    labels = experiment.spec.labels
-    return {} if labels is None else {"label": _array(experiment, shape, jnp.int32, *axes)}
+    labels, text = experiment.spec.labels, experiment.spec.text
+    found = {} if labels is None else {"label": _array(experiment, shape, jnp.int32, *axes)}
+    told = {} if text is None else text.shapes
+    return found | {name: _array(experiment, (*shape, *own), dtype, *axes) for name, (own, dtype) in told.items()}
 
 
 def _training(experiment: Experiment) -> jax.stages.Lowered:
@@ -191,7 +198,10 @@ def _training(experiment: Experiment) -> jax.stages.Lowered:
     size = experiment.config.training.batch_size
     dtype = {"bytes": jnp.uint8, "real": jnp.float32}.get(experiment.spec.kind, jnp.int32)
     place: Any = lambda shape, dtype: _array(experiment, (1, size, *shape), dtype, None, ALL)
-    batch = Batch(place(experiment.shape, dtype), place((2,), jnp.uint32), _condition(experiment, (1, size), None, ALL))
+    condition = _condition(experiment, (1, size), None, ALL)
+    if isinstance(experiment.system, Reflow):
+        dtype, condition[NOISE] = jnp.float32, place(experiment.shape, jnp.float32)
+    batch = Batch(place(experiment.shape, dtype), place((2,), jnp.uint32), condition)
     state, frozen = (experiment.strategy.placed(x) for x in (experiment.abstract_state(), _frozen(experiment)))
     return experiment.strategy.map(experiment.train_step(), state).lower(state, frozen, batch)
 
@@ -201,17 +211,21 @@ def _frozen(experiment: Experiment) -> Any:
 
 
 def _sampling(experiment: Experiment) -> jax.stages.Lowered:
-    """One step of the solver, of a fixed grid, or one evaluation of the score, of an adaptive one."""
+    """One step of the solver, of a fixed grid, or one evaluation of the score, of an adaptive one; all few steps."""
     c, size = experiment.config.sampling, experiment.config.sampling.batch_size
 
     def step(params: Any, condition: Any, seed: Any, position: Any, x: Any, t: Any, s: Any) -> Any:
-        system, keys = experiment.score_system, example_keys(root_key(seed), position)
+        keys = example_keys(root_key(seed), position)
+        if c.solver == "few_step":
+            return experiment.draw(params, keys, condition).x
+        system = experiment.score_system
         score = experiment.drawing.guiding.score(system, params, condition)
         solver: Any = experiment.solver(params, condition)
         if isinstance(solver, AdaptiveSolver):
             return score(x, t)
-        memory = solver.init(experiment.sde, x, jnp.linspace(t, s, c.num_steps + 1))
-        return solver.step(keys, experiment.sde, score, x, t, s, memory).x
+        sde = system.sde(params)
+        memory = solver.init(sde, x, jnp.linspace(t, s, c.num_steps + 1))
+        return solver.step(keys, sde, score, x, t, s, memory).x
 
     scalar = _array(experiment, (), jnp.float32)
     return _lowered(experiment, c.precision, step, size, _array(experiment, (), jnp.uint32), scalar, scalar)
@@ -223,7 +237,7 @@ def _drift(experiment: Experiment) -> jax.stages.Lowered:
 
     def drift(params: Any, condition: Any, seed: Any, position: Any, x: Any, t: Any) -> Any:
         keys, score = example_keys(root_key(seed), position), experiment.score_of(params, condition)
-        field = reverse(experiment.sde, score, churn=0.0).drift
+        field = reverse(experiment.system.sde(params), score, churn=0.0).drift
         return objects.DIVERGENCES[c.divergence](c).estimate(keys, x)(lambda y: field(y, t), x)
 
     seed, scalar = _array(experiment, (), jnp.uint32), _array(experiment, (), jnp.float32)
@@ -239,6 +253,9 @@ def _lowered(
     position = _array(experiment, (size, 2), jnp.uint32, ALL)
     x = _array(experiment, (size, *experiment.shape), jnp.float32, ALL)
     condition = _condition(experiment, (size,), ALL)
+    if shown := getattr(experiment.system, "shown", ()):
+        condition |= {IMAGE: _array(experiment, (size, *shown), jnp.float32, ALL)}
+        condition |= {LEVEL: _array(experiment, (size,), jnp.float32, ALL)}
     return jax.jit(at(precision, function)).lower(params, condition, seed, position, x, *scalars)
 
 

@@ -29,20 +29,28 @@ class Reference(NamedTuple):
 
 
 class Record(NamedTuple):
-    """Where weights came from, and the SHA-256 of their arrays."""
+    """Where weights came from, and the SHA-256 of their arrays; of an autoencoder, its latents' standard deviation."""
 
     run: str
     step: int
     average: str
     checksum: str
+    scale: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """What there is of it by name."""
+        return {name: value for name, value in self._asdict().items() if value is not None}
 
 
 class Frozen(NamedTuple):
-    """A part of another run: where from, that run's experiment, and its parameters {its part: tree}, on the host."""
+    """A part of another run: where from, that run's experiment, and its parameters {its part: tree}, on the host.
+
+    Where nothing is trained, which is what a student's samples need of its teacher, only where from.
+    """
 
     record: Record
-    experiment: Any
-    params: Params
+    experiment: Any = None
+    params: Params = {}  # noqa: RUF012
 
 
 def parse(field: str, text: str) -> Reference:
@@ -61,18 +69,17 @@ def parse(field: str, text: str) -> Reference:
     return Reference(run, int(step) if step else None, average)
 
 
-Build = Callable[[Config, Mapping[str, Any]], Any]
-"""(config, record of a run) -> its Experiment: experiment.build."""
+Build = Callable[..., Any]
+"""(config, record of a run, training=False) -> its Experiment: experiment.build."""
 
 
 def restored(
-    part: str, text: str, spec: Spec, centered: bool, recorded: Mapping[str, Any] | None, build: Build
+    field: str, text: str, spec: Spec, centered: bool, recorded: Mapping[str, Any] | None, build: Build
 ) -> Frozen:
-    """The part that the field's text names; where this run has a record of it, just that one.
+    """What the field's text names; where this run has a record of it, just that one.
 
     Raises UsageError where its run is missing, has data of another shape or kind, or is not what it was.
     """
-    field = f"frozen.{part}"
     reference = parse(field, text)
     experiment = experiment_of(field, reference.run, build)
     other = experiment.spec
@@ -128,9 +135,9 @@ def experiment_of(field: str, run: str, build: Build) -> Any:
     # How it draws samples is its own affair, and by which other runs.
     config.guidance.update(default().guidance)
     config.frozen.update(dict.fromkeys(SAMPLING.get(config.system.name, ()), ""))
-    config.sampling.label = ""
+    config.sampling.update(label="", caption="")
     try:
-        return build(config, record)
+        return build(config, record, training=False)
     except UsageError as error:
         raise UsageError(f"{field}={run} cannot be used: {error}") from None
 

@@ -8,14 +8,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from score_sde.data.captions import CAPTION
 from score_sde.devices.arrays import collect, replicate, spread
-from score_sde.experiment.asking import weights
+from score_sde.experiment.asking import lent
+from score_sde.experiment.degrading import IMAGE, LEVEL
+from score_sde.experiment.editing import is_kept, latents
 from score_sde.experiment.experiment import Experiment
-from score_sde.experiment.measuring import Y
+from score_sde.experiment.kept_grids import KeptGrids
+from score_sde.experiment.measuring import NUMBER, Measured, Y
 from score_sde.experiment.program import Program
 from score_sde.progress import Progress
 from score_sde.rng import example_keys, positions, root_key
 from score_sde.systems.base import Params
+
+NOT_TOLD = (Y, IMAGE, LEVEL)
+"""What samples are conditioned on and do not say, as it is large, as they do not a text but in words."""
 
 
 class Generated(NamedTuple):
@@ -32,6 +39,11 @@ class Generated(NamedTuple):
     condition: dict[str, np.ndarray]
     seconds: tuple[float, ...]
     finite: np.ndarray
+
+    @property
+    def classes(self) -> np.ndarray | None:
+        """By which a picture of them has its rows: their labels, or captions; None without."""
+        return self.condition.get("label", self.condition.get(CAPTION))
 
     @property
     def images(self) -> np.ndarray:
@@ -58,17 +70,19 @@ class Drawn(NamedTuple):
 class Generator:
     """Draws samples by the config's `sampling` section, compiling its program once for a config.
 
-    A change of that section is noticed at the next call; one that asks for other objects, such as another network, is
-    refused by a UsageError.
+    grids: where optimised grids are kept; None makes one anew at every call. A change of that section is noticed at
+    the next call; one that asks for other objects, such as another network, is refused by a UsageError.
     """
 
-    def __init__(self, experiment: Experiment) -> None:
-        self._experiment, self._config = experiment, experiment.config
+    def __init__(self, experiment: Experiment, grids: KeptGrids | None = None) -> None:
+        self._experiment, self._config, self._grids = experiment, experiment.config, grids
 
         def draw(params: Any, seed: jax.Array, condition: Any, times: jax.Array | None, position: jax.Array) -> Any:
             samples = experiment.draw(params, example_keys(root_key(seed), position), condition, times)
             finite = jnp.isfinite(samples.x).all(tuple(range(1, samples.x.ndim)))
-            return experiment.kind.decode(samples.x), samples.evaluations, finite
+            known = experiment.drawing.known(params, condition, samples.x)
+            known |= latents(experiment.system, params, condition)
+            return experiment.kind.decode(samples.x), samples.evaluations, finite, known
 
         self._draw = Program(experiment, "sampling", draw)
         self._times = Program(experiment, "sampling", experiment.times, seeded=True)
@@ -91,18 +105,28 @@ class Generator:
         Raises UsageError, when first asked, for a config that has changed in what it was built of.
         """
         self._experiment.check()
-        if measured := self._experiment.drawing.measured:
-            measured.check(count)
+        asked = self._experiment.asked
+        if asked is not None:
+            asked.check(count)
         size, seed = self._config.sampling.batch_size, np.uint32(self._config.sampling.seed)
-        parts = self._experiment.drawing.parts
-        params = replicate({**params, **weights(parts)} if parts else params)
-        # Once for all batches, where it takes a pilot run.
-        times = self._times(params) if self._config.sampling.times == "optimised" else None
+        params = replicate({**params, **lent(self._experiment.drawing.parts, self._experiment.frozen)})
+        times = self._optimised(params) if self._config.sampling.times == "optimised" else None
         for start in range(first, count, size):
             since = time.perf_counter()
             position = positions(start, size)
             condition = jax.tree.map(np.asarray, self._experiment.conditions(position))
-            x, nfe, finite = collect(self._draw(params, seed, spread(condition), times, spread(position)))
-            told = {name: value for name, value in condition.items() if name != Y}
+            x, nfe, finite, known = collect(self._draw(params, seed, spread(condition), times, spread(position)))
+            text = self._experiment.spec.text
+            unsaid = {*NOT_TOLD, *(text.shapes if text else ())}
+            told = {name: value for name, value in condition.items() if name not in unsaid and is_kept(name)}
+            told |= {CAPTION: text.decode(condition)} if text and text.words else {}
+            if isinstance(asked, Measured):
+                told[NUMBER] = asked.of_samples(position)[NUMBER]
+            told |= known
             whole = Drawn(start, x, np.broadcast_to(nfe, size), told, finite, time.perf_counter() - since)
             yield whole.up_to(count)
+
+    def _optimised(self, params: Params) -> Any:
+        """The grid for all batches, which takes a pilot run where it is not kept."""
+        find = lambda: collect(self._times(params))
+        return find() if self._grids is None else self._grids(params, dict(self._times.settings()), find)

@@ -60,7 +60,10 @@ class Guiding:
         if self.scale != 1:
             guided = classifier_free(self._pair(system, params, condition, plain), self.scale, c.rescale)
         if c.classifier_scale != 0:
-            guided = classifier_guided(guided, asking.classifier(self.parts, params, condition), c.classifier_scale)
+            # Some posterior scores are made of slopes forwards, also of this gradient.
+            backwards = self.posterior is None or self.posterior.reverse
+            log_prob = asking.classifier(self.parts, params, condition, backwards)
+            guided = classifier_guided(guided, log_prob, c.classifier_scale)
         if c.log_prob:
             function = asking.log_prob(c.log_prob, system.shape, self.centered)
             guided = guided_by(guided, sde, function, c.log_prob_scale)
@@ -71,8 +74,8 @@ class Guiding:
     def _pair(self, system: Score, params: Params, condition: Condition, plain: ScoreFn) -> Pair:
         """The score that is asked for, and the one to get away from."""
         if "guide" in self.parts:
-            return apart(plain, asking.guide(self.parts, params, condition, self._backwards))
-        return batched(system.score(params, _with_null(condition, system.dropped.null), self._backwards))
+            return apart(plain, asking.guide(self.parts, params, condition, self._backwards, system.text))
+        return batched(system.score(params, system.and_null(condition), self._backwards))
 
     def solver(
         self, inner: Solver | AdaptiveSolver, system: Score, params: Params, condition: Condition
@@ -85,11 +88,13 @@ class Guiding:
         plain = self._bounded(system.score(params, condition, self._backwards), system.sde(params))
         return LimitedSteps(inner, plain, *c.interval)
 
-    def evaluations(self, plain: Array, sde: SDE, times: Array, per_step: int, denoise: bool) -> Array:
+    def evaluations(
+        self, plain: Array, sde: SDE, times: Array, per_step: int, denoise: bool, repeats: int = 1
+    ) -> Array:
         """Network evaluations, one of a batch of two counting as two, of `plain` [] or [B] ones of a solver.
 
         A guide's and a classifier's, with its gradient, count as one each, a function's as none. With an interval a
-        step's count by where it begins.
+        step's count by where it begins, on a grid that is gone over so often.
         """
         more = (self.scale != 1) + (self.config.classifier_scale != 0)
         if not more:
@@ -98,7 +103,7 @@ class Guiding:
             return (1 + more) * plain
         inside = within(sde, times, *self.config.interval)
         steps = per_step * jnp.sum(inside[:-1]) + denoise * inside[-1]
-        return plain + more * steps.astype(plain.dtype)
+        return plain + more * repeats * steps.astype(plain.dtype)
 
     @property
     def _backwards(self) -> bool:
@@ -114,10 +119,3 @@ class Guiding:
             return score
         middle, half = (0.0, 1.0) if self.centered else (0.5, 0.5)
         return limits.thresholded(score, sde, lambda x0: half * rule(c, (x0 - middle) / half) + middle)
-
-
-def _with_null(condition: Condition, null: int) -> Condition:
-    """The conditions of twice the batch, in whose second half the label is the null label."""
-    label = jnp.asarray(condition["label"])
-    twice = {name: jnp.concatenate([jnp.asarray(value)] * 2) for name, value in condition.items()}
-    return {**twice, "label": jnp.concatenate([label, jnp.full_like(label, null)])}

@@ -21,6 +21,7 @@ from score_sde.likelihood.bound import sde_bound
 from score_sde.likelihood.grid import Grid, log_likelihood_on
 from score_sde.likelihood.ode import log_likelihood_given
 from score_sde.rng import Purpose, child, example_keys, root_key, words
+from score_sde.sde import SDE
 from score_sde.solvers import RK45
 from score_sde.typing import Array, ScoreFn
 
@@ -57,6 +58,9 @@ class ImageLikelihood:
     By `likelihood.solver` the ODE is solved adaptively, or on a grid that a pilot finds on a few of the examples.
     """
 
+    terms: tuple[str, ...] | None = None
+    """Of a system's own bound (OwnBound): none."""
+
     def __init__(self, experiment: Experiment) -> None:
         self._experiment = experiment
         self._program = Program(experiment, "likelihood", self._estimate, seeded=True)
@@ -83,14 +87,14 @@ class ImageLikelihood:
         self._check()
         params = replicate(params)
         grid = (pilot or self.pilot(params, source, numbers, given)).grid if self._config.solver == "grid" else None
-        size = max(1, min(self._config.batch_size, self._whole(len(numbers))))
+        size = max(1, min(self._config.batch_size, whole(len(numbers))))
         for first in range(done, len(numbers), size):
             batch = numbers[first : first + size]
-            placed = self._placed(source, batch, given, size)
+            arrays = placed(self._experiment, source, batch, given, size)
             repetitions = range(self._config.dequantizations)
-            found = [collect(self._program(params, *placed, np.uint32(k), grid)) for k in repetitions]
+            found = [collect(self._program(params, *arrays, np.uint32(k), grid)) for k in repetitions]
             rows = _rows(batch, *(np.stack(values, 1, dtype=np.float64)[: len(batch)] for values in zip(*found)))
-            yield np.concatenate([rows, *self._by_class(params, placed, grid, len(batch))], axis=1)
+            yield np.concatenate([rows, *self._by_class(params, arrays, grid, len(batch))], axis=1)
 
     @property
     def classes(self) -> tuple[int, ...]:
@@ -98,9 +102,9 @@ class ImageLikelihood:
         labels = self._experiment.drawing.conditions.spec.labels
         return parsed("likelihood.label", EACH, labels) if labels and by_class(self._config.label) else ()
 
-    def _by_class(self, params: Any, placed: Any, grid: Grid | None, count: int) -> list[np.ndarray]:
+    def _by_class(self, params: Any, arrays: Any, grid: Grid | None, count: int) -> list[np.ndarray]:
         """The examples' own labels [count, 1] and their figures [count, 1] under each of `classes`, of one noise."""
-        x, position, own = placed
+        x, position, own = arrays
         columns = [np.asarray(collect(own["label"]))] if self.classes else []
         for k in self.classes:
             given, found = (x, position, {"label": jnp.full_like(own["label"], k)}), []
@@ -120,16 +124,16 @@ class ImageLikelihood:
         The examples are numbers [n] of the source, of which some are taken.
         """
         self._check()
-        c, sde = self._config, self._experiment.sde
-        wanted = self._whole(min(PILOT, len(numbers)))
+        c, sde = self._config, self._experiment.system.sde(params)
+        wanted = whole(min(PILOT, len(numbers)))
         chosen = numbers[:: max(1, len(numbers) // wanted)][:wanted]
-        placed = (*self._placed(source, chosen, given, self._whole(len(chosen))), np.uint32(0))
+        arrays = (*placed(self._experiment, source, chosen, given, whole(len(chosen))), np.uint32(0))
         params = replicate(params)
-        expected, evaluations = (v[: len(chosen)] for v in collect(self._adaptive(params, *placed)))
+        expected, evaluations = (v[: len(chosen)] for v in collect(self._adaptive(params, *arrays)))
         expected = np.asarray(expected, np.float64)
 
         def on(grid: Grid) -> tuple[np.ndarray, np.ndarray]:
-            values, rates = collect(self._on(params, *placed, grid))
+            values, rates = collect(self._on(params, *arrays, grid))
             return values[: len(chosen)], rates[: len(chosen), : int(grid.nodes)]
 
         own, most = float(np.mean(evaluations)), min(grids.MOST, np.mean(evaluations))
@@ -160,16 +164,6 @@ class ImageLikelihood:
         self._experiment.check()
         check_likelihood(self._experiment.config)
 
-    def _whole(self, count: int) -> int:
-        """The next number that the devices divide."""
-        return -(-count // jax.device_count()) * jax.device_count()
-
-    def _placed(self, source: Source, numbers: np.ndarray, given: Mapping[str, Source] | None, size: int) -> Any:
-        """The examples with their numbers and conditions on the devices, padded to that size."""
-        padded = np.pad(numbers, (0, size - len(numbers)), mode="edge")
-        condition = self._experiment.drawing.conditions.of_examples(self._config.label, given or {}, padded)
-        return spread((gather(source, padded), words(padded), condition))
-
     def _estimate(
         self,
         params: Any,
@@ -186,37 +180,53 @@ class ImageLikelihood:
         else:
             values, _ = self._on_grid(*arguments, grid)
             evaluations = jnp.broadcast_to(grid.nodes, len(values))
-        c, score, keys, x0, per_dimension = self._prepared(*arguments)
+        c, score, sde, keys, x0, per_dimension = self._prepared(*arguments)
         bound = jnp.full(len(x0), jnp.nan)
         if c.bound_samples:
-            bound = sde_bound(keys, score, self._experiment.sde, x0, samples=c.bound_samples, t_min=c.t_min).total
+            bound = sde_bound(keys, score, sde, x0, samples=c.bound_samples, t_min=c.t_min).total
         return values, per_dimension(bound)[:, None], evaluations
 
     def _by_rk45(self, *arguments: Any) -> tuple[Array, Array]:
         """Per dimension [B, M] and evaluations [B], adaptively."""
-        c, score, keys, x0, per_dimension = self._prepared(*arguments)
+        c, score, sde, keys, x0, per_dimension = self._prepared(*arguments)
         estimate, solver = DIVERGENCES[c.divergence](c).estimate(keys, x0), RK45(c.rtol, c.atol, per_sample=True)
-        found = log_likelihood_given(estimate, score, self._experiment.sde, x0, solver=solver, t_min=c.t_min)
+        found = log_likelihood_given(estimate, score, sde, x0, solver=solver, t_min=c.t_min)
         return per_dimension(-found.log_prob), jnp.broadcast_to(found.evaluations, len(x0))
 
     def _on_grid(self, *arguments_and_grid: Any) -> tuple[Array, Array]:
         """Per dimension [B, M], and the rates at the nodes [B, N, M]."""
         *arguments, grid = arguments_and_grid
-        c, score, keys, x0, per_dimension = self._prepared(*arguments)
+        c, score, sde, keys, x0, per_dimension = self._prepared(*arguments)
         estimate = DIVERGENCES[c.divergence](c).estimate(keys, x0)
-        found, rates = log_likelihood_on(estimate, score, self._experiment.sde, x0, grid)
+        found, rates = log_likelihood_on(estimate, score, sde, x0, grid)
         return per_dimension(-found.log_prob), jnp.moveaxis(rates, 1, 0)
 
     def _prepared(
         self, params: Any, stored: Array, position: Array, condition: dict[str, Array], repetition: Array
-    ) -> tuple[Config, ScoreFn, Array, Array, Callable[[Array], Array]]:
-        """The section, the score, keys [B], x0 [B, ...] with its noise, and from nats to those per dimension."""
+    ) -> tuple[Config, ScoreFn, SDE, Array, Array, Callable[[Array], Array]]:
+        """The section, score and SDE, keys [B], x0 [B, ...] with its noise, and from nats to those per dimension."""
         c, kind = self._config, self._experiment.kind
         root = jax.random.fold_in(root_key(c.seed), Purpose.EVALUATION)
         keys = child(example_keys(root, position), repetition)
         x0 = kind.continuous(keys, stored)
         per_dimension = lambda nats: kind.per_dimension(nats, x0.shape[1:])
-        return c, self._experiment.score_of(params, condition), keys, x0, per_dimension
+        score, sde = self._experiment.score_of(params, condition), self._experiment.system.sde(params)
+        return c, score, sde, keys, x0, per_dimension
+
+
+def whole(count: int) -> int:
+    """The next number that the devices divide."""
+    return -(-count // jax.device_count()) * jax.device_count()
+
+
+def placed(
+    experiment: Experiment, source: Source, numbers: np.ndarray, given: Mapping[str, Source] | None, size: int
+) -> tuple[Array, Array, dict[str, Array]]:
+    """The examples with their numbers and conditions on the devices, padded to that size."""
+    padded = np.pad(numbers, (0, size - len(numbers)), mode="edge")
+    label = experiment.config.likelihood.label
+    condition = experiment.drawing.conditions.of_examples(label, given or {}, padded)
+    return spread((gather(source, padded), words(padded), condition))
 
 
 def _rows(numbers: np.ndarray, values: np.ndarray, bound: np.ndarray, evaluations: np.ndarray) -> np.ndarray:

@@ -5,7 +5,7 @@ import pathlib
 import shutil
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -19,6 +19,7 @@ from score_sde.errors import CheckpointError, UsageError, require
 from score_sde.experiment import Experiment
 from score_sde.storage.checkpoint import Checkpoints
 from score_sde.storage.workdir import Workdir
+from score_sde.systems import Classifier
 from score_sde.systems.score import PART
 from score_sde.training.layout import wrapped
 from score_sde.training.step import TrainState
@@ -123,14 +124,20 @@ def _read(experiment: Experiment, file: pathlib.Path) -> tuple[Foreign, tuple[st
     if pickled is not None:
         wanted = asked.of_pickle(file, pickled, experiment.config)
         asked.check(file, wanted, experiment.config, f"{pickled.kind} of {pickled.inner}")
-    layout, abstract = replay(lambda: experiment.abstract_state().params[PART])
-    network = experiment.score_system.network
+    part = _part(experiment)
+    layout, abstract = replay(lambda: experiment.abstract_state().params[part])
+    network: Any = experiment.system.network  # pyright: ignore[reportAttributeAccessIssue]
     if pickled is not None:
         foreign = edm.read_pickle(file, pickled, network, layout)
     else:
         foreign = reader(file)(file, network, layout)
+    require(
+        part == PART or foreign.source == adm.KIND,
+        f"{file} is {foreign.source}, and of classifiers ADM's alone are imported: name one of its .pt files",
+    )
     if foreign.source == adm.KIND:
-        wanted = adm.asked(file, foreign.ema, experiment.config, experiment.score_system.image_shape)
+        shape = experiment.system.image_shape  # pyright: ignore[reportAttributeAccessIssue]
+        wanted = adm.asked(file, foreign.ema, experiment.config, shape)
         asked.check(file, wanted, experiment.config, adm.KIND)
     trees = {name: tree for name, tree in foreign._asdict().items() if isinstance(tree, dict)}
     for name, tree in trees.items():
@@ -142,6 +149,14 @@ def _read(experiment: Experiment, file: pathlib.Path) -> tuple[Foreign, tuple[st
     dtypes = {str(leaf.dtype) for tree in trees.values() for leaf in flat(tree).values()} - {"float32"}
     cast = {name: jax.tree.map(lambda a: a.astype(np.float32, copy=False), tree) for name, tree in trees.items()}
     return foreign._replace(**cast), tuple(sorted(dtypes))
+
+
+def _part(experiment: Experiment) -> str:
+    """What a file has the parameters of: the score, or the classifier; UsageError for another system."""
+    if isinstance(experiment.system, Classifier):
+        return experiment.system.parts[0]
+    assert experiment.score_system  # which raises for another
+    return PART
 
 
 def _check(path: pathlib.Path, what: str, tree: Tree, expected: Tree) -> None:
@@ -180,6 +195,7 @@ def _state(experiment: Experiment, foreign: Foreign) -> TrainState:
     params = foreign.ema if foreign.params is None else foreign.params
     mu, nu = (jax.tree.map(np.zeros_like, params) if m is None else m for m in (foreign.mu, foreign.nu))
     count, step = np.asarray(foreign.adam_updates, np.int32), np.asarray(foreign.step, np.int32)
-    optimizer = experiment.optimizers[PART].state_from_moments(params, mu, nu, count)
+    part = _part(experiment)
+    optimizer = experiment.optimizers[part].state_from_moments(params, mu, nu, count)
     averages = dict.fromkeys(experiment.averages, foreign.ema)  # files have one average: each of ours goes on from it
-    return wrapped(TrainState(step, params, averages, optimizer), PART)  # pyright: ignore[reportArgumentType]
+    return wrapped(TrainState(step, params, averages, optimizer), part)  # pyright: ignore[reportArgumentType]

@@ -3,9 +3,7 @@
 import dataclasses
 import functools
 import hashlib
-import io
 import pathlib
-import zipfile
 from collections.abc import Callable
 
 import jax
@@ -14,18 +12,18 @@ import numpy as np
 
 from score_sde.config import Config
 from score_sde.config.fields import MEASURING
+from score_sde.data import npz
 from score_sde.data.kinds import Kind
-from score_sde.data.npz import reason
 from score_sde.errors import UsageError, require
 from score_sde.guidance import MMPS, TMPD, DiffPIRScore, DPSScore, Matched, Measurement, PiGDM, PosteriorScore
 from score_sde.guidance.operators import Mask, Operator, bicubic, blur, box, grey, mask, matrix
+from score_sde.rng import numbers
 from score_sde.sde import SDE
 from score_sde.solvers import DDIM, DDRM, DPS, PGDM, Constrained, DiffPIR, RePaint, Replacement, Solver
 from score_sde.typing import Array
 
 Y, NUMBER = "y", "measurement"
 """What a sample's condition has of it: the measurement, for the sampler alone, and its number, which is kept."""
-UNREADABLE = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +32,7 @@ class Measured:
 
     stored: y in the data's units. truth: x in the data's units [N, ...], where the file knows it. units: (a, b), the
     data's units are a + b x. values: A's singular values, one for each of the data's dimensions. digest: the file's
-    SHA-256.
+    SHA-256, "" for the data's own, which are answered in turn.
     """
 
     A: Operator
@@ -49,9 +47,7 @@ class Measured:
 
     def of_samples(self, position: np.ndarray) -> dict[str, np.ndarray]:
         """The number [B] of the measurement that samples at these positions (two words each) [B, 2] answer, and it."""
-        high, low = position.astype(np.uint64).T
-        number = (high * np.uint64(2**32) + low) // np.uint64(self.each)
-        number = np.minimum(number, np.uint64(len(self.y) - 1)).astype(np.int32)
+        number = (numbers(position) // np.uint64(self.each) % np.uint64(len(self.y))).astype(np.int32)
         return {NUMBER: number, Y: self.y[number]}
 
     def given(self, y: Array) -> Measurement:
@@ -81,10 +77,10 @@ class Measured:
         ) * fraction
 
     def check(self, count: int) -> None:
-        """UsageError where there are more samples than are asked for; one y alone is answered by any number."""
+        """UsageError where there are more samples than a file asks for, unless it has one y alone."""
         most = len(self.y) * self.each
         require(
-            len(self.y) == 1 or count <= most,
+            len(self.y) == 1 or not self.digest or count <= most,
             f"sampling.num_samples={count} is more than the {len(self.y)} measurements times measurement.samples="
             f"{self.each}: set sampling.num_samples={most}, or raise measurement.samples",
         )
@@ -107,11 +103,13 @@ OPERATORS: dict[str, tuple[str, Callable[[np.ndarray, tuple[int, ...]], Operator
 """By measurement.name: the array that it is made of, where there is one, and how; the others are made for y's shape."""
 
 
+LIMIT = 2.0
+"""PosteriorScore.limit, of trained networks."""
 METHODS: dict[str, Callable[[Config, float], PosteriorScore]] = {
-    "matched": lambda c, v: Matched(c.products, v),
-    "mmps": lambda c, v: MMPS(c.products, variance=v),
-    "tmpd": lambda c, v: TMPD(),
-    "pigdm": lambda c, v: PiGDM(v),
+    "matched": lambda c, v: Matched(c.products, v, limit=LIMIT),
+    "mmps": lambda c, v: MMPS(c.products, variance=v, limit=LIMIT),
+    "tmpd": lambda c, v: TMPD(limit=LIMIT),
+    "pigdm": lambda c, v: PiGDM(v, limit=LIMIT),
     "dps": lambda c, v: DPSScore(),
     "diffpir": lambda c, v: DiffPIRScore(c.step),
 }
@@ -151,11 +149,17 @@ def measured(c: Config, kind: Kind, shape: tuple[int, ...]) -> Measured:
 
     Raises UsageError for a file that is missing, lacks an array, or does not fit.
     """
-    place = pathlib.Path(c.path).expanduser()
-    require(place.is_file(), f"measurement.path={c.path} is not a file: name an .npz file with y and sigma_y")
-    state = place.stat()
+    state = state_of("measurement.path", c.path, "name an .npz file with y and sigma_y")
     with jax.ensure_compile_time_eval():  # it may first be asked for while a program is traced
-        return _measured(c.name, str(place), state.st_mtime_ns, state.st_size, c.samples, kind, shape)
+        return _measured(c.name, *state, c.samples, kind, shape)
+
+
+def state_of(field: str, path: str, remedy: str) -> tuple[str, int, int]:
+    """The file's path, time in ns and size in bytes, by which it is known read; UsageError where there is none."""
+    place = pathlib.Path(path).expanduser()
+    require(place.is_file(), f"{field}={path} is not a file: {remedy}")
+    state = place.stat()
+    return str(place), state.st_mtime_ns, state.st_size
 
 
 @functools.lru_cache(maxsize=4)
@@ -163,73 +167,99 @@ def _measured(name: str, path: str, time: int, size: int, each: int, kind: Kind,
     """Of a state of the file, by its time and size, read once."""
     del time, size
     try:
-        arrays, digest = _read(path)
+        arrays, digest = read(path, "y", "sigma_y")
         part, make = OPERATORS[name]
         require(not part or part in arrays, f"has no `{part}`, which measurement.name={name!r} is made of")
         A = make(arrays[part if part else "y"], shape)
-        stored = _shaped(arrays["y"].astype(np.float64), A, shape)
-        if isinstance(A, Mask):  # what is not measured may be anything
-            stored = np.where(np.asarray(A.mask) > 0, stored, 0)
-        require(
-            np.isfinite(stored).all(), "has numbers in y that are not finite: leave them out by a mask, or mend them"
-        )
-        truth = arrays.get("x")
-        require(
-            truth is None or truth.shape == (len(stored), *shape),
-            f"has a truth x of another shape than [{len(stored)}, {', '.join(map(str, shape))}]: mend it, or leave it"
-            " out",
-        )
-        noise = _noise(arrays["sigma_y"])
+        stored = shaped(arrays["y"], A, shape)
+        found = in_range(A, stored, noise(arrays["sigma_y"]), truth(arrays, len(stored), shape), kind, shape)
     except UsageError as error:
         raise UsageError(f"measurement.path={path}: {error}") from None
+    return dataclasses.replace(found, each=each, digest=digest)
+
+
+def in_range(
+    A: Operator, stored: np.ndarray, sigma_y: float, x: np.ndarray | None, kind: Kind, shape: tuple[int, ...]
+) -> Measured:
+    """What is stored [N, ...], of A x + sigma_y n in the data's units, in the network's range; x: the truth."""
     a, b = kind.units
     unit = float(np.mean(b))
     # y = A (a + b x) + sigma_y n, divided by the unit.
     y = (stored - np.asarray(A(jnp.broadcast_to(jnp.asarray(a, float), (1, *shape))), np.float64)) / unit
-    scaled = A if np.ptp(b) == 0 else A.scaled(b / unit)
+    scaled = in_units(A, kind)
     spectrum = scaled.spectrum
     assert spectrum is not None  # as every operator of a file has
     values = np.asarray(spectrum.values, np.float64)
-    return Measured(scaled, y.astype(np.float32), noise / unit, each, stored, truth, (a, b), values, digest)
+    return Measured(scaled, y.astype(np.float32), sigma_y / unit, 1, stored, x, (a, b), values, "")
 
 
-def _read(path: str) -> tuple[dict[str, np.ndarray], str]:
-    """The file's arrays by name, y and sigma_y among them, and its SHA-256."""
+def in_units(A: Operator, kind: Kind) -> Operator:
+    """Of examples in the network's range: A x but for a constant, over the mean of the channels' units."""
+    b = kind.units[1]
+    return A if np.ptp(b) == 0 else A.scaled(b / float(np.mean(b)))
+
+
+def read(path: str, *names: str) -> tuple[dict[str, np.ndarray], str]:
+    """The file's arrays of real numbers by name, these among them, and its SHA-256; UsageError for another file."""
     data = pathlib.Path(path).read_bytes()
     try:
-        with np.load(io.BytesIO(data)) as opened:
-            arrays = {name: opened[name] for name in opened.files} if isinstance(opened, np.lib.npyio.NpzFile) else {}
-    except UNREADABLE as error:
-        raise UsageError(f"cannot be read ({reason(error)}): write it by np.savez") from None
-    for name in ("y", "sigma_y"):
-        require(name in arrays, f"has no `{name}`: np.savez(path, y=..., sigma_y=...), in the data's units")
+        arrays = npz.arrays(data)
+    except npz.UNREADABLE as error:
+        raise UsageError(f"cannot be read ({npz.reason(error)}): write it by np.savez") from None
+    for name in names:
+        made = ", ".join(f"{n}=..." for n in names)
+        require(name in arrays, f"has no `{name}`: np.savez(path, {made}), in the data's units")
     for name, array in arrays.items():
-        require(array.dtype.kind in "biuf", f"has `{name}` of dtype {array.dtype}, which are no real numbers")
+        require(
+            array.dtype.kind in "biuf" or name == "settings",
+            f"has `{name}` of dtype {array.dtype}, which are no real numbers",
+        )
     return arrays, hashlib.sha256(data).hexdigest()
 
 
-def _noise(sigma_y: np.ndarray) -> float:
+def noise(sigma_y: np.ndarray) -> float:
     """The one standard deviation."""
     require(sigma_y.size == 1, f"has sigma_y of shape {sigma_y.shape}: give one number for all")
-    noise = float(sigma_y.reshape(()))
+    found = float(sigma_y.reshape(()))
     require(
-        np.isfinite(noise) and noise >= 0,
-        f"has sigma_y={noise}: it is the standard deviation of the noise in y, so give 0 or more",
+        np.isfinite(found) and found >= 0,
+        f"has sigma_y={found}: it is the standard deviation of the noise in y, so give 0 or more",
     )
-    return noise
+    return found
 
 
-def _shaped(y: np.ndarray, A: Operator, shape: tuple[int, ...]) -> np.ndarray:
-    """y as [N, ...] of the operator's measurements; one alone, and one without a last axis of 1, are understood."""
+def truth(arrays: dict[str, np.ndarray], count: int, shape: tuple[int, ...]) -> np.ndarray | None:
+    """What was measured, where the file knows it."""
+    x = arrays.get("x")
+    require(
+        x is None or x.shape == (count, *shape),
+        f"has a truth x of another shape than [{count}, {', '.join(map(str, shape))}]: mend it, or leave it out",
+    )
+    return x
+
+
+def shaped(y: np.ndarray, A: Operator, shape: tuple[int, ...]) -> np.ndarray:
+    """y as [N, ...] of the operator's measurements, what a mask hides 0.
+
+    UsageError for another shape, and for what is not finite.
+    """
     expected = jax.eval_shape(A, jax.ShapeDtypeStruct((1, *shape), jnp.result_type(float))).shape[1:]
-    short = expected[:-1] if expected[-1:] == (1,) else expected
-    for form in (expected, short):
-        if y.shape == form or (y.ndim == len(form) + 1 and y.shape[1:] == form):
-            return y.reshape(-1, *expected)
-    raise UsageError(
-        f"has y of shape {y.shape}: a measurement of an example of shape {shape} has shape {expected}, so give [N,"
-        f" {', '.join(map(str, expected))}]"
-    )
+    found = stacked(y, expected)
+    if found is None:
+        raise UsageError(
+            f"has y of shape {y.shape}: a measurement of an example of shape {shape} has shape {expected}, so give [N,"
+            f" {', '.join(map(str, expected))}]"
+        )
+    found = np.where(np.asarray(A.mask) > 0, found, 0) if isinstance(A, Mask) else found
+    require(np.isfinite(found).all(), "has numbers in y that are not finite: leave them out by a mask, or mend them")
+    return found
+
+
+def stacked(x: np.ndarray, shape: tuple[int, ...]) -> np.ndarray | None:
+    """x as [N, *shape] float64, one alone and ones without a last axis of 1 too; None where it is of another shape."""
+    short = shape[:-1] if shape[-1:] == (1,) else shape
+    fits = any(x.shape == form or (x.ndim == len(form) + 1 and x.shape[1:] == form) for form in (shape, short))
+    return x.reshape(-1, *shape).astype(np.float64) if fits else None
 
 
 def _factor(y: np.ndarray, shape: tuple[int, ...]) -> int:

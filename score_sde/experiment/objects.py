@@ -1,6 +1,5 @@
 """What every string of a config stands for: the only place where one becomes an object."""
 
-import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -8,41 +7,54 @@ import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 
-from score_sde import sde, solvers
+from score_sde import sde
 from score_sde.config import Config
-from score_sde.config.architecture import image_shape
 from score_sde.config.averages import power_name, stored_names
 from score_sde.config.data_checks import picture_shape, stored_ranges
 from score_sde.config.fields import DECODED, ZERO_NULL, network_fields
 from score_sde.data import kinds, nonleaking
 from score_sde.data.cache import Cache
+from score_sde.data.digit_pairs import digit_pairs
 from score_sde.data.pictures import Format
 from score_sde.data.resolve import CROPS, array, resolve
 from score_sde.data.sources import Dataset, Source, digits
 from score_sde.data.spec import Spec
 from score_sde.devices.parallel import Pmap, Sharded, Strategy
-from score_sde.devices.platform import platform
+from score_sde.experiment.classifiers import CLASSIFIERS
 from score_sde.networks.adm import ADM, dhariwal
 from score_sde.networks.ddpm import ddpm
 from score_sde.networks.edm2 import EDM2
 from score_sde.networks.ncsnpp import NCSNpp
 from score_sde.networks.ncsnv2 import NCSNv2
-from score_sde.networks.wideresnet import WideResNet
+from score_sde.networks.perceptron import Perceptron
+from score_sde.networks.text import Text
 from score_sde.objectives import denoising, score_matching, variational
-from score_sde.scores import parametrization, posterior
+from score_sde.scores import parametrization
 from score_sde.scores.divergence import Coloured, Divergence, Exact, Gaussian, Rademacher
+from score_sde.scores.gamma_label import GammaLabel
 from score_sde.sde import chain
 from score_sde.solvers import grids, reference
-from score_sde.solvers.sampling import Samples
-from score_sde.systems import Classifier, Score, System
-from score_sde.systems.score import Dropped, Objective
+from score_sde.systems.autoencoder import DECODER, ENCODER
+from score_sde.systems.first_stage import CRITIC
+from score_sde.systems.latent import LEFT_OUT, MIXING
+from score_sde.systems.score import Objective
+from score_sde.training import curriculum as curricula
 from score_sde.training import ema
-from score_sde.typing import Array, Keys, ScoreFn
+from score_sde.training.curriculum import Curriculum
+from score_sde.training.optimizer import Optimizer
+from score_sde.typing import Array, Keys
 
 
 def levels(config: Config) -> parametrization.Levels:
     """The discrete noise levels of the config's SDE."""
     return LEVELS[config.sde.name](config.sde.num_scales)
+
+
+def optimizer(config: Config, part: str = "") -> Optimizer:
+    """That of the config's `optimizer` section, for a part that its system may have fields of its own for."""
+    fields = {name: value for name, value in config.optimizer.items() if name != "decay"}
+    fields |= OWN_RATES.get((config.system.name, part), lambda c: {})(config)
+    return Optimizer(**fields, decay_steps=DECAYS[config.optimizer.decay](config))
 
 
 def reduction(config: Config) -> denoising.Reduction:
@@ -52,15 +64,19 @@ def reduction(config: Config) -> denoising.Reduction:
 
 def averages(config: Config) -> dict[str, ema.Average]:
     """The averages of the config's `ema` section by name, the main one first."""
-    found = {name: average for kind in config.ema.averages for name, average in AVERAGES[kind](config.ema).items()}
+    found = {name: average for kind in config.ema.averages for name, average in AVERAGES[kind](config).items()}
     assert tuple(found) == stored_names(config)
     return found
 
 
+def curriculum(config: Config) -> Curriculum:
+    """The steps of a consistency model's trajectories."""
+    return CURRICULA[config.consistency.curriculum](config)
+
+
 def _bound(config: Config) -> variational.BoundLoss:
     """The bound for 8-bit images."""
-    low = -1.0 if config.data.centered else 0.0
-    return variational.BoundLoss(levels(config), variational.Discretized(low))
+    return variational.BoundLoss(levels(config), variational.Discretized(-1.0 if config.data.centered else 0.0))
 
 
 def objective(config: Config) -> Objective:
@@ -85,10 +101,13 @@ def objective(config: Config) -> Objective:
 def _network_fields(config: Config, spec: Spec) -> dict[str, Any]:
     """The arguments that every network takes, and those of its own."""
     own = {field: config.network[field] for field in network_fields(config.network.name)}
+    reading = [own.pop(name, None) for name in ("text_resolutions", "text_width", "text_layers", "text_heads")]
     dropout, labels = own.pop("label_dropout", 0.0), spec.labels
     if labels is not None:
         row = own.get("null_label", "row") == "row" and config.network.name not in ZERO_NULL
         own["label_rows"] = labels.count + (dropout > 0 and row)
+    if spec.text is not None:
+        own["text"] = Text(reading[0], len(spec.text.words), *reading[1:])
     centered = config.data.centered or spec.kind != "bytes"
     return {**own, "centered": centered, "dtype": jnp.dtype(config.training.compute_dtype)}
 
@@ -99,57 +118,12 @@ def _u_net_fields(config: Config, spec: Spec) -> dict[str, Any]:
     return {**_network_fields(config, spec), "out_channels": twice}
 
 
-def _wide_fields(config: Config, spec: Spec) -> dict[str, Any]:
-    """WideResNet's names of its fields."""
-    c, classes = config.network, spec.labels.count if spec.labels else 0
-    own = {"blocks_per_group": c.num_res_blocks, "widen_factor": c.widen_factor, "fourier_scale": c.fourier_scale}
-    dtype = jnp.dtype(config.training.compute_dtype)
-    return {**own, "embedding_features": c.nf, "num_classes": classes, "dtype": dtype}
-
-
 def _resolved(data: Config) -> Dataset:
     """The pictures of a `data` section that may lie in a folder, a zip file or a TFDS directory."""
     height, width, channels = picture_shape(data)
     form = Format(height, channels, CROPS.get(data.name, 0), width, data.max_pixels)
     cache, conditions, ranges = Cache(data.cache, data.cache_limit), tuple(data.condition), stored_ranges(data)
     return resolve(data.name, data.path, data.category, form, cache, data.workers, conditions, ranges)
-
-
-def score_system(config: Config, spec: Spec, sampler: Callable[..., Samples], frozen: Mapping[str, Any]) -> Score:
-    """The system that trains a score network, without a part of any other run."""
-    del frozen
-    prediction = PREDICTIONS[config.parametrization.prediction](config)
-    labels = spec.labels
-    return Score(
-        shape=spec.shape,
-        image_shape=image_shape(spec.shape),
-        process=SDES[config.sde.name](config.sde),
-        network=NETWORKS[config.network.name](config, spec),
-        parametrization=parametrization.Parametrization(prediction, LABELS[config.parametrization.label](config)),
-        objective=objective(config),
-        sampler=sampler,
-        dropout=config.network.dropout > 0,
-        learned_variance=config.parametrization.learned_variance,
-        dropped=Dropped(config.network.label_dropout, labels.count if labels else 0),
-        labelled=labels is not None,
-        remat=config.training.remat,
-        scan_blocks=config.training.scan_blocks,
-        platform=platform(config.parallel.topology),
-    )
-
-
-def classifier_system(config: Config, spec: Spec, sampler: Any, frozen: Mapping[str, Any]) -> Classifier:
-    """The system that trains a classifier of noisy examples."""
-    del sampler, frozen
-    return Classifier(
-        shape=spec.shape,
-        image_shape=image_shape(spec.shape),
-        process=SDES[config.sde.name](config.sde),
-        network=NETWORKS[config.network.name](config, spec),
-        label=LABELS[config.parametrization.label](config),
-        times=TIMES[config.training.times](config),
-        platform=platform(config.parallel.topology),
-    )
 
 
 SCHEDULES: dict[str, Callable[[Config], np.ndarray]] = {
@@ -161,6 +135,10 @@ SDES: dict[str, Callable[[Config], sde.SDE]] = {
     "subvp": lambda c: sde.subvp(c.beta_min, c.beta_max),
     "ve": lambda c: sde.ve(c.sigma_min, c.sigma_max),
     "edm": lambda c: sde.karras(c.sigma_max),
+    "straight": lambda c: sde.Straight(),
+    "polynomial": lambda c: sde.polynomial(c.power),
+    "linear_vp": lambda c: sde.LinearVP(),
+    "cosine": lambda c: sde.cosine(),
 }
 LEVELS = {"vp": parametrization.vp_levels, "ve": parametrization.ve_levels}
 NETWORKS: dict[str, Callable[[Config, Spec], nn.Module]] = {
@@ -174,16 +152,19 @@ NETWORKS: dict[str, Callable[[Config, Spec], nn.Module]] = {
     "ncsnv2_64": lambda c, s: NCSNv2(64, **_network_fields(c, s)),
     "ncsnv2_128": lambda c, s: NCSNv2(128, **_network_fields(c, s)),
     "ncsnv2_256": lambda c, s: NCSNv2(256, **_network_fields(c, s)),
+    "perceptron": lambda c, s: Perceptron(tuple(c.network.hidden), jnp.dtype(c.training.compute_dtype)),
     "ncsn": lambda c, s: NCSNv2(64, num_classes=c.sde.num_scales, **_network_fields(c, s)),
-    "wideresnet": lambda c, s: WideResNet(**_wide_fields(c, s)),
+    **CLASSIFIERS,
 }
 PREDICTIONS: dict[str, Callable[[Config], parametrization.Prediction]] = {
     "noise": lambda c: parametrization.Noise(),
     "score": lambda c: parametrization.Score(),
     "denoiser": lambda c: parametrization.Denoiser(),
     "velocity": lambda c: parametrization.Velocity(),
+    "difference": lambda c: parametrization.Difference(),
     "posterior_mean": lambda c: parametrization.PosteriorMean(c.sde.num_scales),
     "edm": lambda c: parametrization.Preconditioned(c.parametrization.sigma_data),
+    "boundary": lambda c: parametrization.Boundary(c.parametrization.sigma_data, c.training.t_min),
 }
 LABELS: dict[str, Callable[[Config], parametrization.Label]] = {
     "time": lambda c: parametrization.time_label,
@@ -191,6 +172,7 @@ LABELS: dict[str, Callable[[Config], parametrization.Label]] = {
     "log_sigma": lambda c: parametrization.log_sigma_label,
     "root_sigma": lambda c: parametrization.root_sigma_label,
     "level": levels,
+    "gamma": lambda c: GammaLabel(c.vdm.gamma_min, c.vdm.gamma_max),
 }
 OBJECTIVES: dict[str, Callable[[Config], denoising.Objective]] = {
     "denoising": lambda c: denoising.denoising,
@@ -207,6 +189,10 @@ BOUNDS: dict[str, Callable[[Config], variational.BoundLoss | variational.HybridL
 WEIGHTINGS: dict[str, Callable[[Config], denoising.Weighting]] = {
     "simple": lambda c: denoising.simple,
     "likelihood": lambda c: denoising.likelihood,
+    "velocity": lambda c: denoising.velocity,
+    "difference": lambda c: denoising.difference,
+    "truncated_snr": lambda c: denoising.truncated_snr,
+    "denoiser": lambda c: denoising.denoiser,
     "edm": lambda c: denoising.EDM(c.parametrization.sigma_data),
 }
 TIMES: dict[str, Callable[[Config], denoising.Times]] = {
@@ -216,63 +202,35 @@ TIMES: dict[str, Callable[[Config], denoising.Times]] = {
     "levels": lambda c: denoising.LevelTimes(levels(c)),
 }
 AVERAGES: dict[str, Callable[[Config], dict[str, ema.Average]]] = {
-    "constant": lambda c: {"constant": ema.Constant(c.decay)},
-    "warmup": lambda c: {"warmup": ema.WarmedUp(c.decay)},
-    "half_life": lambda c: {"half_life": ema.HalfLife(c.half_life, c.rampup)},
-    "power": lambda c: {power_name(std): ema.Power(std) for std in c.power_stds},
+    "constant": lambda c: {"constant": ema.Constant(c.ema.decay)},
+    "warmup": lambda c: {"warmup": ema.WarmedUp(c.ema.decay)},
+    "half_life": lambda c: {"half_life": ema.HalfLife(c.ema.half_life, c.ema.rampup)},
+    "power": lambda c: {power_name(std): ema.Power(std) for std in c.ema.power_stds},
+    "scheduled": lambda c: {"scheduled": ema.Scheduled(c.ema.decay, c.consistency.first, curriculum(c))},
 }
+CURRICULA: dict[str, Callable[[Config], Curriculum]] = {
+    "constant": lambda c: curricula.Unchanged(c.consistency.last),
+    "root": lambda c: curricula.Root(c.consistency.first, c.consistency.last, c.training.num_steps),
+    "doubling": lambda c: curricula.Doubling(c.consistency.first, c.consistency.last, c.training.num_steps),
+}
+OWN_RATES: dict[tuple[str, str], Callable[[Config], dict[str, float]]] = {
+    ("adversarial", "critic"): lambda c: {
+        "learning_rate": c.adversarial.critic_learning_rate,
+        "beta1": c.adversarial.critic_beta1,
+        "beta2": c.adversarial.critic_beta2,
+    },
+    ("vdm", "schedule"): lambda c: {"learning_rate": c.vdm.learning_rate},
+    ("autoencoder", CRITIC): lambda c: {"start": c.autoencoder.critic_start},
+    ("latent", ENCODER): lambda c: {"start": c.latent.prior_updates},
+    ("latent", DECODER): lambda c: {"start": c.latent.prior_updates},
+    ("latent", MIXING): lambda c: {"learning_rate": 0.0} if c.latent.mixing <= LEFT_OUT else {},
+}
+"""Fields of an optimizer that a part of a system has in the place of those for all."""
+DECAYS: dict[str, Callable[[Config], int]] = {"none": lambda c: 0, "linear": lambda c: c.training.num_steps}
+"""Updates in which the rate falls to 0, by optimizer.decay."""
 SKIPPING = {"stop": False, "skip": True}
 """Whether an update that is not finite is left out, by training.nonfinite."""
 STRATEGIES: dict[str, Callable[[Config], Strategy]] = {"pmap": lambda c: Pmap(), "sharded": lambda c: Sharded(c.fsdp)}
-SOLVERS: dict[str, Callable[[Config, posterior.Variance], solvers.Solver | solvers.AdaptiveSolver]] = {
-    "euler_maruyama": lambda c, v: solvers.EulerMaruyama(c.churn),
-    "reverse_diffusion": lambda c, v: solvers.ReverseDiffusion(),
-    "ancestral": lambda c, v: solvers.Ancestral(v),
-    "euler": lambda c, v: solvers.Euler(),
-    "heun": lambda c, v: solvers.Heun(),
-    "edm": lambda c, v: solvers.Churned(solvers.Heun(), c.s_churn, c.s_min, c.s_max, c.s_noise),
-    "ddim": lambda c, v: solvers.DDIM(c.eta),
-    "deis_2": lambda c, v: solvers.ExponentialAdams(2, lower_final=15),
-    "deis_3": lambda c, v: solvers.ExponentialAdams(3, lower_final=15),
-    "lms": lambda c, v: solvers.LinearMultistep(),
-    "dpm_solver_2s": lambda c, v: solvers.DPMSolverSinglestep(2, solvers.Noise()),
-    "dpm_solver_3s": lambda c, v: solvers.DPMSolverSinglestep(3, solvers.Noise()),
-    "dpm_solver_2m": lambda c, v: solvers.DPMSolverMultistep(2, solvers.Noise(), lower_final=10),
-    "dpm_solver_3m": lambda c, v: solvers.DPMSolverMultistep(3, solvers.Noise(), lower_final=10),
-    "dpm_solver_pp_2s": lambda c, v: solvers.DPMSolverSinglestep(2),
-    "dpm_solver_pp_3s": lambda c, v: solvers.DPMSolverSinglestep(3),
-    "dpm_solver_pp_2s_ancestral": lambda c, v: solvers.AncestralNoise(solvers.DPMSolverSinglestep(2), c.churn),
-    "dpm_solver_pp_2m": lambda c, v: solvers.DPMSolverMultistep(2, lower_final=10),
-    "dpm_solver_pp_3m": lambda c, v: solvers.DPMSolverMultistep(3, lower_final=10),
-    "dpm_solver_pp_2m_sde": lambda c, v: solvers.DPMSolverMultistep(2, solvers.Data(c.churn)),
-    "unipc_2": lambda c, v: solvers.UniPC(2),
-    "unipc_3": lambda c, v: solvers.UniPC(3),
-    "unipc_2_bh1": lambda c, v: solvers.UniPC(2, exponential=False),
-    "unipc_3_bh1": lambda c, v: solvers.UniPC(3, exponential=False),
-    "adams_2": lambda c, v: solvers.ExponentialAdams(2, corrected=True, lower_final=True),
-    "adams_3": lambda c, v: solvers.ExponentialAdams(3, corrected=True, lower_final=True),
-    "adams_4": lambda c, v: solvers.ExponentialAdams(4, corrected=True, lower_final=True),
-    "exponential_euler_maruyama": lambda c, v: solvers.ExponentialAdams(1, solvers.Data(c.churn)),
-    "peaked_sde": lambda c, v: solvers.ExponentialAdams(1, solvers.Peaked(c.churn, c.center)),
-    "sde_adams_2": lambda c, v: solvers.ExponentialAdams(2, solvers.Data(c.churn)),
-    "sde_adams_3": lambda c, v: solvers.ExponentialAdams(3, solvers.Data(c.churn)),
-    "rk45": lambda c, v: solvers.RK45(c.rtol, c.atol, per_sample=True),
-    "rk45_batch": lambda c, v: solvers.RK45(c.rtol, c.atol),
-    "adaptive_sde": lambda c, v: solvers.AdaptiveSDE(c.sde_rtol, c.sde_atol, c.churn),
-    "none": lambda c, v: solvers.NoPredictor(),
-}
-LOWER_FINAL: dict[str, bool | None] = {"published": None, "always": True, "never": False}
-"""By sampling.lower_final; None leaves a solver as it is."""
-CORRECTORS: dict[str, Callable[[Config], solvers.Corrector | None]] = {
-    "none": lambda c: None,
-    "langevin": lambda c: solvers.Langevin(c.snr, c.corrector_steps),
-    "annealed_langevin": lambda c: solvers.AnnealedLangevin(c.snr, c.corrector_steps),
-}
-VARIANCES: dict[str, Callable[[ScoreFn], posterior.Variance]] = {
-    "small": lambda fraction: posterior.Small(),
-    "large": lambda fraction: posterior.Large(),
-    "learned": posterior.Learned,
-}
 DIVERGENCES: dict[str, Callable[[Config], Divergence]] = {
     "rademacher": lambda c: Rademacher(c.probes),
     "gaussian": lambda c: Gaussian(c.probes),
@@ -311,7 +269,8 @@ REFERENCE_CORRECTORS: dict[str, Callable[[Config], reference.Corrector | None]] 
     "annealed_langevin": lambda c: reference.AnnealedLangevin(c.snr),
 }
 DATA: dict[str, Callable[[Config], Dataset]] = {
-    "digits": lambda c: digits(),
+    "digits": lambda c: digits(c.image_size),
+    "digit_pairs": lambda c: digit_pairs(),
     "array": lambda c: array(c.path, tuple(c.condition), Cache(c.cache, c.cache_limit)),
     **dict.fromkeys(DECODED, _resolved),
 }
@@ -320,10 +279,3 @@ KINDS: dict[str, Callable[[Config, Spec], kinds.Kind]] = {
     "real": lambda c, s: kinds.Real(c.random_flip, s.mean, s.std),
     "tokens": lambda c, s: kinds.Tokens(),
 }
-SYSTEMS: dict[str, Callable[..., System]] = {"score": score_system, "classifier": classifier_system}
-
-
-def solver(sampling: Config, variance: posterior.Variance) -> solvers.Solver | solvers.AdaptiveSolver:
-    """The solver of a valid `sampling` section, which may ask for other last steps than the word's own."""
-    found, lowered = SOLVERS[sampling.solver](sampling, variance), LOWER_FINAL[sampling.lower_final]
-    return found if lowered is None else dataclasses.replace(found, lower_final=lowered)  # pyright: ignore

@@ -8,6 +8,7 @@ import jax
 from score_sde.config import flatten
 from score_sde.devices.precision import at
 from score_sde.experiment.experiment import Experiment
+from score_sde.networks.remat import compiler_options
 
 UNCOMPILED = ("num_samples", "num_images", "batch_size", "average", "split", "seed")
 """Fields of the sections `sampling` and `likelihood` that a program is given, or that are read around it."""
@@ -22,22 +23,26 @@ class Program:
     def __init__(self, experiment: Experiment, section: str, function: Callable, seeded: bool = False) -> None:
         self._experiment, self._section, self._function = experiment, section, function
         self._left_out = [name for name in UNCOMPILED if name != "seed" or not seeded]
-        self._program = jax.jit(self._traced, static_argnums=0)
+        # Scores may be differentiated in it, whose norms are then computed again.
+        options = compiler_options(experiment.platform.name)
+        self._program = jax.jit(self._traced, static_argnums=0, compiler_options=options)
 
     def __call__(self, *arguments: Any) -> Any:
-        return self._program(self._settings(), *arguments)
+        return self._program(self.settings(), *arguments)
 
     def trace(self, *arguments: Any) -> jax.stages.Traced:
         """Of arguments or their shapes: what it would run."""
-        return self._program.trace(self._settings(), *arguments)
+        return self._program.trace(self.settings(), *arguments)
 
-    def _settings(self) -> tuple[tuple[str, Any], ...]:
+    def settings(self) -> tuple[tuple[str, Any], ...]:
+        """What the program depends on but its arguments, by name: it is compiled for these."""
         config = self._experiment.config
         section = {name: value for name, value in flatten(config[self._section]).items() if name not in self._left_out}
         if self._section == "sampling":
-            measured = self._experiment.drawing.measured
-            section |= flatten({"guidance": config.guidance, "measurement": config.measurement})
-            section["measured"] = measured and measured.digest
+            asked = self._experiment.asked
+            sections = ("guidance", "measurement", "editing")
+            section |= flatten({name: config[name] for name in sections})
+            section["asked"] = asked and asked.digest
         return tuple(sorted(section.items()))
 
     def _traced(self, settings: Any, *arguments: Any) -> Any:

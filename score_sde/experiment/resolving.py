@@ -20,6 +20,7 @@ from score_sde.config.data_checks import (
     stored_ranges,
 )
 from score_sde.config.fields import DECODED
+from score_sde.data import captions
 from score_sde.data.identity import difference, digest, flat, other_files
 from score_sde.data.layouts import advice
 from score_sde.data.ranges import EXAMPLES, PLAIN, Scaled, as_bytes, written
@@ -29,7 +30,9 @@ from score_sde.devices.agreement import agree
 from score_sde.devices.distributed import place
 from score_sde.errors import UsageError, require
 from score_sde.experiment import objects
+from score_sde.experiment.captions import asked_texts
 from score_sde.experiment.conditions import one_or_none, parsed
+from score_sde.names import EMBEDDINGS
 
 
 def load_data(config: Config, ranges: str = "") -> Dataset:
@@ -119,6 +122,10 @@ def told(config: Config) -> Spec:
         "label" not in c.condition or c.num_classes,
         "data.num_classes=0, and there are no labels to count: give the number of classes",
     )
+    require(
+        not {captions.CAPTION, EMBEDDINGS} & set(c.condition),
+        f"data.condition={c.condition} is of texts, whose words the data tell, and there are none: train a run on them",
+    )
     labels = Labels((1 / c.num_classes,) * c.num_classes) if "label" in c.condition else None
     return Spec(known_shape(config) or picture_shape(c), kind, tuple(c.mean), tuple(c.std), labels)
 
@@ -129,7 +136,11 @@ def _described(config: Config, data: Dataset) -> Spec:
     check_shape(config, kind, shape)
     mean, std = statistics(data, tuple(c.mean), tuple(c.std)) if kind == "real" else ((), ())
     labels = labels_of(data, c.num_classes) if "label" in c.condition else None
-    return Spec(shape, kind, mean, std, labels)
+    text = captions.described(data, c.condition)
+    if text and (missing := captions.unknown(data, text)):
+        words = f"{len(missing)} words that are in none to train on, such as {min(missing)!r}"
+        print(f"data: held-out captions have {words}: they are left out", file=sys.stderr)
+    return Spec(shape, kind, mean, std, labels, text=text)
 
 
 def _dtype(data: Dataset) -> np.dtype:
@@ -237,3 +248,5 @@ def check_resolved(config: Config, spec: Spec, own_system: bool = False) -> None
     if spec.labels is not None:
         parsed("sampling.label", config.sampling.label, spec.labels)
         one_or_none(config.likelihood.label, spec.labels)
+    if spec.text is not None and config.sampling.caption:
+        asked_texts(config.sampling.caption, spec.text)

@@ -14,11 +14,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from score_sde.data.captions import CAPTION
 from score_sde.errors import require
 from score_sde.evaluation.likelihoods import completed
 from score_sde.experiment.answers import answers, wanted
+from score_sde.experiment.editing import KNOWN, Asked
 from score_sde.experiment.generation import Drawn
-from score_sde.experiment.measuring import Measured
 from score_sde.storage.files import whole
 from score_sde.storage.images import save_grid, save_selected, selected
 from score_sde.storage.seals import Seals
@@ -42,14 +43,14 @@ class Summary(NamedTuple):
 class SampleFolder:
     """samples.npz, grid.png and settings.json of samples of these settings, and in `unfinished` what is drawn so far.
 
-    settings: of JSON; {"sampling": the config's section, "step": ...}. measured: what the samples answer, for a picture
-    of them beside it, answers.png. Whoever writes holds the folder's lock. Raises
-    OSError for what cannot be written: nothing that is not whole counts, and the next start goes on.
+    settings: of JSON; {"sampling": the config's section, "step": ...}. given: what the samples answer or are made of,
+    for a picture of them beside it, answers.png. Whoever writes holds the folder's lock. Raises OSError for what cannot
+    be written: nothing that is not whole counts, and the next start goes on.
     """
 
-    def __init__(self, path: pathlib.Path, settings: dict[str, Any], measured: Measured | None = None) -> None:
-        self.path, self.settings, self._measured = path, json.loads(json.dumps(settings)), measured
-        self._pictures = (GRID,) if measured is None else (GRID, ANSWERS)
+    def __init__(self, path: pathlib.Path, settings: dict[str, Any], given: Asked | None = None) -> None:
+        self.path, self.settings, self._given = path, json.loads(json.dumps(settings)), given
+        self._pictures = (GRID,) if given is None else (GRID, ANSWERS)
         self._seals, self._parts = Seals(path), Seals(path / PARTS)
         sampling = self.settings["sampling"]
         self.count, self.size = sampling["num_samples"], sampling["batch_size"]
@@ -103,15 +104,16 @@ class SampleFolder:
         file = self.path / SAMPLES
         with np.load(file) as arrays:
             finite = arrays["finite"] if "finite" in arrays else np.ones(self.count, bool)
-            labels = arrays.get("label")
+            labels = arrays.get("label", arrays.get(CAPTION))
             evaluations = float(np.mean(arrays["evaluations"]))
+            known = {name: float(np.mean(arrays[name])) for name in KNOWN if name in arrays}
         rows = selected(self.count, labels)
         numbers = rows.reshape(-1) % self.count
         _, scale = save_selected(self.path / GRID, rows, _rows(file, numbers), finite[numbers])
         scale += self._save_answers(file)
         summary = Summary(evaluations, int(np.sum(~finite)), scale)
         found = {**self.settings, "evaluations": summary.evaluations, "not_finite": summary.not_finite}
-        found |= more or {}
+        found |= known | (more or {})
         write_json(self.path / SETTINGS, found)
         self._seals.seal(SETTINGS, *self._pictures)
         self.discard()
@@ -119,12 +121,21 @@ class SampleFolder:
 
     def _save_answers(self, file: pathlib.Path) -> str:
         """The picture of samples beside what they answer; what is to be said of it."""
-        if self._measured is None:
+        if self._given is None:
             return ""
-        rows = wanted(self._measured, self.count)
-        found = answers(self._measured, [_rows(file, numbers) for numbers in rows])
+        rows = wanted(self._given, self.count)
+        found = answers(self._given, [_rows(file, numbers) for numbers in rows])
         save_grid(self.path / ANSWERS, found.images, found.columns)
         return f"; {ANSWERS}: {found}"
+
+    def purified(self) -> str:
+        """How many examples of a finished folder the classifier knows, purified and before; "" where none was asked."""
+        found = read_json(self.path / SETTINGS)
+        if any(name not in found for name in KNOWN):
+            return ""
+        after, before = (found[name] for name in KNOWN)
+        error = (after * (1 - after) / self.count) ** 0.5
+        return f"frozen.classifier knows {before:.1%} of x as it is given, and {after:.1%} +- {error:.1%} purified"
 
     def not_finite(self) -> int:
         """How many samples of a finished folder are not finite."""

@@ -29,7 +29,7 @@ class Origin:
     young: str = ""
 
     def __str__(self) -> str:
-        run, step, average, _ = self.record
+        run, step, average = self.record[:3]
         kind = "the parameters themselves (raw)" if average == "raw" else f"the average {average!r}"
         afresh = f"; made afresh: {'; '.join(self.left_out)}" if self.left_out else ""
         hint = "" if average == "raw" else f"; {FIELD}={run}@{step}:raw takes the parameters themselves"
@@ -65,7 +65,7 @@ def origin(
     classes = _other_classes(other.spec, spec)
     require(
         not (strict and classes),
-        f"{FIELD}={text} {classes}: give the data's classes their names, or take its rows by number, by"
+        f"{FIELD}={text} {classes}: give the data the same ones, or take its rows by number, by"
         " --config.training.start_strict=False",
     )
     held = [given]  # until the first state is made of them
@@ -78,6 +78,9 @@ def origin(
 
 def _other_classes(there: Spec, here: Spec) -> str:
     """What to say where rows of a table of labels would go from one class to another; else nothing."""
+    texts = [spec.text.words if spec.text else () for spec in (there, here)]
+    if all(texts) and texts[0] != texts[1]:
+        return "reads captions of other words than this run"
     old, new = ((spec.labels.names if spec.labels else ()) for spec in (there, here))
     if not old or not new or old == new:
         return ""

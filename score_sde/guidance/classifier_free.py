@@ -1,11 +1,12 @@
 """Classifier-free guidance and autoguidance: from one score past another, everywhere or between two noise levels."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
 
 from score_sde.guidance.limits import rescaled
+from score_sde.names import MASK
 from score_sde.sde import SDE
 from score_sde.typing import Array, ScoreFn, Time, expand
 
@@ -44,6 +45,20 @@ def batched(score: ScoreFn) -> Pair:
         return both[: len(x)], both[len(x) :]
 
     return pair
+
+
+def with_null(condition: Mapping[str, Array], null: int, text: bool = False) -> dict[str, Array]:
+    """The conditions of twice the batch, whose second half has the null label and a text of which nothing is there.
+
+    text: whether there is one, of which condition["mask"] [B, L] says which rows are there.
+    """
+    nothing = {"label": null} | ({MASK: False} if text else {})
+
+    def twice(name: str, value: Array) -> Array:
+        value = jnp.asarray(value)
+        return jnp.concatenate([value, jnp.full_like(value, nothing[name]) if name in nothing else value])
+
+    return {name: twice(name, value) for name, value in condition.items()}
 
 
 def apart(c: ScoreFn, u: ScoreFn) -> Pair:

@@ -2,8 +2,8 @@
 
 import dataclasses
 
-from score_sde.guidance.measurement import Measurement, shortened
-from score_sde.guidance.posterior import PosteriorScore, linearised, reach
+from score_sde.guidance.measurement import Measurement
+from score_sde.guidance.posterior import PosteriorScore, linearised
 from score_sde.sde import SDE
 from score_sde.typing import Array, ScoreFn
 
@@ -12,9 +12,8 @@ from score_sde.typing import Array, ScoreFn
 class DPSScore(PosteriorScore):
     """g = J^T A^T (y - A D) / sigma_y^2: equation 11 of Chung et al. 2023, as if x_0 given x_t were certain.
 
-    It passes all bounds where sigma_y is small and the noise is not, and samplers with it. limit: D_y - D is made no
-    longer than this many times sigma / alpha sqrt(D numbers), the distance that x_0 can be from D; None for eq. 11 as
-    it stands. One vector-Jacobian product. The rule with a step, which is what their code does, is solvers.DPS.
+    It passes all bounds where sigma_y is small and the noise is not, and samplers with it, but for the limit. One
+    vector-Jacobian product. The rule with a step, which is what their code does, is solvers.DPS.
     """
 
     limit: float | None = 1.0
@@ -22,7 +21,4 @@ class DPSScore(PosteriorScore):
     def shift(self, score: ScoreFn, sde: SDE, measurement: Measurement, x: Array, t: Array) -> tuple[Array, Array]:
         own, D, covary = linearised(score, sde, x, t)
         e = measurement.residual(D)
-        shift = covary(measurement.A.transpose(e)) / measurement.sigma_y**2
-        if self.limit is None:
-            return own, shift
-        return own, shortened(shift, reach(sde, t, x, self.limit))
+        return own, covary(measurement.A.transpose(e)) / measurement.sigma_y**2

@@ -24,14 +24,14 @@ class Matched(PosteriorScore):
     as Cov[x_0 | x_t] and its slope, the third cumulant, are symmetric. Exact for Gaussian data, where T = 0, once the
     systems are solved. products: steps of conjugate gradients for u, and as many for every z. variance: as MMPS's.
     probes: draws of z, functions of t alone, so that one serves all examples; all of a basis where y has no more
-    numbers. limit: the second term is made no longer than so many times sigma / alpha sqrt(D numbers), as it passes all
-    bounds where two modes part. Forward mode alone: 2 products to a step, and 2 second derivatives, with one probe.
+    numbers. steepest: the second term is made no longer than so many times sigma / alpha sqrt(D numbers), as it passes
+    all bounds where two modes part. Forward mode alone: 2 products to a step, and 2 second derivatives, with one probe.
     """
 
     products: int = 3
     variance: float | None = 1.0
     probes: int = 1
-    limit: float = 1.0
+    steepest: float = 1.0
 
     reverse: ClassVar[bool] = False
 
@@ -64,7 +64,7 @@ class Matched(PosteriorScore):
         for z in probes:
             bend = bend - second(A.transpose(solved(z)[0]), A.transpose(z)) / len(probes)
         bend = 0.5 * expand(c**2, bend) * bend
-        return own, shift + shortened(bend, reach(sde, t, x, self.limit))
+        return own, shift + shortened(bend, reach(sde, t, x, self.steepest))
 
 
 def _signs(count: int, e: Array, t: Array) -> list[Array]:

@@ -6,23 +6,30 @@ the denoiser, D_y = D + (sigma^2 / alpha) g; with the Jacobian J of D in x, (sig
 """
 
 import abc
+import dataclasses
 from collections.abc import Callable
 from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 
-from score_sde.guidance.measurement import Measurement, spectrum_of
+from score_sde.guidance.measurement import Measurement, shortened, spectrum_of
 from score_sde.sde import SDE, denoised
 from score_sde.sde.analytic import noised_variance
 from score_sde.typing import Array, ScoreFn, Time, expand
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class PosteriorScore(abc.ABC):
     """ScoreFn -> ScoreFn: the score of p_t(x | y), estimated; a subclass writes `shift` alone.
 
+    limit: D_y - D is made no longer than so many times sigma / alpha sqrt(D numbers), as far as x_0 is from D; None for
+    the method as it stands, which is exact where it is for every x and y. A trained network's Jacobian is not
+    symmetric: what is solved with it can pass all bounds, and is to have one.
     reverse: whether it differentiates the score in reverse mode (else forwards, or not at all).
     """
+
+    limit: float | None = None
 
     reverse: ClassVar[bool] = True
 
@@ -32,6 +39,8 @@ class PosteriorScore(abc.ABC):
         def guided(x: Array, t: Array) -> Array:
             t = jnp.asarray(t)
             own, shift = self.shift(score, sde, measurement, x, t)
+            if self.limit is not None:
+                shift = shortened(shift, reach(sde, t, x, self.limit))
             return own + slope(sde, t, shift)
 
         return guided

@@ -12,14 +12,18 @@ from score_sde.solvers.rk45 import RK45
 from score_sde.typing import Array, ScoreFn, expand, sum_per_example
 
 
-def encode(score: ScoreFn, sde: SDE, x0: Array, *, solver: RK45, t_min: float) -> tuple[Array, Array]:
-    """The latents z = x_T [B, ...] of x0 = x at t_min, and the network evaluations."""
-    return _carry(score, sde, x0, t_min, sde.T, solver)
+def encode(
+    score: ScoreFn, sde: SDE, x0: Array, *, solver: RK45, t_min: float, level: float | None = None
+) -> tuple[Array, Array]:
+    """The latents z = x [B, ...] at the time `level`, T by default, of x0 = x at t_min, and the network evaluations."""
+    return _carry(score, sde, x0, t_min, sde.T if level is None else level, solver)
 
 
-def decode(score: ScoreFn, sde: SDE, z: Array, *, solver: RK45, t_min: float) -> tuple[Array, Array]:
-    """The inverse of encode: x at t_min [B, ...] of latents z = x_T, and the network evaluations."""
-    return _carry(score, sde, z, sde.T, t_min, solver)
+def decode(
+    score: ScoreFn, sde: SDE, z: Array, *, solver: RK45, t_min: float, level: float | None = None
+) -> tuple[Array, Array]:
+    """The inverse of encode: x at t_min [B, ...] of latents z = x at `level`, and the network evaluations."""
+    return _carry(score, sde, z, sde.T if level is None else level, t_min, solver)
 
 
 def _carry(score: ScoreFn, sde: SDE, x: Array, t: float, s: float, solver: RK45) -> tuple[Array, Array]:
@@ -27,7 +31,7 @@ def _carry(score: ScoreFn, sde: SDE, x: Array, t: float, s: float, solver: RK45)
 
 
 def interpolate(z0: Array, z1: Array, weights: Array) -> Array:
-    """Points on the great arc from z0 to z1, both [B, ...], at weights w [W] in [0, 1]: [W, B, ...].
+    """Points on the great arc from z0 to z1, both [B, ...], at weights w [W] or [W, B] in [0, 1]: [W, B, ...].
 
         z_w = (sin((1 - w) a) z0 + sin(w a) z1) / sin a,  a the angle between z0 and z1, each example flattened
 

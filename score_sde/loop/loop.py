@@ -9,14 +9,15 @@ from typing import Any
 import jax
 import numpy as np
 
-from score_sde.data.stream import Stream
 from score_sde.devices.arrays import Agreement, collect
 from score_sde.devices.parallel import check_batch_size, process_rows
 from score_sde.errors import CheckpointError, require
 from score_sde.experiment import Experiment
 from score_sde.experiment.early import short_of_warm_up
 from score_sde.experiment.generation import Generator
+from score_sde.experiment.kept_grids import KeptGrids
 from score_sde.experiment.objects import SKIPPING
+from score_sde.experiment.pairs import draw_pairs
 from score_sde.experiment.resolving import agree_on_data
 from score_sde.loop.account import account
 from score_sde.loop.health import Health
@@ -49,7 +50,6 @@ def train(
     experiment.check()
     check_batch_size("training.batch_size", config.training.batch_size, config.training.microbatches)
     agree_on_data(lambda: experiment.data)
-    stream = experiment.stream
     for line in check_sufficient(experiment):
         if jax.process_index() == 0:
             print(line, file=sys.stderr)
@@ -67,7 +67,9 @@ def train(
             workdir.claim(config, **experiment.notes())
             account(config, experiment.data, workdir)
         with collected() as caught:
-            run = _Run(experiment, workdir, stream, generator or Generator(experiment), held_out, show, caught)
+            draw_pairs(experiment, workdir.pairs, lambda: caught.signum, show and first)
+            generator = generator or Generator(experiment, KeptGrids(workdir.grids))
+            run = _Run(experiment, workdir, generator, held_out, show, caught)
             with run:
                 if first and begun:
                     workdir.claim(config, step=run.step, **experiment.notes())
@@ -91,14 +93,14 @@ class _Run:
         self,
         experiment: Experiment,
         workdir: Workdir,
-        stream: Stream,
         generator: Generator,
         held_out: HeldOut | None,
         show: bool,
         caught: Caught,
     ) -> None:
-        self.experiment, self.workdir, self.stream, self.generator = experiment, workdir, stream, generator
+        self.experiment, self.workdir, self.generator = experiment, workdir, generator
         self.held_out, self.caught, self.config = held_out, caught, experiment.config
+        self.stream = experiment.stream
         self.first = jax.process_index() == 0
         self.show = show and self.first
         c = self.config.checkpoint
@@ -283,7 +285,7 @@ class _Run:
             drawn = self.generator(average, min(self.config.sampling.num_samples, GRID), show=False)
             if self.first:
                 path = self.workdir.samples / f"step_{self.step:08d}.png"
-                picture, scale = save_samples(path, drawn.x, drawn.condition.get("label"), drawn.finite)
+                picture, scale = save_samples(path, drawn.x, drawn.classes, drawn.finite)
                 self.log.add_image("samples", picture, self.step)
                 if scale:
                     self._say(f"{path}{scale}")

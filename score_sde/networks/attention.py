@@ -9,12 +9,18 @@ from score_sde.networks.layers import NIN, Dtype
 from score_sde.typing import Array
 
 
-def attend(q: Array, k: Array, v: Array) -> Array:
-    """o_p = sum_p' softmax_p'(q_p . k_p' / sqrt(C)) v_p': q, k, v [B, P, C] -> [B, P, C]; float32 softmax."""
+def attend(q: Array, k: Array, v: Array, mask: Array | None = None) -> Array:
+    """o_p = sum_p' softmax_p'(q_p . k_p' / sqrt(C)) v_p': q [B, P, C], k, v [B, Q, C] -> [B, P, C]; float32 softmax.
+
+    mask: bool [B, Q], the p' that are there; the others' weight is exactly 0. One at least must be there.
+    """
     scale = q.shape[-1] ** -0.5
     # Said explicitly, it also holds for the gradient, whose product would else be one of float32 and bfloat16.
     precision = jax.lax.DotAlgorithmPreset.BF16_BF16_F32 if q.dtype == jnp.bfloat16 else None
-    logits = jnp.einsum("bpc,bqc->bpq", q * scale, k, precision=precision, preferred_element_type=jnp.float32)
+    wide = jnp.promote_types(q.dtype, jnp.float32)
+    logits = jnp.einsum("bpc,bqc->bpq", q * scale, k, precision=precision, preferred_element_type=wide)
+    if mask is not None:
+        logits = jnp.where(mask[:, None, :], logits, -jnp.inf)
     weights = jax.nn.softmax(logits, axis=-1).astype(v.dtype)
     return jnp.einsum("bpq,bqc->bpc", weights, v)
 

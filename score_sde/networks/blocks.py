@@ -41,19 +41,25 @@ class _Residual(nn.Module):
     convolution: str = "native"
 
     def branch(
-        self, x: Array, temb: Array | None, keys: Keys | None, resample: Callable[[Array], Array] = lambda h: h
+        self,
+        x: Array,
+        temb: Array | None,
+        keys: Keys | None,
+        style: Array | None,
+        resample: Callable[[Array], Array] = lambda h: h,
     ) -> Array:
         """Norm, resample, conv, + temb, norm, dropout, conv.
 
-        x [B, H, W, C], temb [B, E] or None, dropout keys [B] or None -> [B, H', W', features].
+        x [B, H, W, C], temb [B, E] or None, dropout keys [B] or None, what the norms' scale and bias are made of
+        [B, S] or None -> [B, H', W', features].
         """
         act, features = activation(self.nonlinearity), self.features or x.shape[-1]
         common = {"dtype": self.dtype, "convolution": self.convolution}
         norm = {"groups": self.groups, "activation": act, "convolution": self.convolution}
-        h = resample(GroupNorm(**norm, name="GroupNorm_0")(x))
+        h = resample(GroupNorm(**norm, name="GroupNorm_0")(x, style))
         vector = None if temb is None else Dense(features, dtype=self.dtype, name="Dense_0")(act(temb))
         h = Conv(features, **common, name="Conv_0")(h, vector)
-        h = GroupNorm(**norm, name="GroupNorm_1")(h)
+        h = GroupNorm(**norm, name="GroupNorm_1")(h, style)
         h = Dropout(self.dropout, name="Dropout_0")(h, keys)
         return Conv(features, kernel_init=ddpm_init(self.init_scale), **common, name="Conv_1")(h)
 
@@ -61,8 +67,9 @@ class _Residual(nn.Module):
 class ResnetBlockBigGANpp(_Residual):
     """Residual block that resamples both branches if `resample` is "up" or "down" (BigGAN).
 
-    x [B, H, W, C], temb [B, E] or None, dropout keys [B] or None -> [B, H', W', features]; `skip_rescale` divides
-    the sum by sqrt(2). Source: Brock et al. 2019; Song et al. 2021, appendix H.
+    x [B, H, W, C], temb [B, E] or None, dropout keys [B] or None, style [B, S] or None (see GroupNorm) ->
+    [B, H', W', features]; `skip_rescale` divides the sum by sqrt(2). Source: Brock et al. 2019; Song et al. 2021,
+    appendix H.
     """
 
     resample: str = "none"  # none | up | down
@@ -70,11 +77,13 @@ class ResnetBlockBigGANpp(_Residual):
     skip_rescale: bool = True
 
     @nn.compact
-    def __call__(self, x: Array, temb: Array | None = None, keys: Keys | None = None) -> Array:
+    def __call__(
+        self, x: Array, temb: Array | None = None, keys: Keys | None = None, style: Array | None = None
+    ) -> Array:
         features = self.features or x.shape[-1]
         way = (self.resample, self.fir_kernel, self.convolution)
         resample = lambda v: v if self.resample == "none" else resample_2d(v, *way)
-        h = self.branch(x, temb, keys, resample)
+        h = self.branch(x, temb, keys, style, resample)
         x = resample(x)
         if x.shape[-1] != features or self.resample != "none":
             x = Conv(features, 1, dtype=self.dtype, convolution=self.convolution, name="Conv_2")(x)
@@ -84,17 +93,19 @@ class ResnetBlockBigGANpp(_Residual):
 class ResnetBlockDDPMpp(_Residual):
     """Residual block of DDPM (Ho et al. 2020); as published there, with groups=32.
 
-    x [B, H, W, C], temb [B, E] or None, dropout keys [B] or None -> [B, H, W, features]; `skip_rescale` divides the
-    sum by sqrt(2).
+    x [B, H, W, C], temb [B, E] or None, dropout keys [B] or None, style [B, S] or None (see GroupNorm) ->
+    [B, H, W, features]; `skip_rescale` divides the sum by sqrt(2).
     """
 
     conv_shortcut: bool = False
     skip_rescale: bool = False
 
     @nn.compact
-    def __call__(self, x: Array, temb: Array | None = None, keys: Keys | None = None) -> Array:
+    def __call__(
+        self, x: Array, temb: Array | None = None, keys: Keys | None = None, style: Array | None = None
+    ) -> Array:
         features = self.features or x.shape[-1]
-        h = self.branch(x, temb, keys)
+        h = self.branch(x, temb, keys, style)
         if x.shape[-1] != features and self.conv_shortcut:
             x = Conv(features, dtype=self.dtype, convolution=self.convolution, name="Conv_2")(x)
         elif x.shape[-1] != features:

@@ -4,6 +4,7 @@ import jax.numpy as jnp
 
 from score_sde.networks.layers import Dtype
 from score_sde.networks.ncsnpp import NCSNpp
+from score_sde.networks.text import Text
 
 
 def ddpm(
@@ -23,6 +24,7 @@ def ddpm(
     label_rows: int = 0,
     label_embedding: str = "edm",
     null_label: str = "row",
+    text: Text | None = None,
     dtype: Dtype = jnp.float32,
     convolution: str = "native",
     fused_attention: str | None = None,
@@ -50,6 +52,7 @@ def ddpm(
         label_rows=label_rows,
         label_embedding=label_embedding,
         null_label=null_label,
+        text=text,
         dtype=dtype,
         convolution=convolution,
         fused_attention=fused_attention,

@@ -10,7 +10,7 @@ from jax import lax
 from jax.ad_checkpoint import checkpoint_name
 from jax.nn import initializers
 
-from score_sde.networks.layers import Activation, channel_vector
+from score_sde.networks.layers import Activation, Dense, channel_vector
 from score_sde.typing import Array
 
 STATISTICS = "statistics"
@@ -28,7 +28,8 @@ class GroupNorm(nn.Module):
 
     x [B, H, W, C]; `groups` None is the rule of `group_count`; `activation` None is the identity. A gradient keeps x
     and the statistics, and computes the rest again; `convolution`: the form that the network's have, on which depends
-    whether the compiler may see through that. ValueError if the groups do not divide C.
+    whether the compiler may see through that. style [B, E]: scale and bias are each example's own, 1 + a and b of a
+    linear layer of it (Xiao et al. 2021). ValueError if the groups do not divide C.
     """
 
     groups: int | None = None
@@ -37,13 +38,17 @@ class GroupNorm(nn.Module):
     convolution: str = "native"
 
     @nn.compact
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: Array, style: Array | None = None) -> Array:
         c = x.shape[-1]
         groups = group_count(c, self.groups)
         if groups < 1 or c % groups:
             raise ValueError(f"GroupNorm cannot split {c} channels into {groups} groups: use another width")
-        scale = self.param("scale", initializers.ones, (c,), jnp.float32)
-        bias = self.param("bias", initializers.zeros, (c,), jnp.float32)
+        if style is None:
+            scale = self.param("scale", initializers.ones, (c,), jnp.float32)
+            bias = self.param("bias", initializers.zeros, (c,), jnp.float32)
+        else:
+            scale, bias = jnp.split(Dense(2 * c, name="style")(style), 2, axis=-1)
+            scale = 1 + scale
 
         def normalised(x: Array, scale: Array, bias: Array) -> Array:
             y = normalise(x, scale, bias, groups, self.eps).astype(x.dtype)
@@ -57,7 +62,7 @@ class GroupNorm(nn.Module):
 
 @partial(jax.custom_jvp, nondiff_argnums=(3, 4))
 def normalise(x: Array, scale: Array, bias: Array, groups: int, eps: float) -> Array:
-    """y = u scale + bias, u = (x - mean) / sqrt(var + eps) by groups of channels: x [B, H, W, C], the others [C].
+    """y = u scale + bias, u = (x - mean) / sqrt(var + eps) by groups of channels: x [B, H, W, C], others [C] or [B, C].
 
     y is float32, or finer where x is.
     """
@@ -71,11 +76,14 @@ def _normalise_jvp(groups: int, eps: float, primals: Any, tangents: Any) -> tupl
 
     E is the mean over pixels and the group; a and b are [B, C]: transposed, two sums over pixels give all gradients.
     """
-    (x, scale, bias), (dx, dscale, dbias) = primals, tangents
+    (x, *vectors), (dx, *changes) = primals, tangents
+    (scale, bias), (dscale, dbias) = (
+        (v.reshape(-1, v.shape[-1]) for v in pair) for pair in (vectors, changes)
+    )  # [1 or B, C]
     u, r = _standardised(x, groups, eps)
     dx = dx.astype(u.dtype)
-    factor = r * scale[None]
-    a, b = (d[None] - factor * _group_mean(v.mean((1, 2)), groups) for d, v in ((dbias, dx), (dscale, u * dx)))
+    factor = r * scale
+    a, b = (d - factor * _group_mean(v.mean((1, 2)), groups) for d, v in ((dbias, dx), (dscale, u * dx)))
     y = u * channel_vector(scale) + channel_vector(bias)
     return y, channel_vector(factor) * dx + channel_vector(a) + u * channel_vector(b)
 

@@ -21,10 +21,14 @@ Init = Callable[..., Array]
 BiasInit = Callable[[Array, Sequence[int]], Array]
 
 
+def at_least_float32(dtype: Dtype) -> Dtype:
+    """The dtype, or float32 in the place of a narrower one."""
+    return dtype if jnp.finfo(dtype).bits >= 32 else jnp.float32
+
+
 def elu(x: Array) -> Array:
     """x where x > 0, else e^x - 1: in float32 at least, as 8 bits leave nothing of the difference near 0."""
-    wide = x if jnp.finfo(x.dtype).bits >= 32 else x.astype(jnp.float32)
-    return jax.nn.elu(wide).astype(x.dtype)
+    return jax.nn.elu(x.astype(at_least_float32(x.dtype))).astype(x.dtype)
 
 
 ACTIVATIONS: dict[str, Activation] = {
@@ -93,7 +97,7 @@ def add_channels(x: Array, v: Array) -> Array:
 
     Added as float32: the gradient of v is a sum over all pixels, which bfloat16 would lose.
     """
-    wide = jnp.promote_types(x.dtype, jnp.float32)
+    wide = at_least_float32(x.dtype)
     v = v.reshape(-1, *(1,) * (x.ndim - 2), v.shape[-1])
     return (x.astype(wide) + v.astype(wide)).astype(x.dtype)
 

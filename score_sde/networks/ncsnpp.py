@@ -4,9 +4,8 @@ Reading order: `__call__` embeds the label, then `_encode` (where FIR down-sampl
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -22,14 +21,15 @@ from score_sde.networks.layers import (
     Dense,
     Dtype,
     GaussianFourierProjection,
-    Names,
     activation,
     ddpm_init,
-    fold_in,
     positional_embedding,
 )
+from score_sde.networks.passing import Block, Pass
 from score_sde.networks.remat import REMAT, remat
 from score_sde.networks.repeated import in_one_loop, runs_of_equals
+from score_sde.networks.text import Text
+from score_sde.networks.transformer import SpatialTransformer
 from score_sde.typing import Array, Keys
 
 CHOICES = {
@@ -47,32 +47,6 @@ CHOICES = {
 }
 
 
-@dataclass
-class _Pass:
-    """What one forward pass carries along: the name counters, the embedding [B, 4 nf] and the dropout keys [B]."""
-
-    temb: Array | None
-    dropout_keys: Keys | None
-    names: Names = field(default_factory=Names)
-    blocks: int = 0
-
-    def next_block(self) -> int:
-        """The number of the next residual block, from 1 on."""
-        self.blocks += 1
-        return self.blocks
-
-    def keys(self, number: Any) -> Keys | None:
-        """The dropout keys [B] of that block."""
-        return None if self.dropout_keys is None else fold_in(self.dropout_keys, number)
-
-
-class _Block(NamedTuple):
-    """The published name of a kind of block, without its number, and what makes a module of it."""
-
-    kind: str
-    make: Callable[..., nn.Module]
-
-
 class NCSNpp(nn.Module):
     """Noise-conditional U-Net: x [B, H, W, C], label [B] -> [B, H, W, out_channels] float32.
 
@@ -84,7 +58,9 @@ class NCSNpp(nn.Module):
     scale_by_sigma=False; for DDPM see ddpm.py.
     condition: by name what the output is conditioned on (conditioning.py): "augment" [B, augment_dim], numbers that say
     how the images were augmented (Karras et al. 2022, appendix F.2), zeros where it is left out; "label" int32 [B], the
-    classes' numbers or the null label, which may not be left out. augment_dim, label_rows 0: there is no such input.
+    classes' numbers or the null label, which may not be left out; "style" [B, S], of which the residual blocks' norms
+    make scale and bias (generator.py); "tokens" or "embeddings", and "mask", which the pixels of the levels that `text`
+    names ask by cross-attention (text.py). augment_dim, label_rows 0, text None: there is no such input.
     `dtype` is that of convolutions and matrix products; parameters, statistics, softmax and embeddings are float32.
     `convolution` is its form (see conv.py); `fused_attention` has cuDNN do it on such a GPU, without forward mode (see
     attention.py); `remat` is what the gradient keeps of every block (see remat.py); `scan_blocks` has blocks that are
@@ -121,6 +97,7 @@ class NCSNpp(nn.Module):
     label_rows: int = 0
     label_embedding: str = "edm"  # edm | adm
     null_label: str = "row"  # row | zero | learned
+    text: Text | None = None
     dtype: Dtype = jnp.float32
     convolution: str = "native"
     fused_attention: str | None = None
@@ -148,14 +125,15 @@ class NCSNpp(nn.Module):
         remedy = "once per further entry of ch_mult: pad the images or shorten ch_mult"
         check_halvings(x, len(self.ch_mult) - 1, remedy)
         check_sigma(self.scale_by_sigma, sigma)
-        state = _Pass(temb=None, dropout_keys=dropout_keys)
+        state = Pass(temb=None, dropout_keys=dropout_keys, style=(condition or {}).get("style"))
         state.temb = self._embed(state, label, condition or {})
+        state.text = self.text.encode(condition or {}, self.dtype) if self.text else None
         skips = self._encode(state, centre(x, self.centered, self.dtype))
         h = self._middle(state, skips[-1])
         channels = x.shape[-1] if self.out_channels is None else self.out_channels
         return finish(self._decode(state, h, skips, channels), sigma, self.scale_by_sigma)
 
-    def _embed(self, state: _Pass, label: Array, condition: Mapping[str, Array]) -> Array | None:
+    def _embed(self, state: Pass, label: Array, condition: Mapping[str, Array]) -> Array | None:
         """Noise label [B], condition -> temb [B, 4 nf] float32; unconditional None, but with the frequencies."""
         if self.embedding_type == "fourier":
             name = state.names("GaussianFourierProjection")
@@ -171,7 +149,7 @@ class NCSNpp(nn.Module):
         hidden = Dense(4 * self.nf, name=state.names("Dense"))(activation(self.nonlinearity)(hidden))
         return labels.behind(hidden, condition)
 
-    def _encode(self, state: _Pass, x: Array) -> list[Array]:
+    def _encode(self, state: Pass, x: Array) -> list[Array]:
         """Images [B, H, W, C] -> features of every level, finest first; the decoder consumes them from the end."""
         skips, pyramid = [self._conv(state, x, self.nf)], x
         for level, mult in enumerate(self.ch_mult):
@@ -183,12 +161,14 @@ class NCSNpp(nn.Module):
                 skips.append(h)
         return skips
 
-    def _middle(self, state: _Pass, h: Array) -> Array:
+    def _middle(self, state: Pass, h: Array) -> Array:
         h = self._residual(state, h, h.shape[-1])
         h = self._attention(state, h)
+        for block in self._asking_blocks(state, h):
+            h = block.make(name=state.names(block.kind))(h, *block.given)
         return self._residual(state, h, h.shape[-1])
 
-    def _decode(self, state: _Pass, h: Array, skips: list[Array], channels: int) -> Array:
+    def _decode(self, state: Pass, h: Array, skips: list[Array], channels: int) -> Array:
         """Coarsest features h and all skips -> [B, H, W, channels]."""
         pyramid = None
         for level, mult in reversed(list(enumerate(self.ch_mult))):
@@ -203,7 +183,7 @@ class NCSNpp(nn.Module):
             return pyramid
         return self._conv(state, self._normalise(state, h), channels, self.init_scale)
 
-    def _join_input(self, state: _Pass, pyramid: Array, h: Array) -> tuple[Array, Array]:
+    def _join_input(self, state: Pass, pyramid: Array, h: Array) -> tuple[Array, Array]:
         """Halve the input's pyramid and join it to the features h, which have been halved already."""
         if self.progressive_input == "input_skip":
             pyramid = self._pyramid_resample(state, pyramid, "down", None)
@@ -214,7 +194,7 @@ class NCSNpp(nn.Module):
             return pyramid, pyramid
         return pyramid, h
 
-    def _join_output(self, state: _Pass, pyramid: Array | None, h: Array, channels: int) -> tuple[Array | None, Array]:
+    def _join_output(self, state: Pass, pyramid: Array | None, h: Array, channels: int) -> tuple[Array | None, Array]:
         """Double the output's pyramid (None at the coarsest level, where it begins) and join it to the features h."""
         if self.progressive == "output_skip":
             if pyramid is None:
@@ -229,20 +209,24 @@ class NCSNpp(nn.Module):
         return None, h
 
     def _blocks(
-        self, state: _Pass, h: Array, skips: Sequence[Array | None], features: int, attended: bool
+        self, state: Pass, h: Array, skips: Sequence[Array | None], features: int, attended: bool
     ) -> list[Array]:
         """The outputs of residual blocks one after the other, each given a skip beside its input unless that is None.
 
-        attended: each followed by attention. With scan_blocks, those that are alike in one loop.
+        attended: each followed by attention; by cross-attention where the level has it. With scan_blocks, those that
+        are alike in one loop.
         """
         widths = [h.shape[-1], *[features] * (len(skips) - 1)]
         kinds = [(width, None if skip is None else skip.shape[-1]) for width, skip in zip(widths, skips)]
-        blocks = [self._residual_block(features), *([self._attention_block()] if attended else [])]
+        more = [*([self._attention_block()] if attended else []), *self._asking_blocks(state, h)]
+        blocks = [self._residual_block(features), *more]
 
         def step(calls: Sequence[Callable[..., Array]], h: Array, x: tuple[Array | None, Any]) -> Array:
             skip, number = x
-            h = calls[0](h if skip is None else jnp.concatenate([h, skip], axis=-1), state.temb, state.keys(number))
-            return calls[1](h) if attended else h
+            h = calls[0](h if skip is None else jnp.concatenate([h, skip], axis=-1), *state.beside(number))
+            for call, block in zip(calls[1:], more, strict=True):
+                h = call(h, *block.given)
+            return h
 
         outputs = [h]
         for run in runs_of_equals(kinds):
@@ -257,11 +241,11 @@ class NCSNpp(nn.Module):
                     outputs.append(step(calls, outputs[-1], x))
         return outputs[1:]
 
-    def _residual(self, state: _Pass, h: Array, features: int, resample: str = "none") -> Array:
+    def _residual(self, state: Pass, h: Array, features: int, resample: str = "none") -> Array:
         block = self._residual_block(features, resample)
-        return block.make(name=state.names(block.kind))(h, state.temb, state.keys(state.next_block()))
+        return block.make(name=state.names(block.kind))(h, *state.beside(state.next_block()))
 
-    def _residual_block(self, features: int, resample: str = "none") -> _Block:
+    def _residual_block(self, features: int, resample: str = "none") -> Block:
         common = {
             "dropout": self.dropout,
             "skip_rescale": self.skip_rescale,
@@ -272,44 +256,52 @@ class NCSNpp(nn.Module):
             "convolution": self.convolution,
         }
         if self.resblock_type == "ddpm":
-            return _Block(
+            return Block(
                 "ResnetBlockDDPM" + self._suffix, partial(remat(ResnetBlockDDPMpp, self.remat), features, **common)
             )
         own = {"resample": resample, "fir_kernel": self._fir}
         block = partial(remat(ResnetBlockBigGANpp, self.remat), features, **own, **common)
-        return _Block("ResnetBlockBigGAN" + self._suffix, block)
+        return Block("ResnetBlockBigGAN" + self._suffix, block)
 
-    def _resample(self, state: _Pass, h: Array, direction: str) -> Array:
+    def _resample(self, state: Pass, h: Array, direction: str) -> Array:
         """Double or halve the features: inside a residual block (BigGAN) or by a module of its own (DDPM)."""
         if self.resblock_type == "biggan":
             return self._residual(state, h, h.shape[-1], direction)
         return self._resampler(state, direction, None, self.resamp_with_conv)(h)
 
-    def _pyramid_resample(self, state: _Pass, pyramid: Array, direction: str, features: int | None) -> Array:
+    def _pyramid_resample(self, state: Pass, pyramid: Array, direction: str, features: int | None) -> Array:
         """Double or halve a pyramid of images, with a convolution to `features` channels unless that is None."""
         return self._resampler(state, direction, features, features is not None)(pyramid)
 
-    def _resampler(self, state: _Pass, direction: str, features: int | None, with_conv: bool) -> Resample:
+    def _resampler(self, state: Pass, direction: str, features: int | None, with_conv: bool) -> Resample:
         name = state.names("Upsample" if direction == "up" else "Downsample")
         return Resample(direction, features, with_conv, self._fir, self.dtype, self.convolution, name=name)
 
     def _attends(self, h: Array) -> bool:
         return min(h.shape[1:3]) in self.attn_resolutions
 
-    def _attention(self, state: _Pass, h: Array) -> Array:
+    def _attention(self, state: Pass, h: Array) -> Array:
         return (block := self._attention_block()).make(name=state.names(block.kind))(h)
 
-    def _attention_block(self) -> _Block:
+    def _attention_block(self) -> Block:
         common = {"groups": self.groups, "dtype": self.dtype, "fused": self.fused_attention}
         common["convolution"] = self.convolution
         block = partial(remat(AttnBlockpp, self.remat), self.skip_rescale, self.init_scale, **common)
-        return _Block("AttnBlock" + self._suffix, block)
+        return Block("AttnBlock" + self._suffix, block)
 
-    def _normalise(self, state: _Pass, h: Array) -> Array:
+    def _asking_blocks(self, state: Pass, h: Array) -> list[Block]:
+        """The block in which the pixels h [B, H, W, C] ask the text; none where the level has none."""
+        if self.text is None or state.text is None or not self.text.asked_by(h):
+            return []
+        common = {"groups": self.groups, "dtype": self.dtype, "convolution": self.convolution}
+        block = partial(remat(SpatialTransformer, self.remat), self.text.heads, **common)
+        return [Block("SpatialTransformer", block, state.text)]
+
+    def _normalise(self, state: Pass, h: Array) -> Array:
         act = activation(self.nonlinearity)
         return GroupNorm(self.groups, act, convolution=self.convolution, name=state.names("GroupNorm"))(h)
 
-    def _conv(self, state: _Pass, h: Array, features: int, init_scale: float = 1.0) -> Array:
+    def _conv(self, state: Pass, h: Array, features: int, init_scale: float = 1.0) -> Array:
         init = ddpm_init(init_scale)
         return Conv(
             features, kernel_init=init, dtype=self.dtype, convolution=self.convolution, name=state.names("Conv")

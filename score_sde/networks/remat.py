@@ -44,7 +44,7 @@ def remat(block: type[nn.Module], choice: str) -> Any:
 
 
 def compiler_options(platform: str) -> dict[str, str] | None:
-    """What a program with rematerialisation is to be compiled with (jax.jit's argument) for such a backend.
+    """What a program that differentiates a network is to be compiled with (jax.jit's argument) for such a backend.
 
     XLA's CPU compiler drops the barriers between the two passes before it eliminates common subexpressions, which
     undoes rematerialisation; without that pass of it the barriers stand. Programs without barriers are not changed.

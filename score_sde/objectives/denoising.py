@@ -3,7 +3,8 @@
 With x_t = alpha x_0 + sigma z the residual is r = sigma score(x_t, t) + z, and every loss here is
 weight(t) reduce(r^2): "simple" weights by 1 (lambda = sigma^2 on the score), "likelihood" by g^2 / sigma^2
 (lambda = g^2), which makes the loss a bound on the negative log-likelihood (Song et al. 2021b, arXiv 2101.09258), and
-"edm" makes the loss of an untrained network the same at every noise level (Karras et al. 2022, arXiv 2206.00364).
+"edm" makes the loss of an untrained network the same at every noise level (Karras et al. 2022, arXiv 2206.00364). The
+others make it the plain error of what a network predicts.
 The other objectives of the literature put something else in the place of r^2 (score_matching.py).
 """
 
@@ -16,7 +17,7 @@ from jax.scipy.special import ndtri
 
 from score_sde.rng import Purpose, child, normal, uniform
 from score_sde.scores.parametrization import Levels
-from score_sde.sde import SDE
+from score_sde.sde import SDE, one_minus_exp
 from score_sde.typing import Array, Keys, ScoreFn, Time, expand, sum_per_example
 
 Weighting = Callable[[SDE, Array], Array]
@@ -37,6 +38,42 @@ def simple(sde: SDE, t: Array) -> Array:
 def likelihood(sde: SDE, t: Array) -> Array:
     """lambda = g^2: weight g^2 / sigma^2 (Song et al. 2021b, theorem 1)."""
     return (sde.diffusion(t) / sde.sigma(t)) ** 2
+
+
+def velocity(sde: SDE, t: Array) -> Array:
+    """1 + sigma^2 / alpha^2: the error of the velocity prediction v (Salimans & Ho 2022, section 4)."""
+    return 1 + jnp.exp(-sde.log_snr(t))
+
+
+def difference(sde: SDE, t: Array) -> Array:
+    """(1 + sigma / alpha)^2: the error of eps - x_0, flow matching's own loss under sde.Straight (Liu et al. 2022)."""
+    return (1 + jnp.exp(-0.5 * sde.log_snr(t))) ** 2
+
+
+def truncated_snr(sde: SDE, t: Array) -> Array:
+    """max(1, sigma^2 / alpha^2): max(SNR, 1) on the error of x_0 (Salimans & Ho 2022, section 4)."""
+    return jnp.maximum(1, jnp.exp(-sde.log_snr(t)))
+
+
+def denoiser(sde: SDE, t: Array) -> Array:
+    """sigma^2 / alpha^2: the error of x_0 itself (Song et al. 2023's "uniform")."""
+    return jnp.exp(-sde.log_snr(t))
+
+
+@dataclasses.dataclass(frozen=True)
+class Steps:
+    """N (SNR(s) / SNR(t) - 1), s = t - T / N: likelihood's weight for N equal steps, and T times that in the limit.
+
+    With half the sum of squares it is N times what an ancestral step from t to s costs in nats. Source: Kingma et al.
+    2021 (arXiv 2107.00630), eq. 14.
+    """
+
+    num_scales: int
+
+    def __call__(self, sde: SDE, t: Array) -> Array:
+        # t is a multiple of T / N, of which none may come out below 0.
+        rise = sde.log_snr(jnp.maximum(t - sde.T / self.num_scales, 0)) - sde.log_snr(t)
+        return self.num_scales * one_minus_exp(rise) * jnp.exp(rise)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """The figures of a report, drawn by matplotlib's objects from arrays alone: no global state, no display."""
 
 import io
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -117,7 +118,7 @@ def distances(
     features: what the distance is of. time: what the seconds are, shown in milliseconds.
     """
     figure, ((left, right),) = _figure(1, 2, 3.7, sharey=True)
-    for (name, points), colour, marker in zip(solvers.items(), COLOURS, MARKERS):
+    for (name, points), colour, marker in zip(solvers.items(), itertools.cycle(COLOURS), itertools.cycle(MARKERS)):
         for axes, xs in ((left, [p.evaluations for p in points]), (right, [1000 * p.seconds for p in points])):
             axes.errorbar(
                 xs,
@@ -174,6 +175,15 @@ def noise_levels(t: np.ndarray, log_snr: np.ndarray, norm: Estimate, loss: Estim
     right.set(xlabel=r"log-SNR  $\log(\alpha^2/\sigma^2)$", ylim=(0, None))
     right.invert_xaxis()
     figure.legend(loc="outside lower center", ncols=3, frameon=False)
+    return figure
+
+
+def rate_distortion(rate: Estimate, distortion: Estimate, unit: str) -> Figure:
+    """Root mean squared error against bits per dimension, both with their standard errors [K]."""
+    figure, ((axes,),) = _figure(1, 1, 3.3)
+    (bits, bits_error), (value, error) = rate, distortion
+    axes.errorbar(bits, value, yerr=error, xerr=bits_error, color=COLOURS[0], marker="o", markersize=3, linewidth=1)
+    axes.set(xlabel="rate in bits per dimension", ylabel=f"root mean squared error, {unit}", ylim=(0, None))
     return figure
 
 

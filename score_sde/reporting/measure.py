@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from score_sde.config import Config
 from score_sde.data.kinds import Kind
 from score_sde.data.sources import gather
 from score_sde.devices.arrays import collect, replicate, spread
@@ -17,7 +18,9 @@ from score_sde.evaluation.grain import grainy
 from score_sde.evaluation.neighbours import flat, neighbour_figures, reading
 from score_sde.experiment import Experiment, objects
 from score_sde.experiment.generation import Generator
+from score_sde.experiment.kept_grids import KeptGrids
 from score_sde.objectives.denoising import mean, perturb
+from score_sde.objectives.variational import prior_term
 from score_sde.rng import Purpose, child, example_keys, normal, positions, root_key
 from score_sde.sde import SDE, denoiser
 from score_sde.solvers import AdaptiveSolver, grids
@@ -47,9 +50,9 @@ class Drawn(NamedTuple):
     finite: np.ndarray
 
 
-def draw(experiment: Experiment, params: Any, count: int) -> Drawn:
-    """Samples 0 .. count - 1 of the config's seed."""
-    generator = Generator(experiment)
+def draw(experiment: Experiment, params: Any, count: int, grids: KeptGrids | None = None) -> Drawn:
+    """Samples 0 .. count - 1 of the config's seed; grids: where optimised ones are kept."""
+    generator = Generator(experiment, grids)
     drawn = generator(params, count, show=False)
     timed = drawn.seconds[1:] or generator(params, count, show=False).seconds
     per_image = statistics.median(timed) / experiment.config.sampling.batch_size
@@ -108,11 +111,12 @@ def path(experiment: Experiment, params: Any) -> Path | None:
     """The path of sample 0 at STOPS nodes of the grid, both ends among them; None for an adaptive solver."""
     if isinstance(experiment.solver({}), AdaptiveSolver):
         return None
-    sde, config = experiment.sde, experiment.config
+    config = experiment.config
 
     def walk(params: Any, position: Array, condition: dict[str, Array]) -> tuple[Array, ...]:
         keys = example_keys(root_key(config.sampling.seed), position)
         score, grid = experiment.score_of(params, condition), experiment.times(params)
+        sde = experiment.system.sde(params)
         solver: Any = experiment.solver(params, condition)
         stops = jnp.round(jnp.linspace(0, len(grid) - 1, STOPS)).astype(int)
         t = grid[stops]
@@ -128,8 +132,8 @@ def path(experiment: Experiment, params: Any) -> Path | None:
 class NoiseLevels(NamedTuple):
     """t and log-SNR [K]; mean over images and standard error [K] each of what `look` takes per image.
 
-    Of the images, those are left out at a level at which one of the three is not finite; left_out [K] counts them. NaN
-    where none is left.
+    rate: the same of what `rates` makes of it, None where it was not asked for. Of the images, those are left out at a
+    level at which one of the three is not finite; left_out [K] counts them. NaN where none is left.
     """
 
     t: np.ndarray
@@ -139,6 +143,7 @@ class NoiseLevels(NamedTuple):
     total: tuple[np.ndarray, np.ndarray]
     images: int
     left_out: np.ndarray
+    rate: tuple[np.ndarray, np.ndarray] | None = None
 
 
 def noise_levels(
@@ -148,28 +153,47 @@ def noise_levels(
 
     given: what the source's examples are conditioned on, by name.
     """
-    config, sde = experiment.config, experiment.sde
-    grid = _levels(experiment)
+    config, sde = experiment.config, experiment.system.sde(params)
+    grid = _levels(config, sde)
     size = min(config.sampling.batch_size, len(chosen))
 
-    def at_examples(params: Any, stored: Array, position: Array, condition: dict[str, Array]) -> tuple[Array, ...]:
+    def at_examples(params: Any, stored: Array, position: Array, condition: dict[str, Array]) -> tuple[Any, Array]:
         keys = child(example_keys(root_key(config.seed), position), Purpose.EVALUATION)
         x0 = experiment.kind.encode(keys, stored, training=False)
-        return look(keys, experiment.score_of(params, condition), sde, x0, grid)
+        condition = condition | (experiment.degradation.of_examples(keys, x0) if experiment.degradation else {})
+        return look(keys, experiment.score_of(params, condition), sde, x0, grid), prior_term(sde, x0) / x0[0].size
 
     program, params = jax.jit(at(config.evaluation.precision, at_examples)), replicate(params)
-    found = []
+    found, priors, told = [], [], experiment.chosen(given)
     for first in range(0, len(chosen), size):
         numbers = chosen[first : first + size]
         padded = np.pad(numbers, (0, size - len(numbers)), mode="edge")
-        condition = {name: gather(given[name], padded) for name in experiment.config.data.condition}
+        condition = {name: gather(values, padded) for name, values in told.items()}
         batch = spread((gather(source, padded), positions(first, size), condition))
-        found.append([part[:, : len(numbers)] for part in collect(program(params, *batch))])
+        looked, prior = collect(program(params, *batch))
+        found.append([part[:, : len(numbers)] for part in looked])
+        priors.append(prior[: len(numbers)])
     values = [np.concatenate(parts, axis=1, dtype=np.float64) for parts in zip(*found)]
     finite = np.asarray(np.isfinite(values).all(0))
     norm, loss, total = (_summary(value, finite) for value in values)
-    left_out = (~finite).sum(1)
-    return NoiseLevels(np.asarray(grid), np.asarray(sde.log_snr(grid)), norm, loss, total, len(chosen), left_out)
+    log_snr, left_out = np.asarray(sde.log_snr(grid)), (~finite).sum(1)
+    spent = rates(log_snr, values[1], np.concatenate(priors))
+    rate = _summary(spent, np.logical_and.accumulate(finite) & np.isfinite(spent))
+    return NoiseLevels(np.asarray(grid), log_snr, norm, loss, total, len(chosen), left_out, rate)
+
+
+def rates(log_snr: np.ndarray, loss: np.ndarray, prior: np.ndarray) -> np.ndarray:
+    """What it costs to send x_t of a falling grid of t, in nats per dimension [K, B]: the bound's terms above t.
+
+        rate(t) = KL(q(x_T | x_0) || prior) + 1/2 integral of E|sigma s + z|^2 over the log-SNR from T to t,
+
+    by the trapezoidal rule. The receiver then knows x_0 up to distortion(t) = (sigma / alpha)^2 E|sigma s + z|^2, the
+    error of the denoiser. log_snr [K] rises, loss is |sigma s + z|^2 and prior the KL term per dimension, [K, B] and
+    [B]. Of Gaussian data of variance v they are Shannon's: 1/2 ln(1 + v alpha^2 / sigma^2), at the distortion
+    v sigma^2 / (alpha^2 v + sigma^2). Source: Ho et al. 2020, section 4.3.
+    """
+    steps = np.diff(log_snr)[:, None] * (loss[1:] + loss[:-1]) / 4
+    return prior + np.concatenate([np.zeros((1, loss.shape[1])), np.cumsum(steps, axis=0)])
 
 
 def look(keys: Keys, score: ScoreFn, sde: SDE, x0: Array, grid: Array) -> tuple[Array, Array, Array]:
@@ -192,9 +216,8 @@ def look(keys: Keys, score: ScoreFn, sde: SDE, x0: Array, grid: Array) -> tuple[
     return jax.lax.map(at, (jnp.arange(len(grid)), grid))
 
 
-def _levels(experiment: Experiment) -> Array:
+def _levels(config: Config, sde: SDE) -> Array:
     """NODES times from T down to sampling.t_min, equally spaced in log-SNR, or discrete levels."""
-    config, sde = experiment.config, experiment.sde
     if config.sde.discrete:
         levels = objects.levels(config)
         return grids.levels(sde, levels, min(NODES, levels.num_scales))

@@ -12,6 +12,7 @@ from score_sde.config.averages import canonical
 from score_sde.data.sources import Source, chosen, some
 from score_sde.errors import NotFinite, UsageError, require
 from score_sde.experiment import Experiment
+from score_sde.experiment.kept_grids import KeptGrids
 from score_sde.experiment.resolving import agree_on_data
 from score_sde.progress import Progress
 from score_sde.reporting import measure, rows, sections
@@ -19,7 +20,9 @@ from score_sde.reporting.best import best
 from score_sde.reporting.evaluations import evaluation
 from score_sde.reporting.measure import Yardstick
 from score_sde.reporting.page import Section, Table, page
+from score_sde.reporting.rate_distortion import rate_distortion
 from score_sde.reporting.records import evaluations, likelihoods, log
+from score_sde.reporting.students import Student, students
 from score_sde.storage.files import whole
 from score_sde.storage.seals import Seals
 from score_sde.storage.workdir import Workdir, versions, write_json
@@ -43,11 +46,14 @@ def report(experiment: Experiment, params: Any, step: int, workdir: Workdir, com
     where figures of it leave out what is not finite.
     """
     agree_on_data(lambda: experiment.data)
-    compared, own = rows.rows(experiment), rows.own(experiment)
+    compared, own, taught = rows.rows(experiment), rows.own(experiment), students(experiment)
     data = Data.of(experiment)
-    total = sum(len(row.cells) for row in compared) + (own is not None) + len(PATHS) + (data.looked_at is not None)
+    total = sum(len(row.cells) for row in compared) + (own is not None) + len(taught)
+    total += len(PATHS) + (data.looked_at is not None)
     with Progress("reporting", total, "measurements", show=jax.process_index() == 0) as progress:
-        results = _results(experiment, params, compared, own, data, progress)
+        grids = KeptGrids(workdir.grids)
+        results = _results(experiment, params, compared, own, data, grids, progress)
+        results |= _of_students(taught, _count(experiment), data, progress)
         paths = _paths(experiment, params, progress)
         levels = None
         if data.looked_at is not None:
@@ -60,6 +66,7 @@ def report(experiment: Experiment, params: Any, step: int, workdir: Workdir, com
         *([sections.neighbours(results)] if data.yardstick else []),
         sections.trajectories(paths, config.data.centered or experiment.spec.kind != "bytes"),
         sections.noise_levels(levels, data.is_held_out) if levels else _without("Score and loss", data),
+        *([rate_distortion(levels, experiment.kind)] if levels and levels.rate else []),
         sections.training(log(workdir.metrics)),
         sections.likelihood(found, command),
         evaluation(evaluations(workdir.path / "evaluation"), command),
@@ -117,21 +124,34 @@ def _results(
     compared: list[rows.Row],
     own: Experiment | None,
     data: Data,
+    grids: KeptGrids,
     progress: Progress,
-) -> sections.Results:
+) -> dict[str, dict[int, sections.Result]]:
     """The samples of every solver and budget, and the config's own under the budget next to theirs."""
     count = _count(experiment)
     results: dict[str, dict[int, sections.Result]] = {}
     for row in compared:
         for budget, cell in row.cells.items():
-            drawn = measure.draw(cell, params, count)
+            drawn = measure.draw(cell, params, count, grids)
             results.setdefault(row.name, {})[budget] = sections.result(drawn, data.yardstick)
             progress.update(1, f"{row.name}, {budget} evaluations")
     if own is not None:
-        drawn = measure.draw(own, params, count)
+        drawn = measure.draw(own, params, count, grids)
         budget = min(rows.BUDGETS, key=lambda b: abs(b - drawn.evaluations))
         results[OWN] = {budget: sections.result(drawn, data.yardstick)}
         progress.update(1, OWN)
+    return results
+
+
+def _of_students(
+    taught: list[Student], count: int, data: Data, progress: Progress
+) -> dict[str, dict[int, sections.Result]]:
+    """The samples of every student."""
+    results: dict[str, dict[int, sections.Result]] = {}
+    for name, cost, experiment, params in taught:
+        drawn = measure.draw(experiment, params, count)
+        results.setdefault(name, {})[cost] = sections.result(drawn, data.yardstick)
+        progress.update(1, f"{name}, {cost} evaluations")
     return results
 
 

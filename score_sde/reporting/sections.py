@@ -10,11 +10,14 @@ from score_sde.evaluation.two_sample import number
 from score_sde.reporting import figures
 from score_sde.reporting.measure import Drawn, NoiseLevels, Path, Yardstick
 from score_sde.reporting.page import Section, Table
+from score_sde.reporting.rate_distortion import distortion
 from score_sde.reporting.records import Likelihoods, Log
 from score_sde.reporting.rows import BUDGETS
 from score_sde.storage.images import as_images, grid, mark, shown
 
-FIGURES = ("samples", "distance", "trajectory", "noise_levels", "training", "likelihood", "evaluation")
+FIGURES = (
+    "samples", "distance", "trajectory", "noise_levels", "rate_distortion", "training", "likelihood", "evaluation",
+)  # fmt: skip
 """Names of the PNGs."""
 SHOWN, COLUMNS = 8, 4
 """Samples in a cell, and how many of them side by side."""
@@ -77,7 +80,10 @@ def numbers(results: Results, levels: NoiseLevels | None) -> dict[str, Any]:
     if levels is None:
         return {"solvers": solvers}
     columns = {"t": levels.t, "log_snr": levels.log_snr}
-    for name, (value, error) in (("score_norm", levels.norm), ("loss", levels.loss), ("sum", levels.total)):
+    measured = {"score_norm": levels.norm, "loss": levels.loss, "sum": levels.total}
+    if levels.rate is not None:
+        measured |= {"rate": levels.rate, "distortion": distortion(levels)}
+    for name, (value, error) in measured.items():
         columns |= {name: value, f"{name}_standard_error": error}
     by_level: dict[str, list] = {name: [if_finite(v) for v in values] for name, values in columns.items()}
     by_level["left_out"] = levels.left_out.tolist()
@@ -95,7 +101,7 @@ def samples(results: Results, seed: int) -> Section:
     )
     if missing := not_finite(results, None, None):
         caption += f" Not finite, shown as chequerboards and left out of all figures: {'; '.join(missing)}."
-    return Section("Samples", caption, "samples", figures.png(figures.samples(cells, BUDGETS)))
+    return Section("Samples", caption, "samples", figures.png(figures.samples(cells, _budgets(results))))
 
 
 def distances(
@@ -156,8 +162,14 @@ def _distance_table(results: Results) -> Table:
         grain = "" if r.grainy is None else f", {100 * r.grainy[0]:.2g} % grainy"
         return f"{r.distance:.3f} ± {r.error:.3f}{grain}, {1000 * r.seconds:.3g} ms{cost}"
 
-    heading = ("solver", *(f"{b} evaluations" for b in BUDGETS))
-    return Table(heading, [(name, *(text(row, b) for b in BUDGETS)) for name, row in results.items()])
+    budgets = _budgets(results)
+    heading = ("solver", *(f"{b} evaluations" for b in budgets))
+    return Table(heading, [(name, *(text(row, b) for b in budgets)) for name, row in results.items()])
+
+
+def _budgets(results: Results) -> list[int]:
+    """The columns: the solvers' and, where there are students, theirs."""
+    return sorted({*BUDGETS, *(budget for row in results.values() for budget in row)})
 
 
 def neighbours(results: Results) -> Section:

@@ -5,8 +5,10 @@ With x_t = alpha x_0 + sigma eps, the predictions are linear in one another give
     score             (NCSN++: the network is told sigma and divides by it itself)
     denoiser  x_0   = (x_t + sigma^2 score) / alpha                                   (Tweedie's formula)
     velocity  v     = (alpha eps - sigma x_0) / sqrt(alpha^2 + sigma^2)               (Salimans & Ho 2022)
+    difference  d   = eps - x_0, the velocity of straight lines                       (Liu et al. 2022)
     posterior mean    E[x_s | x_t] = (x_t + b^2 score) / a, with x_t | x_s ~ N(a x_s, b^2 I) and s one level below t
     EDM       F     = (x_0 - c_skip x_t / alpha) / c_out, from c_in x_t / alpha        (Karras et al. 2022)
+    boundary  F     likewise, of a function that is the identity at the least noise    (Song et al. 2023)
 The velocity's root is 1 under VP; it keeps v of unit size under sub-VP and VE too.
 """
 
@@ -16,7 +18,7 @@ from collections.abc import Callable
 
 import jax.numpy as jnp
 
-from score_sde.sde import SDE, transition
+from score_sde.sde import SDE, denoised, score_of, transition
 from score_sde.typing import Array, Network, ScoreFn, expand
 
 Label = Callable[[SDE, Array], Array]
@@ -37,6 +39,10 @@ class Prediction(abc.ABC):
     @abc.abstractmethod
     def output(self, score: Array, x: Array, sde: SDE, t: Array) -> Array:
         """The output that stands for the score."""
+
+    def denoised(self, output: Array, x: Array, sde: SDE, t: Array) -> Array:
+        """E[x_0 | x_t] that the output stands for; by way of the score unless there is a way that loses no digits."""
+        return denoised(sde, x, self.score(output, x, sde, t), t)
 
 
 def _marginal(sde: SDE, t: Array, x: Array) -> tuple[Array, Array]:
@@ -78,6 +84,9 @@ class Denoiser(Prediction):
         alpha, sigma = _marginal(sde, t, x)
         return (x + sigma**2 * score) / alpha
 
+    def denoised(self, output: Array, x: Array, sde: SDE, t: Array) -> Array:
+        return output
+
 
 @dataclasses.dataclass(frozen=True)
 class Velocity(Prediction):
@@ -92,6 +101,28 @@ class Velocity(Prediction):
         alpha, sigma = _marginal(sde, t, x)
         norm2 = alpha**2 + sigma**2
         return -(sigma / alpha) * (x / jnp.sqrt(norm2) + jnp.sqrt(norm2) * score)
+
+    def denoised(self, output: Array, x: Array, sde: SDE, t: Array) -> Array:
+        alpha, sigma = _marginal(sde, t, x)
+        norm2 = alpha**2 + sigma**2
+        return (alpha * x - jnp.sqrt(norm2) * sigma * output) / norm2
+
+
+@dataclasses.dataclass(frozen=True)
+class Difference(Prediction):
+    """The network predicts d = eps - x_0, which is the velocity dx/dt of sde.Straight (Liu et al. 2022)."""
+
+    def score(self, output: Array, x: Array, sde: SDE, t: Array) -> Array:
+        alpha, sigma = _marginal(sde, t, x)
+        return -(x + alpha * output) / ((alpha + sigma) * sigma)
+
+    def output(self, score: Array, x: Array, sde: SDE, t: Array) -> Array:
+        alpha, sigma = _marginal(sde, t, x)
+        return -(x + (alpha + sigma) * sigma * score) / alpha
+
+    def denoised(self, output: Array, x: Array, sde: SDE, t: Array) -> Array:
+        alpha, sigma = _marginal(sde, t, x)
+        return (x - sigma * output) / (alpha + sigma)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,6 +176,45 @@ class Preconditioned(Prediction):
     def output(self, score: Array, x: Array, sde: SDE, t: Array) -> Array:
         alpha, r, c_in = self._scales(sde, t, x)
         return (alpha / c_in * score + c_in / alpha * x) * (r / self.sigma_data)
+
+    def denoised(self, output: Array, x: Array, sde: SDE, t: Array) -> Array:
+        alpha, r, c_in = self._scales(sde, t, x)
+        return self.sigma_data * c_in * (self.sigma_data * c_in / alpha * x + r * output)
+
+
+@dataclasses.dataclass(frozen=True)
+class Boundary(Prediction):
+    """The network predicts F of f(x_t, t) = c_skip y + c_out F(c_in y), y = x_t / alpha, with f = y at t = t_min.
+
+        c_skip = s^2 / ((r - e)^2 + s^2),  c_out = (r - e) s / sqrt(r^2 + s^2),  c_in = 1 / sqrt(r^2 + s^2),
+    r = sigma / alpha, e = r(t_min), s = sigma_data: a consistency model, whose f is in the denoiser's place.
+    Source: Song et al. 2023 (arXiv 2303.01469), appendix C.
+    """
+
+    sigma_data: float = 0.5
+    t_min: float = 0.002
+
+    def _scales(self, sde: SDE, t: Array, x: Array) -> tuple[Array, Array, Array, Array]:
+        """alpha, c_skip, c_out and c_in, broadcasting against x."""
+        alpha, sigma = _marginal(sde, t, x)
+        r, c_in = sigma / alpha, 1 / jnp.sqrt((sigma / alpha) ** 2 + self.sigma_data**2)
+        above = r - jnp.exp(-0.5 * sde.log_snr(jnp.asarray(self.t_min, r.dtype)))
+        return alpha, self.sigma_data**2 / (above**2 + self.sigma_data**2), self.sigma_data * above * c_in, c_in
+
+    def shown(self, x: Array, sde: SDE, t: Array) -> Array:
+        alpha, _, _, c_in = self._scales(sde, t, x)
+        return c_in / alpha * x
+
+    def score(self, output: Array, x: Array, sde: SDE, t: Array) -> Array:
+        return score_of(sde, x, self.denoised(output, x, sde, t), t)
+
+    def output(self, score: Array, x: Array, sde: SDE, t: Array) -> Array:
+        alpha, c_skip, c_out, _ = self._scales(sde, t, x)
+        return (denoised(sde, x, score, t) - c_skip / alpha * x) / c_out
+
+    def denoised(self, output: Array, x: Array, sde: SDE, t: Array) -> Array:
+        alpha, c_skip, c_out, _ = self._scales(sde, t, x)
+        return c_skip / alpha * x + c_out * output
 
 
 def time_label(sde: SDE, t: Array) -> Array:
@@ -226,6 +296,15 @@ class Parametrization:
             return self.prediction.score(output, x, sde, t)
 
         return score
+
+    def denoiser(self, network: Network, sde: SDE) -> ScoreFn:
+        """The denoiser (x [B, ...], t [] or [B]) -> E[x_0 | x_t = x] of a network with its parameters bound."""
+
+        def denoise(x: Array, t: Array) -> Array:
+            t = jnp.broadcast_to(jnp.asarray(t), x.shape[:1])
+            return self.prediction.denoised(self._output(network, sde, x, t), x, sde, t)
+
+        return denoise
 
     def with_variance(self, network: Network, sde: SDE) -> Callable[[Array, Array], tuple[Array, Array]]:
         """The score and the variance fraction (posterior.Learned) of a network with twice as many output channels.

@@ -27,6 +27,12 @@ def posterior_mean(sde: SDE, x: Array, x0: Array, s: Time, t: Time) -> Array:
     return expand(of_x, x) * x + expand(of_x0, x) * x0
 
 
+def posterior_sample(sde: SDE, x: Array, x0: Array, s: Time, t: Time, z: Array) -> Array:
+    """The draw of q(x_s | x_t = x, x_0) that standard normals z make, shape of x; x_0 itself for s = 0."""
+    std = jnp.exp(0.5 * log_variances(sde, s, t)[0])
+    return posterior_mean(sde, x, x0, s, t) + expand(std, x) * z
+
+
 def model_mean(sde: SDE, x: Array, score: Array, s: Time, t: Time) -> Array:
     """E[x_s | x_t = x] = (x + b^2 score) / a: the posterior's mean at the denoised x_0. score is its value at x."""
     a, b = transition(sde, s, t)

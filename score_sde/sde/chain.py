@@ -66,6 +66,18 @@ def cosine_betas(num_scales: int = 1000, offset: float = 0.008, largest: float =
     return np.minimum(1 - abar[1:] / abar[:-1], largest)
 
 
+def long_step_betas(
+    num_scales: int = 4, beta_min: float = 0.1, beta_max: float = 20.0, t_min: float = 1e-3
+) -> np.ndarray:
+    """1 - abar(t_{i+1}) / abar(t_i), abar = e^{-B} of the VP SDE, t_i evenly from t_min to 1 [N].
+
+    For chains of few steps; the variance at t_min, which x_0 would have, is left out. Source: Xiao et al. 2021, their
+    code.
+    """
+    t = np.linspace(t_min, 1, num_scales + 1)
+    return -np.expm1(-np.diff(t * (beta_min + 0.5 * t * (beta_max - beta_min))))
+
+
 def vp_chain(betas: np.ndarray) -> VPChain:
     """The VPChain of a table of betas [N]; UsageError unless there are two or more, all in (0, 1)."""
     betas = np.asarray(betas, np.float64)

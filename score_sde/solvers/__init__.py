@@ -10,10 +10,13 @@ from score_sde.solvers.ddnm import DDNM
 from score_sde.solvers.ddrm import DDRM
 from score_sde.solvers.diffpir import DiffPIR
 from score_sde.solvers.dpm_solver import DPMSolverMultistep, DPMSolverSinglestep
+from score_sde.solvers.dpm_solver_adaptive import DPMSolverAdaptive, LimitedGrowth
+from score_sde.solvers.dpm_solver_sde import DPMSolverSDE
 from score_sde.solvers.dps import DPS
 from score_sde.solvers.euler import Euler, EulerMaruyama, Heun
 from score_sde.solvers.exponential import Data, Noise, Peaked
 from score_sde.solvers.exponential_adams import ExponentialAdams
+from score_sde.solvers.gotta_go_fast import GottaGoFast
 from score_sde.solvers.langevin import AnnealedLangevin, Langevin
 from score_sde.solvers.limited_steps import LimitedSteps
 from score_sde.solvers.linear_multistep import LinearMultistep
@@ -24,7 +27,7 @@ from score_sde.solvers.repaint import RePaint
 from score_sde.solvers.replacement import Replacement
 from score_sde.solvers.reverse_diffusion import ReverseDiffusion
 from score_sde.solvers.rk45 import RK45
-from score_sde.solvers.unipc import UniPC
+from score_sde.solvers.unipc import UniPC, UniPCVaryCoeff
 
 __all__ = [
     "DDIM",
@@ -41,7 +44,9 @@ __all__ = [
     "Churned",
     "Constrained",
     "Corrector",
+    "DPMSolverAdaptive",
     "DPMSolverMultistep",
+    "DPMSolverSDE",
     "DPMSolverSinglestep",
     "Data",
     "Deterministic",
@@ -49,8 +54,10 @@ __all__ = [
     "Euler",
     "EulerMaruyama",
     "ExponentialAdams",
+    "GottaGoFast",
     "Heun",
     "Langevin",
+    "LimitedGrowth",
     "LimitedSteps",
     "LinearMultistep",
     "Multistep",
@@ -65,4 +72,5 @@ __all__ = [
     "ReverseDiffusion",
     "Solver",
     "UniPC",
+    "UniPCVaryCoeff",
 ]

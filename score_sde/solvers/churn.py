@@ -49,7 +49,8 @@ class AncestralNoise(OneStepSolver):
     """The inner solver's step beyond s, to r_down, then noise back up to s: r_down^2 + r_up^2 = r_s^2.
 
     r_up = min(r_s, eta r_s sqrt(r_t^2 - r_s^2) / r_t). With DPMSolverSinglestep(2) this is k-diffusion's "2S
-    ancestral", with the one of order 1 the same as DDIM(eta) (Song, Meng & Ermon 2020).
+    ancestral", of the noise prediction its "DPM2 ancestral", with the one of order 1 the same as DDIM(eta) (Song, Meng
+    & Ermon 2020).
     """
 
     inner: Deterministic
@@ -61,8 +62,13 @@ class AncestralNoise(OneStepSolver):
 
     def update(self, sde: SDE, score: ScoreFn, x: Array, t: Array, s: Array, z: Array) -> Step:
         r_t, r_s = sde.sigma(t) / sde.alpha(t), sde.sigma(s) / sde.alpha(s)
-        up = jnp.minimum(r_s, self.eta * r_s * jnp.sqrt((r_t - r_s) * (r_t + r_s)) / r_t)
+        up = ancestral_noise(r_t, r_s, self.eta)
         below = sde.time(-jnp.log((r_s - up) * (r_s + up)))
         x = self.inner.update(sde, score, x, t, below)
         mean = expand(sde.alpha(s) / sde.alpha(below), x) * x
         return Step(mean + expand(sde.alpha(s) * up, x) * z, mean)
+
+
+def ancestral_noise(r_t: Array, r_s: Array, eta: float) -> Array:
+    """r_up, the part of r_s that is noise put back after a step from r_t, all of one shape."""
+    return jnp.minimum(r_s, eta * r_s * jnp.sqrt((r_t - r_s) * (r_t + r_s)) / r_t)

@@ -21,7 +21,8 @@ class DPMSolverMultistep(Multistep):
 
     2M weights the first difference by E_1 / 2, with taylor by E_2, which is the exact integral. 3M weights the second
     one by E_3 where the integral has 2 E_3, and so is of order 2 alone; ExponentialAdams(3) has the full weight.
-    Data(churn) makes 2M the stochastic SDE-DPM-Solver++(2M), of the midpoint kind and, with taylor, of Heun's kind.
+    Data(churn) makes 2M the stochastic SDE-DPM-Solver++(2M), of the midpoint kind and, with taylor, of Heun's kind, and
+    3M with taylor k-diffusion's 3M SDE.
     lower_final: the last steps are of lower order; 10, as in the published code: on grids of fewer steps than that.
     """
 
@@ -71,39 +72,38 @@ class DPMSolverSinglestep(Deterministic):
         return self.order
 
     def update(self, sde: SDE, score: ScoreFn, x: Array, t: Array, s: Array) -> Array:
-        start, end = node(sde, t), node(sde, s)
-        d = end.log_ratio - start.log_ratio
+        return self.pair(sde, score, x, node(sde, t), node(sde, s))[1]
+
+    def pair(self, sde: SDE, score: ScoreFn, x: Array, start: Node, end: Node) -> tuple[Array, Array]:
+        """x [B, ...] at the end by the method of one order less, from the same evaluations, and by this one.
+
+        The nodes are [] or [B]; order 0 leaves x as it is.
+        """
+        predict, d = self.prediction, end.log_ratio - start.log_ratio
         fractions = self.fractions or tuple(k / self.order for k in range(1, self.order))
         inner = [node(sde, sde.time(2 * (start.log_ratio + r * d))) for r in fractions]
+        m, frame = predict.output(sde, score, x, start.t), predict.frame(start, end)
+        first = predict.first_order(x, m, start, end)
         if self.order == 1:
-            return self.prediction.first_order(x, self.prediction.output(sde, score, x, t), start, end)
-        update = self._second if self.order == 2 else self._third
-        return update(sde, score, x, start, inner, end, fractions)
-
-    def _second(
-        self, sde: SDE, score: ScoreFn, x: Array, a: Node, inner: list[Node], b: Node, fractions: tuple[float, ...]
-    ) -> Array:
-        m, frame = self.prediction.output(sde, score, x, a.t), self.prediction.frame(a, b)
-        x1 = self.prediction.first_order(x, m, a, inner[0])
-        slope = (self.prediction.output(sde, score, x1, inner[0].t) - m) / fractions[0]
-        e = moments(frame.h, 2)
+            return x, first
+        x1 = predict.first_order(x, m, start, inner[0])
+        slope, e = (predict.output(sde, score, x1, inner[0].t) - m) / fractions[0], moments(frame.h, 3)
         weight = e[..., 1] if self.taylor else 0.5 * e[..., 0]
-        return self.prediction.first_order(x, m, a, b) - expand(frame.scale * weight, x) * slope
+        second = first - expand(frame.scale * weight, x) * slope
+        if self.order == 2:
+            return first, second
+        return second, first - expand(frame.scale, x) * self._third(sde, score, x, m, slope, start, inner[1], e)
 
     def _third(
-        self, sde: SDE, score: ScoreFn, x: Array, a: Node, inner: list[Node], b: Node, fractions: tuple[float, ...]
+        self, sde: SDE, score: ScoreFn, x: Array, m: Array, slope1: Array, start: Node, inner: Node, e: Array
     ) -> Array:
-        predict, (r1, r2) = self.prediction, fractions
-        m, frame = predict.output(sde, score, x, a.t), predict.frame(a, b)
-        x1 = predict.first_order(x, m, a, inner[0])
-        slope1 = (predict.output(sde, score, x1, inner[0].t) - m) / r1
-        middle = predict.frame(a, inner[1])
-        x2 = predict.first_order(x, m, a, inner[1])
+        """What order 3 adds to the integral of the step, after an evaluation at its second time in between."""
+        predict, (r1, r2) = self.prediction, self.fractions or (1 / 3, 2 / 3)
+        middle = predict.frame(start, inner)
+        x2 = predict.first_order(x, m, start, inner)
         x2 -= expand(middle.scale * moments(middle.h, 2)[..., 1] * r2, x) * slope1
-        slope2 = (predict.output(sde, score, x2, inner[1].t) - m) / r2
-        e = moments(frame.h, 3)
-        x = predict.first_order(x, m, a, b)
+        slope2 = (predict.output(sde, score, x2, inner.t) - m) / r2
         if not self.taylor:
-            return x - expand(frame.scale * e[..., 1], x) * slope2
+            return expand(e[..., 1], x) * slope2
         first, half_second = (r2 * slope1 - r1 * slope2) / (r2 - r1), (slope2 - slope1) / (r2 - r1)
-        return x - expand(frame.scale, x) * (expand(e[..., 1], x) * first + expand(e[..., 2], x) * half_second)
+        return expand(e[..., 1], x) * first + expand(e[..., 2], x) * half_second

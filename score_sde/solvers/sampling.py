@@ -33,7 +33,8 @@ def sample(
 
     times is a decreasing grid [N + 1] (solvers.grids); an adaptive solver uses its two ends. `denoise` replaces
     the last x by E[x_0 | x], one more evaluation. `constrain` projects after every step, on fixed grids alone.
-    Sample k depends on keys[k] and nothing else, but for RK45 with one error norm for the batch. Pure: jit it whole.
+    Sample k depends on keys[k] and nothing else, but for RK45 and DPMSolverAdaptive with one error norm for the batch.
+    Pure: jit it whole.
     Raises ValueError for an adaptive solver with a constraint.
     """
     x = sde.prior_sample(child(keys, Purpose.PRIOR), shape)

@@ -31,6 +31,8 @@ class Workdir:
         self.tensorboard = self.path / "tensorboard"
         self.samples = self.path / "samples"
         self.averages = self.path / "averages"
+        self.pairs = self.path / "pairs"
+        self.grids = self.path / "grids"
         self.report = self.path / "report"
         self.automatic = self.report / "automatic.json"
         self.importing = self.path / "importing"

@@ -5,7 +5,7 @@ equilibrium): each system states its own figure.
 """
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from score_sde.sde import SDE
 from score_sde.solvers.sampling import Samples
@@ -58,4 +58,36 @@ class System(Protocol):
 
     def draw(self, params: Params, keys: Keys, condition: Condition) -> Samples:
         """One sample per key [B] in the network's range; pure, to be jitted."""
+        ...
+
+
+@runtime_checkable
+class Bounded(Protocol):
+    """A system that has a bound of its own on the likelihood, which --mode likelihood averages over draws."""
+
+    @property
+    def discrete(self) -> bool:
+        """Whether it bounds the probability of the data as they are stored, and not a density of what is dequantised.
+
+        Then x0 is as the data's kind encodes it without training, else as its `continuous` has it.
+        """
+        ...
+
+    def bound(self, params: Params, keys: Keys, x0: Array, condition: Condition) -> tuple[Array, dict[str, Array]]:
+        """The negative evidence lower bound of every example [B] in nats, and its terms by name [B] each.
+
+        By one draw of the example's own key, without bias: of the density of x0 [B, ...] as it is given, or of the
+        stored data's probability.
+        """
+        ...
+
+
+@runtime_checkable
+class Weighted(Bounded, Protocol):
+    """One whose bound is the mean of a log ratio, so that several draws together bound more closely."""
+
+    def importance_weighted(
+        self, params: Params, keys: Keys, x0: Array, condition: Condition, *, samples: int
+    ) -> Array:
+        """-log of the mean ratio of so many draws [B], in nats: the importance-weighted bound (Burda et al. 2016)."""
         ...

@@ -63,9 +63,12 @@ class Classifier:
         """The one SDE that it was made with."""
         return self.process
 
-    def logits(self, params: Params) -> Callable[[Array, Array], Array]:
-        """(x [B, ...] noisy, t [] or [B]) -> logits [B, K] float32, in a form that reverse mode suits."""
-        fields: dict[str, Any] = {"convolution": self.platform.convolution(backwards=True)}
+    def logits(self, params: Params, backwards: bool = True) -> Callable[[Array, Array], Array]:
+        """(x [B, ...] noisy, t [] or [B]) -> logits [B, K] float32.
+
+        backwards: in a form that reverse mode suits and that has no forward mode, to rounding.
+        """
+        fields: dict[str, Any] = {"convolution": self.platform.convolution(backwards)}
         network = self.network.clone(**{n: v for n, v in fields.items() if hasattr(self.network, n)})
 
         def logits(x: Array, t: Array) -> Array:

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from score_sde.training.curriculum import Curriculum
 from score_sde.training.posthoc import std_to_gamma
 from score_sde.typing import Array
 
@@ -134,6 +135,21 @@ class Power(Average):
 
     def kept(self, first: int, last: int, batch: float) -> float:
         return (first / last) ** (std_to_gamma(self.std) + 1) if last else 1.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Scheduled(Average):
+    """w = 1 - decay^(first / M(k)) after k updates, M the steps of a curriculum: a consistency model's target.
+
+    decay: the rate at M = first. Source: Song et al. 2023 (arXiv 2303.01469), appendix C, M + 1 its N.
+    """
+
+    decay: float
+    first: int
+    curriculum: Curriculum
+
+    def weight(self, seen: Seen) -> Array:
+        return -jnp.expm1(self.first * math.log(self.decay) / self.curriculum(seen.updates))
 
 
 def update(averages: dict[str, Average], trees: dict[str, Any], params: Any, seen: Seen) -> dict[str, Any]:

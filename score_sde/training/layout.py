@@ -7,6 +7,15 @@ from score_sde.networks.refinenet import EARLIER
 from score_sde.training.step import TrainState
 
 
+def layouts(state: TrainState) -> list[tuple[Any, Callable[[Any], TrainState]]]:
+    """Every layout that a state may lie in, today's first: the state in it, and what brings one of it to today's."""
+    found: list[tuple[Any, Callable[[Any], TrainState]]] = [(state, lambda found: found)]
+    if len(state.params) == 1:
+        (part,) = state.params
+        found.append((unwrapped(state), lambda found: wrapped(found, part)))
+    return found + [(with_earlier_names(s), lambda f, undo=undo: undo(with_todays_names(f))) for s, undo in found]
+
+
 def unwrapped(state: TrainState) -> TrainState:
     """A state of one part in the layout of before: one tree of parameters, averages and optimizer state."""
     (part,) = state.params

@@ -20,8 +20,10 @@ class Optimizer:
     """p <- p - lr(step) (Adam(clip(g)) + weight_decay p), with lr(step) = learning_rate min(step / warmup, 1).
 
     clip(g) = g c / max(|g|, c) over all parameters of a part, off for c < 0; `step` counts from 0, so that under
-    warm-up the first update has rate 0. Source: Kingma & Ba 2015; Loshchilov & Hutter 2019; Song et al. 2021,
-    appendix H.
+    warm-up the first update has rate 0. decay_steps: updates in which the rate also falls evenly to 0, by the factor
+    1 - step / decay_steps (Salimans & Ho 2022); 0 for none. start: updates before the first, in which parameters and
+    state stay as they are, whatever the gradient, and from whose end warm-up counts. Source: Kingma & Ba 2015;
+    Loshchilov & Hutter 2019; Song et al. 2021, appendix H.
     """
 
     learning_rate: float = 2e-4
@@ -31,6 +33,8 @@ class Optimizer:
     eps: float = 1e-8
     weight_decay: float = 0.0
     grad_clip: float = 1.0
+    decay_steps: int = 0
+    start: int = 0
 
     def init(self, params: Params) -> Any:
         """Optimizer state for the parameters."""
@@ -46,10 +50,13 @@ class Optimizer:
         return tuple(optax.tree.get(state, name) for name in ("mu", "nu", "count"))  # pyright: ignore[reportReturnType]
 
     def rate(self, step: Array) -> Array:
-        """The learning rate [] of the update that follows `step` updates."""
-        if self.warmup == 0:
-            return jnp.float32(self.learning_rate)
-        return self.learning_rate * jnp.minimum(step / jnp.float32(self.warmup), 1.0)
+        """The learning rate [] of the update that follows `step` updates; 0 before `start`."""
+        rate = jnp.float32(self.learning_rate)
+        if self.warmup:
+            rate = self.learning_rate * jnp.minimum((step - self.start) / jnp.float32(self.warmup), 1.0)
+        if self.decay_steps:
+            rate *= jnp.maximum(1 - step / jnp.float32(self.decay_steps), 0.0)
+        return jnp.where(step < self.start, 0.0, rate) if self.start else rate
 
     def update(
         self, gradients: Params, state: Any, params: Params, step: Array, norm: Array | None = None
@@ -63,9 +70,12 @@ class Optimizer:
             # By one factor: divided by the norm and multiplied again, every gradient would be written once more.
             factor = self.grad_clip / jnp.maximum(norm, self.grad_clip)
             gradients = jax.tree.map(lambda g: g * factor, gradients)
-        updates, state = self._transform().update(gradients, state, params)
+        updates, new = self._transform().update(gradients, state, params)
         rate = self.rate(step)
-        return jax.tree.map(lambda p, u: p - rate * u, params, updates), state
+        moved = jax.tree.map(lambda p, u: p - rate * u, params, updates)
+        if not self.start:
+            return moved, new
+        return jax.tree.map(lambda n, old: jnp.where(step < self.start, old, n), (moved, new), (params, state))
 
     def _transform(self) -> optax.GradientTransformation:
         parts = [optax.identity()] if self.grad_clip >= 0 else []  # the place of the clipping in a checkpoint's state

@@ -149,7 +149,8 @@ def test_the_field_has_its_likelihood_by_the_exact_score():
     spec = Spec((side, side), "real", (mean,), (std,))
     built = with_network(build(config, {"data": spec.to_json()}), OneConvolution())
     assert built.kind == Real(False, (mean,), (std,))
-    exact = type("Exact", (), {"config": config, "sde": built.sde, "kind": built.kind, "drawing": built.drawing})()
+    names = ("sde", "system", "kind", "drawing", "platform")
+    exact = type("Exact", (), {"config": config} | {name: getattr(built, name) for name in names})()
     exact.check = lambda: None
     exact.score_of = lambda params, condition: law.score(built.sde)
     x = fields(8, 5, side)

@@ -41,7 +41,7 @@ FIELDS = {  # {field: value} given on the command line
     "unquoted words": ("ema.averages", "warmup,power", ["contains 'warmup,power'"], "written as ('constant','power')"),
     "SDE": ("sde.name", "vpp", ["sde.name='vpp'"], "did you mean vp?"),
     "solver": ("sampling.solver", "euler_maryuama", ["solver='euler_maryuama'"], "did you mean euler_maruyama?"),
-    "far from any solver": ("sampling.solver", "zzz", ["sampling.solver='zzz'"], "choose from auto, euler_maruyama, "),
+    "far from any solver": ("sampling.solver", "zzz", ["sampling.solver='zzz'"], "choose from auto, few_step, "),
     "data set": ("data.name", "cifar", ["data.name='cifar'"], "did you mean cifar10?"),
     "betas": ("sde.beta_max", "0.05", ["sde.beta_min=0.1", "sde.beta_max=0.05"], "raise sde.beta_max or lower"),
     "equal betas": ("sde.beta_max", "0.1", ["sde.beta_min=0.1", "sde.beta_max=0.1"], "raise sde.beta_max"),

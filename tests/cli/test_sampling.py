@@ -259,3 +259,19 @@ def test_memory_does_not_grow_with_the_number_of_samples(tmp_path):
 
     few = peak(104)
     assert peak(416) < 1.1 * few < 20e6
+
+
+def test_an_optimised_grid_is_found_once_for_all_starts(run, monkeypatch, tmp_path):
+    """More samples of the same weights take the grid from the run's directory; other steps have their own."""
+    found = []
+
+    def times(self, params):
+        found.append(self.config.sampling.num_steps)
+        return jnp.linspace(1, 1e-3, self.config.sampling.num_steps + 1)
+
+    monkeypatch.setattr(Experiment, "times", times)
+    run.grids = tmp_path / "grids"
+    for changes in ({}, {"num_samples": 2 * COUNT}, {"num_steps": 5}, {"num_steps": 5}):
+        assert modes.sample(config(solver="adams_2", times="optimised", **changes), run, overwrite=True) == 0
+    assert found == [4, 5]
+    assert sorted(path.name.rsplit("-", 1)[0] for path in run.grids.iterdir()) == ["adams_2-4", "adams_2-5"]

@@ -15,21 +15,34 @@ from score_sde.config import (
     averages,
     default,
     differing_fields,
+    editing_checks,
     flatten,
     nearest,
 )
 from score_sde.config.architecture import HALVINGS, normalised_channels
-from score_sde.config.fields import FIELDS, ROWS, choices
+from score_sde.config.fields import FIELDS, ODES, ROWS, choices
 from score_sde.config.guide import help_lines, markdown
+from score_sde.config.system_checks import READ_BY
 from score_sde.config.validation import FROZEN, check_likelihood, validate
 from score_sde.data.spec import Spec
 from score_sde.errors import UsageError
 from score_sde.evaluation.preprocessing import PREPROCESSINGS
-from score_sde.experiment import guiding, measuring, objects
+from score_sde.experiment import (
+    autoencoders,
+    consistency,
+    degrading,
+    factories,
+    guiding,
+    measuring,
+    objects,
+    solving,
+    variational,
+)
 from score_sde.likelihood import log_likelihood_on
-from score_sde.networks import adm, layers, ncsnpp, ncsnv2, refinenet, remat
+from score_sde.networks import adm, adm_encoder, concatenating, layers, ncsnpp, ncsnv2, refinenet, remat
 from score_sde.solvers import RK45
 from score_sde.storage.workdir import Workdir
+from score_sde.systems import first_stage
 
 CODE = pathlib.Path(__file__).parents[2] / "score_sde"
 CONFIGS = sorted((pathlib.Path(__file__).parents[2] / "configs").rglob("*.py"))
@@ -58,14 +71,25 @@ def test_the_defaults_are_valid_but_for_the_data():
 
 
 TABLES = {
-    "system.name": objects.SYSTEMS,
+    "system.name": factories.SYSTEMS,
     "data.kind": [*objects.KINDS, "auto"],
     "ema.averages": objects.AVERAGES,
     "sde.name": objects.SDES,
-    "network.name": objects.NETWORKS,
+    "network.name": [*objects.NETWORKS, *autoencoders.AUTOENCODERS],
+    "autoencoder.regular": first_stage.PARTS,
+    "latent.coder": autoencoders.AUTOENCODERS,
+    "vae.encoder_variance": autoencoders.VARIANCES,
+    "vae.decoder_variance": autoencoders.VARIANCES,
     "sde.schedule": objects.SCHEDULES,
     "network.nonlinearity": layers.ACTIVATIONS,
+    "network.pool": adm_encoder.POOLS,
     "network.interpolation": refinenet.INTERPOLATIONS,
+    "vdm.learned": variational.SCHEDULES,
+    "consistency.pair": consistency.PAIRS,
+    "consistency.target": [*(objects.AVERAGES.keys() - {"power"}), "self"],
+    "consistency.levels": [*consistency.LEVELS, "limit"],
+    "consistency.metric": [*consistency.METRICS, "normalised"],
+    "consistency.curriculum": objects.CURRICULA,
     "parametrization.prediction": objects.PREDICTIONS,
     "parametrization.label": objects.LABELS,
     "data.name": objects.DATA,
@@ -74,15 +98,20 @@ TABLES = {
     "training.times": objects.TIMES,
     "training.remat": remat.REMAT,
     "training.nonfinite": objects.SKIPPING,
+    "optimizer.decay": objects.DECAYS,
     "parallel.strategy": objects.STRATEGIES,
-    "sampling.solver": [*objects.SOLVERS, *measuring.RULES, "auto"],
-    "sampling.variance": objects.VARIANCES,
-    "sampling.lower_final": objects.LOWER_FINAL,
-    "sampling.corrector": objects.CORRECTORS,
+    "sampling.solver": [*solving.SOLVERS, *measuring.RULES, "auto", "few_step"],
+    "sampling.variance": solving.VARIANCES,
+    "sampling.lower_final": solving.LOWER_FINAL,
+    "sampling.corrector": solving.CORRECTORS,
+    "reflow.solver": [name for name in solving.SOLVERS if name in ODES],
     "sampling.times": [*objects.GRIDS, "optimised"],
     "guidance.interval_by": guiding.PER_STEP,
     "guidance.method": [*measuring.METHODS, "auto", "none"],
     "measurement.name": [*measuring.OPERATORS, "none"],
+    "degradation.name": [*degrading.OPERATORS, "none"],
+    "degradation.enlarging": concatenating.METHODS,
+    "editing.name": [*editing_checks.CHECKS, "none"],
     "guidance.threshold": guiding.THRESHOLDS,
     "likelihood.split": objects.SPLITS,
     "evaluation.preprocessing": PREPROCESSINGS,
@@ -124,7 +153,8 @@ def test_every_field_is_used_somewhere():
 
 
 def test_every_system_has_its_frozen_parts():
-    assert FROZEN.keys() == objects.SYSTEMS.keys()
+    assert FROZEN.keys() == factories.SYSTEMS.keys()
+    assert {name for names in READ_BY.values() for name in names} < FROZEN.keys() and READ_BY.keys() < FIELDS.keys()
     assert {part for parts in FROZEN.values() for part in parts} <= set(FIELDS["frozen"].fields)
 
 
@@ -192,8 +222,8 @@ def test_widths_let_through_can_be_initialised(nf):
 def test_free_on_resume_is_what_the_contract_says():
     free = {name for name in SCHEMA if name.startswith(FREE_ON_RESUME)}
     sections = (
-        "frozen", "parallel", "sampling", "guidance", "measurement", "likelihood", "evaluation", "checkpoint",
-        "logging",
+        "frozen", "parallel", "sampling", "guidance", "measurement", "editing", "likelihood", "evaluation",
+        "report", "checkpoint", "logging",
     )  # fmt: skip
     assert free == {name for name in SCHEMA if name.split(".")[0] in sections} | {
         "training.num_steps",
@@ -206,12 +236,15 @@ def test_free_on_resume_is_what_the_contract_says():
         "training.steps_per_call",
         "training.start_strict",
         "optimizer.learning_rate",
+        "adversarial.critic_learning_rate",
+        "vdm.learning_rate",
         "ema.snapshot_every",
         "data.path",
         "data.max_pixels",
         "data.workers",
         "data.cache",
         "data.cache_limit",
+        "degradation.level",
     }
 
 
@@ -348,6 +381,9 @@ REFUSED = [  # changes, what the sentence must hold: the offending value and the
     ),
     ({**OFFICIAL, **DISCRETE, **VE, "sampling.t_min": 1e-3}, ["t_min=0.001", "set it to 1e-5"]),
     ({"sampling.solver": "adaptive_sde", "sampling.rtol": 0.01}, ["sampling.rtol=0.01", "sampling.sde_rtol"]),
+    ({"sampling.solver": "dpm_solver_23", "sampling.atol": 0.01}, ["sampling.atol=0.01", "sampling.dpm_atol"]),
+    ({"sampling.solver": "gotta_go_fast", "sampling.churn": 0.5}, ["churn=0.5", "'gotta_go_fast'"]),
+    ({**OFFICIAL, "sampling.solver": "dpm_solver_12_batch"}, ["'dpm_solver_12_batch'", "reference=False"]),
     ({"sampling.solver": "adaptive_sde", "sampling.corrector": "langevin"}, ["'langevin'", "'adaptive_sde'"]),
     ({"sampling.churn": 0.5, "sampling.solver": "euler"}, ["churn=0.5", "'euler'", "set it to 1.0"]),
     ({"sampling.eta": 0.5}, ["eta=0.5", "'euler_maruyama'", "choose ddim"]),
@@ -414,6 +450,8 @@ REFUSED = [  # changes, what the sentence must hold: the offending value and the
     ({"data.augmentation": 0.12, "network.conditional": False}, ["augmentation=0.12", "conditional=True"]),
     ({**HYBRID, "data.augmentation": 0.12}, ["objective='hybrid'", "augmentation=0.12"]),
     ({"network.name": "ddpm", "network.nf": 16}, ["network.nf=16", "a multiple of 32"]),
+    ({"vdm.learned": "all"}, ["vdm.learned='all'", "system.name='score'", "the section is of system.name='vdm'"]),
+    ({"reflow.pairs": 7}, ["reflow.pairs=7", "system.name='reflow'", "leave it at"]),
 ]
 
 

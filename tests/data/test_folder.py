@@ -142,7 +142,7 @@ def test_labels_that_are_none(tmp_path, capsys, content, message):
     write(tmp_path, random_images(2), ["0.png", "1.png"])
     (tmp_path / "dataset.json").write_text(content)
     with pytest.raises(UsageError, match=message):
-        folder(str(tmp_path), asked=True)
+        folder(str(tmp_path), ("label",))
     found = folder(str(tmp_path))
     assert (len(found.train), found.labels, found.classes) == (2, None, ())
     (line,) = capsys.readouterr().err.splitlines()

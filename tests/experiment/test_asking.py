@@ -240,7 +240,12 @@ def test_functions_that_cannot_guide_are_refused_where_they_are_named(name, mess
 
 
 REFUSED = [
-    ("guide", "classifier", {"guidance__scale": 2.0}, r"is a run of system\.name='classifier': name one of .*'score'"),
+    (
+        "guide",
+        "classifier",
+        {"guidance__scale": 2.0},
+        r"is a run of system\.name='classifier', which .*: name one of .*'score'",
+    ),
     ("classifier", "plain", {"guidance__classifier_scale": 1.0}, r"is a run of system\.name='score'"),
     ("guide", "other_sde", {"guidance__scale": 2.0}, "has another noise process than this run"),
 ]

@@ -150,7 +150,7 @@ def test_the_command_line_draws_and_notes_labels(tmp_path, monkeypatch):
 
 REFUSED = [
     ({"data__condition": ("label",), "network__conditional": False}, r"set network\.conditional=True, not False"),
-    ({"data__condition": ("low",)}, r"'low', which network\.name='ncsnpp' does not take: it takes \('label',\)"),
+    ({"data__condition": ("low",)}, r"'low', which network\.name='ncsnpp' does not take: it takes \('label', 'c"),
     ({"data__condition": ("label",), "network__name": "ncsnv2_64"}, r"does not take: choose ncsnpp or ddpm"),
     ({"network__label_dropout": 0.1}, r"network\.label_dropout=0\.1 has no effect without labels"),
     ({"sampling__label": "3"}, r"sampling\.label='3' has no effect without labels"),
@@ -203,7 +203,9 @@ def test_a_system_of_ones_own_takes_any_data_and_conditions(tmp_path):
     config = tiny_config(data__condition=("mask", "label"), data__name="array", data__path=str(tmp_path / "x.npz"))
     config.data.update(random_flip=False, uniform_dequantization=False)
     config.logging.samples_every = 5
-    with pytest.raises(UsageError, match=r"of samples labels alone are drawn, .* set logging\.samples_every=0"):
+    with pytest.raises(
+        UsageError, match=r"of samples labels and texts alone are drawn, .* set logging\.samples_every=0"
+    ):
         build(config, system=lambda config, spec, drawing, frozen: game.Game())
     config.logging.samples_every = 0
     built = build(config, system=lambda config, spec, drawing, frozen: game.Game())

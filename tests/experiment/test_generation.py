@@ -9,6 +9,8 @@ import pytest
 
 from score_sde.cli import modes
 from score_sde.data.kinds import Bytes
+from score_sde.data.spec import Spec
+from score_sde.devices.platform import platform
 from score_sde.errors import UsageError
 from score_sde.evaluation.two_sample import two_sample
 from score_sde.experiment import build
@@ -54,17 +56,22 @@ def test_eight_devices_draw_what_one_draws(experiment, state, generator):
 def test_each_samples_own_evaluations_are_reported():
     """Of 11 samples in two batches of 8, those five that were drawn for nothing left out."""
     counts = lambda keys: jax.vmap(jax.random.bits)(keys).astype(np.int32) % 100
-    images = lambda params, keys: params * jax.vmap(jax.random.normal)(keys)[:, None, None, None]
+    images = lambda params, keys: params["w"] * jax.vmap(jax.random.normal)(keys)[:, None, None, None]
     known = SimpleNamespace(
         config=tiny_config(),
         check=lambda: None,
         draw=lambda params, keys, condition, times: Samples(images(params, keys), counts(keys)),
         times=lambda params: None,
         conditions=lambda position: {},
-        drawing=SimpleNamespace(measured=None, parts={}),
+        drawing=SimpleNamespace(parts={}, known=lambda *given: {}),
+        asked=None,
+        frozen={},
+        system=None,
+        spec=Spec((8, 8, 1)),
+        platform=platform(),
         kind=Bytes(flip=False, dequantization=False, centered=True),
     )
-    generated = Generator(known)(np.ones(()), 11, show=False)
+    generated = Generator(known)({"w": np.ones(())}, 11, show=False)
     expected = counts(example_keys(root_key(0), positions(0, 11)))
     np.testing.assert_array_equal(generated.counts, expected)
     np.testing.assert_allclose(generated.evaluations, np.mean(expected))

@@ -16,6 +16,7 @@ from score_sde.cli.main import main
 from score_sde.data.kinds import Bytes
 from score_sde.data.sources import digits
 from score_sde.data.spec import Spec
+from score_sde.devices.platform import platform
 from score_sde.errors import UsageError
 from score_sde.evaluation.likelihoods import LikelihoodFolder, columns, describe
 from score_sde.experiment.conditions import Conditions
@@ -47,10 +48,12 @@ def test_a_set_of_images(tmp_path: pathlib.Path) -> None:
     known: Any = SimpleNamespace(
         config=config,
         sde=sde,
+        system=SimpleNamespace(sde=lambda params: sde),
         score_of=lambda params, condition: law.score(sde),
         kind=Bytes(flip=False, dequantization=True, centered=True),
         drawing=SimpleNamespace(conditions=Conditions(Spec((8, 8, 1)))),
         check=lambda: None,
+        platform=platform(),
     )
     program, numbers, images = ImageLikelihood(known), np.arange(0, 44, 4), digits().held_out
     batches = list(program({}, images, numbers))

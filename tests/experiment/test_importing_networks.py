@@ -9,13 +9,20 @@ import re
 import shlex
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from score_sde.cli.main import main
+from score_sde.experiment import asking, build, objects
+from score_sde.experiment.frozen import config_of
+from score_sde.scores.parametrization import vp_levels
 from tests import golden_nets
 from tests.adapters.edm_files import write_pickle, write_torch
+from tests.golden_files import relative_error
 from tests.golden_nets import state
+from tests.training.small import OneConvolution
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 CONFIG = """
@@ -106,7 +113,10 @@ def test_a_network_of_adm(launch: Any, tmp_path: pathlib.Path, capsys: pytest.Ca
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("adm_classifier_attnpool", "is a classifier of ADM's: adapters.adm.read_params has it"),
+        (
+            "adm_classifier_attnpool",
+            "is a classifier of ADM's: set system.name='classifier' and",
+        ),
         ("adm_superres", "is shown 6 channels and makes 6, and the data have 3"),
     ],
 )
@@ -114,3 +124,51 @@ def test_other_networks_of_adm(name: str, said: str, launch: Any, tmp_path: path
     file = write_torch(tmp_path / "adm.pt", state(name))
     assert launch(ADM)("--mode=import", f"--checkpoint={file}") == 2
     assert said in re.sub(r"\s+", " ", capsys.readouterr().err)
+
+
+CLASSIFIER = """config.system.name = 'classifier'
+    config.data.update(condition=('label',), num_classes=4)
+    config.training.times = 'levels'
+    config.sde.discrete = True
+    config.parametrization.label = 'level'
+    config.network.update(name='adm_encoder', nf=32, ch_mult=(1, 1), attn_resolutions=())"""
+
+
+@pytest.mark.parametrize(("name", "heads"), [("adm_classifier_attnpool", 32), ("adm_classifier_adaptive", 16)])
+def test_a_classifier_of_adm_guides(
+    name: str, heads: int, launch: Any, tmp_path: pathlib.Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Imported, it gives the recorded logits and gradient as frozen.classifier of a run on the same chain."""
+    monkeypatch.setitem(objects.NETWORKS, "ncsnpp", lambda c, s: OneConvolution())
+    file, command = write_torch(tmp_path / "adm.pt", state(name)), launch(CLASSIFIER)
+    own = [f"--config.network.head_channels={heads}", "--workdir=runs/classifier"]
+    assert command("--mode=import", f"--checkpoint={file}", *own) == 2
+    flags = [*flags_of(capsys), *own]
+    pool = "adaptive" if "adaptive" in name else "attention"
+    assert (f"--config.network.pool={pool}" in flags) == (pool != "attention")
+    assert command("--mode=import", f"--checkpoint={file}", *flags) == 0
+    said = capsys.readouterr().out
+    assert "a network of ADM at step 0" in said and "next: frozen.classifier=runs/classifier of a run of" in said
+    led = ["--config.frozen.classifier=runs/classifier", "--config.guidance.classifier_scale=2.0"]
+    led += ["--config.sampling.label=3", "--config.sampling.solver=ancestral"]
+    command = launch(ADM)
+    assert command() == 0
+    assert command("--mode=sample", *led) == 0
+    assert "4 samples of 4 network evaluations each" in capsys.readouterr().out.splitlines()[-1]
+    config = config_of(json.loads(pathlib.Path("runs/tiny/config.json").read_text()))
+    config.frozen.classifier = "runs/classifier"
+    config.guidance.classifier_scale, config.sampling.label = 2.0, "3"
+    experiment, golden = build(config), golden_nets.arrays(name)
+    log_prob = asking.classifier(experiment.drawing.parts, {}, {"label": golden["y"].astype(np.int32)})
+    logits = asking.logits(experiment.drawing.parts, {})
+    t = vp_levels(1000).time(experiment.sde, jnp.asarray(golden["timesteps"], jnp.float32))
+    x = jnp.asarray(golden_nets.nhwc(golden["x"]), jnp.float32)
+    assert relative_error(logits(x, t), golden["output"]) < 10 * golden_nets.TOLERANCES["ADM"]
+    slope = jax.grad(lambda x: log_prob(x, t).sum())(x)
+    assert relative_error(golden_nets.nchw(slope), golden["grad_log_prob"]) < 10 * golden_nets.TOLERANCES["ADM"]
+
+
+def test_what_is_no_classifier_of_adm(launch: Any, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture) -> None:
+    file = write_torch(tmp_path / "adm.pt", state("adm_unet_cond"))
+    assert launch(CLASSIFIER)("--mode=import", f"--checkpoint={file}", "--config.network.head_channels=32") == 2
+    assert "is a U-Net of ADM's, no classifier" in re.sub(r"\s+", " ", capsys.readouterr().err)

@@ -17,9 +17,10 @@ from score_sde.data.stream import Batch
 from score_sde.experiment import build
 from score_sde.experiment.building import assemble
 from score_sde.experiment.experiment import Experiment
+from score_sde.experiment.factories import score_system
 from score_sde.experiment.generation import Generator
 from score_sde.experiment.image_likelihood import ImageLikelihood
-from score_sde.experiment.objects import SKIPPING, score_system
+from score_sde.experiment.objects import SKIPPING
 from score_sde.likelihood import grid as grids
 from score_sde.rng import positions
 from score_sde.training.step import make_train_step
@@ -72,7 +73,7 @@ def shrunk(name: str) -> Config:
 def lowered_alike(name: str) -> tuple:
     """What its training program depends on, but for sizes of arrays: of configurations alike one is enough."""
     flat = flatten(shrunk(name))
-    sections = ("network.", "sde.name", "sde.discrete", "parametrization.", "data.centered", "data.augmentation")
+    sections = ("network.", "sde.name", "sde.discrete", "parametrization.", "degradation.", "data.centered", "data.aug")
     more = ("data.random_flip", "data.uniform", "training.objective", "training.weighting", "training.times", "ema.av")
     return tuple(sorted((field, value) for field, value in flat.items() if field.startswith(sections + more)))
 

@@ -225,7 +225,13 @@ def test_files_that_do_not_fit_are_refused(arrays, name, said, tmp_path):
 
 def test_what_is_no_file_of_arrays_is_refused(tmp_path):
     config = digits(tmp_path)
-    for content, said in ((b"what", "cannot be read"), (None, "is not a file: name an .npz file")):
+    np.save(tmp_path / "one.npy", np.zeros(3))
+    array = (tmp_path / "one.npy").read_bytes()
+    for content, said in (
+        (b"what", "cannot be read"),
+        (array, "cannot be read"),
+        (None, "is not a file: name an .npz file"),
+    ):
         (tmp_path / "y.npz").unlink()
         if content:
             (tmp_path / "y.npz").write_bytes(content)

@@ -20,7 +20,7 @@ from score_sde.solvers.limited_steps import LimitedSteps
 from score_sde.solvers.sampling import sample
 from tests.golden_files import relative_error
 from tests.guidance.problems import golden, law
-from tests.oracles import CONTINUOUS
+from tests.oracles import CONTINUOUS, FLOWING
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 EDM = karras()
@@ -167,9 +167,9 @@ def test_two_scores_by_one_evaluation():
     assert set(calls) == {(6, 8)}
 
 
-@pytest.mark.parametrize("sde_name", CONTINUOUS)
+@pytest.mark.parametrize("sde_name", FLOWING)
 def test_the_exact_classifier_makes_the_class_score(float64, sde_name):
-    sde, data = CONTINUOUS[sde_name], law("mixf")
+    sde, data = FLOWING[sde_name], law("mixf")
     x = data.sample(example_keys(root_key(0), positions(0, 3)))
     label = jnp.array([0, 2, 1])
     guided = classifier_guided(data.score(sde), class_log_prob(data.log_responsibilities(sde), label))

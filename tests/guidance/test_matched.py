@@ -33,7 +33,7 @@ def test_it_is_the_gradient_of_its_density(problem, sde, t):
     x = jax.random.normal(jax.random.key(0), (5, 8))
     x = sde.alpha(t) * x + sde.sigma(t) * jax.random.normal(jax.random.key(1), x.shape)
     score = data.score(sde)
-    found = Matched(products=9, variance=None, probes=8, limit=1e9)(score, sde, seen)(x, t) - score(x, t)
+    found = Matched(products=9, variance=None, probes=8, steepest=1e9)(score, sde, seen)(x, t) - score(x, t)
     expected = jax.vmap(jax.grad(lambda x: density(data, sde, seen, x, t)))(x)
     np.testing.assert_allclose(found, expected, rtol=1e-8, atol=1e-10)
     without = MMPS(9, variance=None)(score, sde, seen)(x, t) - score(x, t)

@@ -7,20 +7,20 @@ import pytest
 
 from score_sde.likelihood.bound import sde_bound
 from score_sde.rng import example_keys, positions, root_key
-from tests.oracles import CONTINUOUS, correlated
+from tests.oracles import CONTINUOUS, FLOWING, correlated
 
 KEYS = example_keys(root_key(3), positions(0, 4096))
-T_MIN = {"vp": 1e-5, "subvp": 1e-5, "ve": 1e-5, "edm": 0.002}
+T_MIN = {"vp": 1e-5, "subvp": 1e-5, "ve": 1e-5, "edm": 0.002, "straight": 1e-5, "cosine": 1e-5}
 
 
 def bound(score, sde, x0, samples, t_min, keys=KEYS):
     return jax.jit(lambda x0: sde_bound(keys, score, sde, x0, samples=samples, t_min=t_min))(x0)
 
 
-@pytest.mark.parametrize("name", CONTINUOUS)
+@pytest.mark.parametrize("name", FLOWING)
 def test_it_is_the_likelihood_of_gaussian_data(name):
     """One image 4,096 times, which leaves the noise of t and z alone; the prior instead of p_T where they differ."""
-    sde, data = CONTINUOUS[name], correlated()
+    sde, data = FLOWING[name], correlated()
     x0 = jnp.broadcast_to(data.sample(KEYS[:1]), (len(KEYS), 2, 2, 1))
     totals = np.asarray(bound(data.score(sde), sde, x0, 64, T_MIN[name]).total, np.float64)
     exact = -float(data.log_prob(sde)(x0[:1], 1e-7 if name != "ve" else 0.0)[0])

@@ -12,14 +12,14 @@ from score_sde.rng import example_keys, positions, root_key
 from score_sde.scores import divergence
 from score_sde.solvers import RK45
 from tests.likelihood.test_ode import T_MIN
-from tests.oracles import CONTINUOUS, bimodal, correlated
+from tests.oracles import CONTINUOUS, FLOWING, bimodal, correlated
 
 KEYS = example_keys(root_key(3), positions(0, 16))
 
 
 def errors(name, data, counts):
     """Root mean square bits per dimension off a solve to 1e-9 for grids of so many nodes, then for one by the rates."""
-    sde, x0 = CONTINUOUS[name], jnp.asarray(data.sample(KEYS), "float64")
+    sde, x0 = FLOWING[name], jnp.asarray(data.sample(KEYS), "float64")
     estimate, score = divergence.Exact().estimate(KEYS, x0), data.score(sde)
     tight = jax.jit(
         lambda x0: log_likelihood_given(estimate, score, sde, x0, solver=RK45(1e-9, 1e-9), t_min=T_MIN[name])
@@ -50,7 +50,7 @@ def test_the_order_on_gaussian_data(float64, name):
     assert by_rates < 2e-3
 
 
-@pytest.mark.parametrize("name", CONTINUOUS)
+@pytest.mark.parametrize("name", [*CONTINUOUS, "straight"])
 def test_a_mixture(float64, name):
     first, *_, last, by_rates = errors(name, bimodal(), (48, 96, 192))
     assert last < 2e-4 and last < first / 20 and by_rates < 2e-3

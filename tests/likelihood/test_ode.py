@@ -22,18 +22,18 @@ from score_sde.sde import SDE, VP
 from score_sde.sde.analytic import gaussian
 from score_sde.solvers import RK45
 from tests.golden_files import agree, load, relative_error
-from tests.oracles import CONTINUOUS, SDES, bimodal, correlated, official_numerics, recorded_law
+from tests.oracles import CONTINUOUS, FLOWING, SDES, bimodal, correlated, official_numerics, recorded_law
 from tests.solvers.test_reference import exact_score
 
 KEYS = example_keys(root_key(3), positions(0, 64))
-T_MIN = {"vp": 1e-5, "subvp": 1e-5, "ve": 1e-5, "edm": 0.002}
+T_MIN = {"vp": 1e-5, "subvp": 1e-5, "ve": 1e-5, "edm": 0.002, "straight": 1e-5, "cosine": 1e-5}
 
 
-@pytest.mark.parametrize("name", CONTINUOUS)
+@pytest.mark.parametrize("name", FLOWING)
 @pytest.mark.parametrize("data", [correlated(), bimodal()], ids=["Gaussian", "mixture"])
 def test_every_image_is_within_a_thousandth_of_a_bit(name, data):
     """log p_e(x_0), but for the prior in the place of p_T: as the exact flow conserves probability."""
-    sde, t_min = CONTINUOUS[name], T_MIN[name]
+    sde, t_min = FLOWING[name], T_MIN[name]
     x0 = data.sample(KEYS)
     options = {"divergence": divergence.Exact(), "solver": RK45(1e-6, 1e-6), "t_min": t_min}
     found = jax.jit(lambda x0: log_likelihood(KEYS, data.score(sde), sde, x0, **options))(x0)

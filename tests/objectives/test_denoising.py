@@ -32,6 +32,7 @@ from tests.oracles import (
     CONTINUOUS,
     FAKE,
     FAKE_LEVELS,
+    FLOWING,
     SDES,
     correlated,
     official_numerics,
@@ -103,10 +104,10 @@ def keys_and_u(n: int, seed: int = 0, stratified: bool = False):
     return example_keys(key, position), low_discrepancy(key, jnp.asarray(position)) if stratified else None
 
 
-@pytest.mark.parametrize("name", CONTINUOUS)
+@pytest.mark.parametrize("name", FLOWING)
 def test_the_exact_score_minimises_the_loss(float64, name):
     """Scaling and shifting the exact score of Gaussian data: the gradient of the mean loss vanishes at the truth."""
-    data, sde, n = correlated(), CONTINUOUS[name], 4096
+    data, sde, n = correlated(), FLOWING[name], 4096
     keys, u = keys_and_u(n, stratified=True)
     x0 = data.sample(example_keys(root_key(9), positions(0, n)))
 
@@ -121,10 +122,10 @@ def test_the_exact_score_minimises_the_loss(float64, name):
     assert (np.linalg.eigvalsh(curvature) > 20 * standard_error.max()).all()
 
 
-@pytest.mark.parametrize("name", CONTINUOUS)
+@pytest.mark.parametrize("name", FLOWING)
 def test_importance_sampling_has_the_same_mean_and_less_variance(name):
     """E loss is the same under both laws of t; its variance falls at least 10-fold (VE: the laws coincide)."""
-    data, sde, n = correlated(), CONTINUOUS[name], 20_000
+    data, sde, n = correlated(), FLOWING[name], 20_000
     keys, _ = keys_and_u(n)
     x0 = data.sample(example_keys(root_key(9), positions(0, n)))
     score = lambda x, t: 0.5 * data.score(sde)(x, t)

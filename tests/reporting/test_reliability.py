@@ -41,7 +41,7 @@ def levels(bad: int = 0) -> NoiseLevels:
 def make(tmp_path, monkeypatch):
     """A report in tmp_path/run of made-up measurements; its exit code."""
     experiment = build(tiny_config())
-    monkeypatch.setattr(measure, "draw", lambda experiment, params, count: drawn())
+    monkeypatch.setattr(measure, "draw", lambda experiment, params, count, grids=None: drawn())
     monkeypatch.setattr(measure, "noise_levels", lambda *_: levels())
     monkeypatch.setattr(report, "_paths", lambda *_: {})
     monkeypatch.setattr(report.sections, "trajectories", lambda *_: report.Section("Trajectory", "none"))

@@ -52,7 +52,8 @@ def test_the_page_holds_its_figures_and_the_config(made):
     assert code == 0
     html = (folder / "report" / "index.html").read_text()
     names = {p.name for p in (folder / "report").iterdir()}
-    pictures = {"samples.png", "distance.png", "trajectory.png", "noise_levels.png", "training.png"}
+    levels = {"noise_levels.png", "rate_distortion.png"}
+    pictures = {"samples.png", "distance.png", "trajectory.png", "training.png"} | levels
     assert names == {"index.html", "numbers.json", "automatic.json", "seals.json", "lock", *pictures}
     assert html.count("data:image/png;base64,") == len(pictures)
     assert "http" not in html

@@ -10,7 +10,7 @@ from score_sde.rng import example_keys, positions, root_key
 from score_sde.sde import reverse
 from score_sde.sde.analytic import Gaussian, gaussian, mixture
 from tests.golden_files import load, relative_error
-from tests.oracles import CONTINUOUS, T_MIN, bimodal, correlated, recorded_law
+from tests.oracles import CONTINUOUS, FLOWING, T_MIN, bimodal, correlated, recorded_law
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -51,10 +51,10 @@ def test_score_is_the_gradient_of_log_prob(float64, make, sde_name):
     assert relative_error(data.score(sde)(x, 0.3), jax.grad(lambda x: data.log_prob(sde)(x, 0.3).sum())(x)) < 1e-10
 
 
-@pytest.mark.parametrize("sde_name", CONTINUOUS)
+@pytest.mark.parametrize("sde_name", FLOWING)
 def test_flow_solves_the_probability_flow_ode(float64, sde_name):
     """d/ds flow(x_t, t, s) is the drift at (x_s, s), the map is the identity at s = t, and it composes."""
-    data, sde = correlated(), CONTINUOUS[sde_name]
+    data, sde = correlated(), FLOWING[sde_name]
     x = data.sample(example_keys(root_key(0), positions(0, 2)))
     flow, drift = data.flow(sde), reverse(sde, data.score(sde), churn=0.0).drift
     value, slope = jax.jvp(lambda s: flow(x, 0.8, s), (0.3,), (1.0,))

@@ -27,7 +27,9 @@ def test_drift_and_diffusion_are_the_marginals_derivatives(float64, name):
     d_alpha = jax.vmap(jax.grad(sde.alpha))(times)
     d_variance = jax.vmap(jax.grad(lambda t: sde.sigma(t) ** 2))(times)
     np.testing.assert_allclose(d_alpha, f * sde.alpha(times), rtol=1e-12, atol=1e-15)
-    np.testing.assert_allclose(d_variance, 2 * f * sde.sigma(times) ** 2 + sde.diffusion(times) ** 2, rtol=1e-9)
+    g2 = sde.diffusion(times) ** 2
+    rounding = 4 * np.finfo(float).eps * g2  # both terms are 2e8 times their sum where the cosine schedule ends
+    assert np.all(np.abs(2 * f * sde.sigma(times) ** 2 + g2 - d_variance) <= 1e-9 * np.abs(d_variance) + rounding)
 
 
 @every_sde
@@ -164,5 +166,5 @@ def test_sums_over_many_examples_are_right_when_compiled(name):
         weights = a * b * sde.sigma(s) * sde.diffusion(s) * sde.log_snr(s)
         return jnp.sum(x * weights[:, None], axis=1)
 
-    x = jnp.ones((n, 4))
-    np.testing.assert_allclose(jax.jit(total)(x, s), total(x, s), rtol=1e-3)
+    x = jnp.ones((n, 4))  # atol: a log-SNR may cross zero, where one rounding of s is all there is; the sums go to 10
+    np.testing.assert_allclose(jax.jit(total)(x, s), total(x, s), rtol=1e-3, atol=1e-6)

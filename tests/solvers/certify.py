@@ -18,6 +18,7 @@ from score_sde.solvers import (
     Churned,
     Data,
     DPMSolverMultistep,
+    DPMSolverSDE,
     DPMSolverSinglestep,
     Euler,
     EulerMaruyama,
@@ -28,9 +29,10 @@ from score_sde.solvers import (
     ReverseDiffusion,
     Solver,
     UniPC,
+    UniPCVaryCoeff,
 )
 from tests.golden_files import load
-from tests.oracles import CONTINUOUS, recorded_law
+from tests.oracles import FLOWING, recorded_law
 
 COUNTS = (256, 512)
 """Steps whose errors are compared: enough for the highest order to show."""
@@ -42,13 +44,13 @@ R_FIRST, R_LAST = 4.0, 0.25
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class OneOf(SDE):
-    """The SDE of CONTINUOUS with a number: a program over the numbers is compiled once for all of them."""
+    """The SDE of FLOWING with a number: a program over the numbers is compiled once for all of them."""
 
     index: jax.Array
     T: float = 1.0
 
     def _of(self, name, *arguments):
-        values = [getattr(sde, name)(*arguments) for sde in CONTINUOUS.values()]
+        values = [getattr(sde, name)(*arguments) for sde in FLOWING.values()]
         return sum(jnp.where(self.index == i, v, jnp.zeros_like(v)) for i, v in enumerate(values))
 
     def drift(self, x, t):
@@ -97,6 +99,8 @@ DETERMINISTIC: dict[str, tuple[Solver, float]] = {
     "UniPC 2, bh2": (UniPC(2, lower_final=False), 3),
     "UniPC 3": (UniPC(3, lower_final=False), 4),
     "UniPC 3, noise": (UniPC(3, Noise(), lower_final=False), 4),
+    "UniPC 2, vary_coeff": (UniPCVaryCoeff(2, lower_final=False), 1),
+    "UniPC 3, vary_coeff": (UniPCVaryCoeff(3, lower_final=False), 1),
     "Exponential Adams 3": (ExponentialAdams(3, corrected=True), 4),
     "Exponential Adams 4": (ExponentialAdams(4, corrected=True), 5),
     "Exponential Adams 4, data": (ExponentialAdams(4, Data(), corrected=True), 5),
@@ -111,8 +115,11 @@ STOCHASTIC: dict[str, tuple[Solver, float]] = {
     "Ancestral, large variance": (Ancestral(Large()), 1),
     "DDIM, eta 1/2": (DDIM(0.5), 1),
     "DPM-Solver++(2S) ancestral": (AncestralNoise(DPMSolverSinglestep(2)), 1),
+    "DPM-Solver-2 ancestral": (AncestralNoise(DPMSolverSinglestep(2, Noise())), 1),
+    "DPM-Solver++ SDE": (DPMSolverSDE(), 2),
     "Exponential Euler-Maruyama": (ExponentialAdams(1, Data(1.0)), 1),
     "SDE-DPM-Solver++(2M)": (DPMSolverMultistep(2, Data(1.0)), 2),
+    "SDE-DPM-Solver++(3M)": (DPMSolverMultistep(3, Data(1.0), taylor=True), 2),
     "SDE Adams 2": (ExponentialAdams(2, Data(1.0)), 2),
     "SDE Adams 3": (ExponentialAdams(3, Data(1.0)), 2),
     "EDM with churn": (Churned(Heun(), 1e9, 0.0, 1e9, 1.0), 1),
@@ -132,27 +139,24 @@ def grids(sde: SDE, counts: tuple[int, ...], slow_start: bool) -> jax.Array:
     return sde.time(first + (last - first) * jnp.asarray(np.stack(nodes)))
 
 
-def carried(
-    solver: Solver, data: Mixture, sde: SDE, y: jax.Array, times: jax.Array, noise: jax.Array | None = None
-) -> jax.Array:
+def carried(solver: Solver, data: Mixture, sde: SDE, y: jax.Array, times: jax.Array, *noise: jax.Array) -> jax.Array:
     """y = x / alpha at the end of a grid, started from y at its first node; steps of no length change nothing.
 
-    noise [N, B, 2] is what the solvers that draw it are given; 0 without.
+    noise [N, B, 2] is what the solvers that draw it are given, as often as they do; 0 without.
     """
     score, x = data.score(sde), y * sde.alpha(times[0])
 
     def body(carry, node):
         t, s, z = node
         x, memory = carry
-        z = jnp.broadcast_to(z, x.shape)
-        known = hasattr(solver, "given")
-        step = (solver.given if known else solver.step)(
-            *(() if known else (None,)), sde, score, x, t, s, memory, *((z,) if known else ())
-        )
+        if hasattr(solver, "given"):
+            step = solver.given(sde, score, x, t, s, memory, *(jnp.broadcast_to(one, x.shape) for one in z))
+        else:
+            step = solver.step(None, sde, score, x, t, s, memory)
         moved = t != s
         return jax.tree.map(lambda a, b: jnp.where(moved, a, b), (step.x, step.memory), (x, memory)), None
 
-    nodes = (times[:-1], times[1:], jnp.zeros(len(times) - 1) if noise is None else noise)
+    nodes = (times[:-1], times[1:], noise or (jnp.zeros(len(times) - 1),))
     (x, _), _ = jax.lax.scan(body, (x, solver.init(sde, x, times)), nodes)
     return x / sde.alpha(times[-1])
 
@@ -178,7 +182,7 @@ def exact_flow() -> tuple[np.ndarray, np.ndarray]:
 
 
 def errors(solver: Solver, counts: tuple[int, ...], slow_start: bool = True) -> np.ndarray:
-    """RMS error of y at the end under every SDE of CONTINUOUS and for every count of steps [SDEs, counts]."""
+    """RMS error of y at the end under every SDE of FLOWING and for every count of steps [SDEs, counts]."""
     (start, end), data = exact_flow(), recorded_law("mix")
 
     def run(index):
@@ -186,7 +190,7 @@ def errors(solver: Solver, counts: tuple[int, ...], slow_start: bool = True) -> 
         run = lambda times: carried(solver, data, sde, jnp.asarray(start), times)
         return jax.vmap(run)(grids(sde, counts, slow_start))
 
-    ends = jax.jit(jax.vmap(run))(jnp.arange(len(CONTINUOUS)))
+    ends = jax.jit(jax.vmap(run))(jnp.arange(len(FLOWING)))
     return np.sqrt(np.mean((np.asarray(ends) - end) ** 2, axis=(-1, -2)))
 
 
@@ -212,15 +216,17 @@ def weak_errors(solver: Solver, counts: tuple[int, ...]) -> tuple[np.ndarray, np
         joined = (fade * noise[0][0::2] + noise[0][1::2]) / np.sqrt(1 + fade**2)
         noise.insert(0, joined)
     padded = np.stack([np.pad(z, ((0, counts[-1] - len(z)), (0, 0), (0, 0))) for z in noise])
+    bridges = (rng.standard_normal(padded.shape),) if isinstance(solver, DPMSolverSDE) else ()
 
-    def run(index, y, noise):
+    def run(index, y, *noise):
         sde = OneOf(index)
         carry = lambda inputs: carried(solver, data, sde, y, *inputs) ** 2
-        squares = jax.lax.map(carry, (grids(sde, counts, slow_start=False), noise))
+        squares = jax.lax.map(carry, (grids(sde, counts, slow_start=False), *noise))
         difference = squares[:-1] - squares[1:]
         return difference.mean((1, 2)), difference.mean(2).std(1) / jnp.sqrt(SAMPLES)
 
-    found = jax.jit(lambda *a: jax.lax.map(lambda i: run(i, *a[1:]), a[0]))(jnp.arange(len(CONTINUOUS)), y, padded)
+    every = jax.jit(lambda indices, *a: jax.lax.map(lambda i: run(i, *a), indices))
+    found = every(jnp.arange(len(FLOWING)), y, padded, *bridges)
     return tuple(np.asarray(a) for a in found)
 
 

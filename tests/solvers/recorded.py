@@ -8,8 +8,8 @@ from score_sde.solvers import Solver
 from score_sde.typing import Array, ScoreFn
 
 
-def trajectory(solver: Solver, sde: SDE, score: ScoreFn, x: Array, times: Array, noise: Array | None = None) -> Array:
-    """x at every node [N + 1, B, ...]; noise [N, B, ...] for the solvers that draw it, 0 without."""
+def trajectory(solver: Solver, sde: SDE, score: ScoreFn, x: Array, times: Array, *noise: Array | None) -> Array:
+    """x at every node [N + 1, B, ...]; noise [N, B, ...] for the solvers that draw it, as often as they do."""
 
     @jax.jit
     def run(x, times, noise):
@@ -17,7 +17,7 @@ def trajectory(solver: Solver, sde: SDE, score: ScoreFn, x: Array, times: Array,
             x, memory = carry
             t, s, z = inputs
             if hasattr(solver, "given"):
-                step = solver.given(sde, score, x, t, s, memory, jnp.broadcast_to(z, x.shape))
+                step = solver.given(sde, score, x, t, s, memory, *(jnp.broadcast_to(one, x.shape) for one in z))
             else:
                 step = solver.step(None, sde, score, x, t, s, memory)
             return (step.x, step.memory), step.x
@@ -26,4 +26,4 @@ def trajectory(solver: Solver, sde: SDE, score: ScoreFn, x: Array, times: Array,
         return jnp.concatenate([x[None], states])
 
     x, times = jnp.asarray(x), jnp.asarray(times)
-    return run(x, times, jnp.zeros(len(times) - 1) if noise is None else jnp.asarray(noise))
+    return run(x, times, tuple(jnp.asarray(z) for z in noise if z is not None) or (jnp.zeros(len(times) - 1),))

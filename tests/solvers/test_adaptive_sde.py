@@ -7,9 +7,9 @@ import pytest
 
 from score_sde.rng import child, example_keys, normal, positions, root_key
 from score_sde.sde import one_minus_exp
-from score_sde.solvers import AdaptiveSDE, adaptive_sde
+from score_sde.solvers import AdaptiveSDE, GottaGoFast, adaptive_sde
 from score_sde.typing import expand
-from tests.oracles import CONTINUOUS, SDES, T_MIN, bimodal, recorded_law
+from tests.oracles import FLOWING, SDES, T_MIN, bimodal, recorded_law
 
 N = 4096
 
@@ -41,13 +41,13 @@ def test_rejections_keep_the_law(monkeypatch, consistent):
     assert (error.max() < 3) == consistent
 
 
-@pytest.mark.parametrize(("sde_name", "churn"), [("vp", 0.0), ("vp", 1.0), ("ve", 0.5)])
+@pytest.mark.parametrize(("sde_name", "churn"), [("vp", 0.0), ("vp", 1.0), ("ve", 0.5), ("straight", 1.0)])
 def test_lower_tolerances_converge_on_one_path(float64, sde_name, churn):
     """The same keys are the same Brownian path, solved closer; without noise, on the exact flow.
 
     The error is five times smaller or more at a tenth of the tolerance, against a solve at a tenth of that.
     """
-    sde, law, s = CONTINUOUS[sde_name], recorded_law("gauss"), T_MIN[sde_name]
+    sde, law, s = FLOWING[sde_name], recorded_law("gauss"), T_MIN[sde_name]
     keys = example_keys(root_key(0), positions(0, 64))
     x = normal(child(keys, 1), (6,)) * sde.prior_std
     run = jax.jit(lambda tol: AdaptiveSDE(tol, tol, churn).run(keys, sde, law.score(sde), x, jnp.float64(sde.T), s).x)
@@ -58,7 +58,8 @@ def test_lower_tolerances_converge_on_one_path(float64, sde_name, churn):
     assert errors[0] > 5 * errors[1]
 
 
-def test_a_sample_depends_on_no_companion_and_fails_alone():
+@pytest.mark.parametrize("solver", [AdaptiveSDE(), GottaGoFast()], ids=lambda s: type(s).__name__)
+def test_a_sample_depends_on_no_companion_and_fails_alone(solver):
     """Bitwise: in another order, and beside one whose score is not finite; as many rounds as the slowest needs."""
     sde, score, rounds = SDES["vp"], bimodal().score(SDES["vp"]), []
 
@@ -67,7 +68,7 @@ def test_a_sample_depends_on_no_companion_and_fails_alone():
         return jnp.where(expand((t < 0.3) & (x[:, 0, 0, 0] > 1e3), x), jnp.nan, score(x, t))
 
     keys = example_keys(root_key(0), positions(0, 8))
-    solve = jax.jit(lambda keys, x: AdaptiveSDE().solve(keys, sde, breakable, x, sde.T, 1e-3))
+    solve = jax.jit(lambda keys, x: solver.solve(keys, sde, breakable, x, sde.T, 1e-3))
     x = normal(child(keys, 1), (2, 2, 1))
     whole, counts = solve(keys, x)
     jax.effects_barrier()

@@ -7,7 +7,7 @@ import pytest
 
 from score_sde.config import default
 from score_sde.config.fields import MULTISTEP
-from score_sde.experiment import objects
+from score_sde.experiment import solving
 from score_sde.scores.posterior import Small
 from score_sde.sde import vp
 from score_sde.solvers import grids
@@ -20,14 +20,15 @@ ALWAYS = 10**6
 BELOW = {
     **dict.fromkeys(("dpm_solver_2m", "dpm_solver_3m", "dpm_solver_pp_2m", "dpm_solver_pp_3m"), 10),
     **dict.fromkeys(("deis_2", "deis_3"), 15),
-    **dict.fromkeys(("unipc_2", "unipc_3", "unipc_2_bh1", "unipc_3_bh1", "adams_2", "adams_3", "adams_4"), ALWAYS),
-    **dict.fromkeys(("sde_adams_2", "sde_adams_3", "dpm_solver_pp_2m_sde"), 0),
+    **dict.fromkeys(("unipc_2", "unipc_3", "unipc_2_bh1", "unipc_3_bh1"), ALWAYS),
+    **dict.fromkeys(("unipc_2_vary_coeff", "unipc_3_vary_coeff", "adams_2", "adams_3", "adams_4"), ALWAYS),
+    **dict.fromkeys(("sde_adams_2", "sde_adams_3", "dpm_solver_pp_2m_sde", "dpm_solver_pp_3m_sde"), 0),
 }
 """Grids of fewer steps than that are lowered: DPM-Solver's own code, diffusers' DEIS, UniPC's own code."""
 
 
 def solver_of(word):
-    return objects.SOLVERS[word](default().sampling, Small())
+    return solving.SOLVERS[word](default().sampling, Small())
 
 
 def coefficients(solver, count):
@@ -41,7 +42,7 @@ def same(a, b):
 
 def test_every_multistep_word_is_listed():
     assert {*BELOW} == {*MULTISTEP}
-    assert {w for w in objects.SOLVERS if getattr(solver_of(w), "order", 1) > 1} >= {*MULTISTEP}
+    assert {w for w in solving.SOLVERS if getattr(solver_of(w), "order", 1) > 1} >= {*MULTISTEP}
 
 
 @pytest.mark.parametrize("word", MULTISTEP)
@@ -74,6 +75,6 @@ def test_the_last_lowered_step_is_ddim():
 def test_the_field_has_the_last_word(asked, count, lowered):
     config = default()
     config.sampling.update(solver="dpm_solver_pp_2m", lower_final=asked, num_steps=count)
-    found = objects.solver(config.sampling, Small())
+    found = solving.solver(config.sampling, Small())
     expected = dataclasses.replace(solver_of("dpm_solver_pp_2m"), lower_final=lowered)
     assert same(coefficients(found, count), coefficients(expected, count))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from score_sde.scores.posterior import Large, Small
-from score_sde.sde import SDE, denoiser, karras, vp
+from score_sde.sde import SDE, denoiser, karras, ve, vp
 from score_sde.sde.chain import linear_betas, vp_chain
 from score_sde.solvers import (
     DDIM,
@@ -17,15 +17,21 @@ from score_sde.solvers import (
     AncestralNoise,
     Churned,
     Data,
+    DPMSolverAdaptive,
     DPMSolverMultistep,
+    DPMSolverSDE,
     DPMSolverSinglestep,
     Euler,
     ExponentialAdams,
+    GottaGoFast,
     Heun,
+    LimitedGrowth,
     LinearMultistep,
     Noise,
     UniPC,
+    UniPCVaryCoeff,
 )
+from score_sde.solvers.churn import ancestral_noise
 from tests.golden_files import load, relative_error
 from tests.oracles import recorded_law
 from tests.solvers.recorded import trajectory
@@ -97,7 +103,7 @@ def inner_fractions(sde, skip, t, s, order):
     return tuple((log_ratio(u) - log_ratio(t)) / (log_ratio(s) - log_ratio(t)) for u in between)
 
 
-@pytest.mark.parametrize("key", [k for k in keys("unipc", "__traj") if "vary_coeff" not in k])
+@pytest.mark.parametrize("key", keys("unipc", "__traj"))
 def test_unipc(key):
     """A recorded state is the corrected one, ours before its correction: the last one, never corrected, has seen all.
 
@@ -105,7 +111,10 @@ def test_unipc(key):
     """
     g, sde = load("unipc", "solvers"), vp()
     law, prediction, variant, order, skip, steps, *_ = key.split("__")
-    solver = UniPC(int(order[1]), PREDICTIONS[prediction], variant == "bh2", lower_final="nolof" not in key)
+    if variant == "vary_coeff":
+        solver = UniPCVaryCoeff(int(order[1]), PREDICTIONS[prediction])
+    else:
+        solver = UniPC(int(order[1]), PREDICTIONS[prediction], variant == "bh2", lower_final="nolof" not in key)
     ours = trajectory(solver, sde, recorded_law(law).score(sde), g[f"{law}__x_init"], g[f"ts__{skip}__{steps}"])
     agree(ours[-1], g[key][-1])
 
@@ -136,6 +145,9 @@ KARRAS = {
     "euler_churn": Churned(Euler(), 4.0, 0.05, 50.0, 1.003),
     "dpmpp_2m_sde_midpoint": DPMSolverMultistep(2, Data(1.0)),
     "dpmpp_2m_sde_heun": DPMSolverMultistep(2, Data(1.0), taylor=True),
+    "dpmpp_3m_sde": DPMSolverMultistep(3, Data(1.0), taylor=True),
+    "dpm_2": DPMSolverSinglestep(2, Noise()),
+    "dpm_2_ancestral": AncestralNoise(DPMSolverSinglestep(2, Noise())),
 }
 """k-diffusion's names; a Markov chain of its own in each."""
 
@@ -159,6 +171,83 @@ def test_k_diffusion(name, law):
     raise_to = np.where((times[:-1] >= 0.05) & (times[:-1] <= 50), 1 + min(4.0 / 10, np.sqrt(2) - 1), 1)
     added = np.sqrt(raise_to**2 - 1) * times[:-1] * 1.003
     agree(jnp.concatenate([ours + added[:, None, None] * noise, end]), g[f"{law}__{name}__traj_hat"])
+
+
+@pytest.mark.parametrize("law", LAWS)
+@pytest.mark.parametrize(("name", "eta", "inflation"), [("dpmpp_sde", 1.0, 1.0), ("dpmpp_sde_eta0.5", 0.5, 1.003)])
+def test_k_diffusion_in_two_stages(name, eta, inflation, law):
+    """Recorded with independent noises in both stages, which some bridge joins to one path."""
+    g, sde = load("kdiffusion", "solvers"), karras()
+    score, times = recorded_law(law).score(sde), g["sigmas_karras"][:-1]
+    inner, z = (inflation * g[f"{law}__{name}__noise"][i::2] for i in range(2))
+    share = (times[:-1] - np.sqrt(times[:-1] * times[1:])) / (times[:-1] - times[1:])
+    share = share[:, None, None]
+    between = (inner - np.sqrt(share) * z) / np.sqrt(1 - share)
+    ours = trajectory(DPMSolverSDE(eta), sde, score, g[f"{law}__x_init"], times, z, between)
+    agree(jnp.concatenate([ours, denoiser(sde, score)(ours[-1], times[-1])[None]]), g[f"{law}__{name}__traj"])
+
+
+@pytest.mark.parametrize("eta", [0.5, 1.0])
+def test_k_diffusion_ancestral_noise(eta):
+    g = load("kdiffusion", "solvers")
+    up = ancestral_noise(*jnp.asarray(g["ancestral_pairs"]).T, eta)
+    r_s, recorded = g["ancestral_pairs"][:, 1], g[f"ancestral_eta{eta}"]
+    agree(np.stack([np.sqrt(r_s**2 - up**2), up], axis=1), recorded)
+
+
+@pytest.mark.parametrize("key", keys("kdiffusion", "dpm_fast"))
+def test_k_diffusion_dpm_fast(key):
+    """Steps of order 3, even in log sigma, and of lower orders at the end: as many evaluations as are asked for."""
+    g, sde = load("kdiffusion", "solvers"), karras()
+    law, name, _ = key.split("__")
+    whole, rest = divmod(int(name.removeprefix("dpm_fast_nfe")), 3)
+    orders = [3] * (whole - 1) + [2, 1] if rest == 0 else [3] * whole + [rest]
+    times, x = np.geomspace(80, 0.002, len(orders) + 1), jnp.asarray(g[f"{law}__x_init"])
+    for i, order in enumerate(orders):
+        solver = DPMSolverSinglestep(order, Noise())
+        x = solver.update(sde, recorded_law(law).score(sde), x, jnp.asarray(times[i]), jnp.asarray(times[i + 1]))
+        agree(x, g[key][i + 1])
+
+
+@pytest.mark.parametrize("key", keys("dpm_solver", "adaptive", "nfe"))
+def test_adaptive_dpm_solver(key):
+    """The number of evaluations too; the source passes its step sizes through float32."""
+    g, sde = load("dpm_solver", "solvers"), vp()
+    law, algorithm, name, _ = key.split("__")
+    solver, score = DPMSolverAdaptive(int(name[-1]), prediction=PREDICTIONS[algorithm]), recorded_law(law).score(sde)
+    x, evaluations = jax.jit(lambda x: solver.solve(None, sde, score, x, 1.0, 1e-3))(g[f"{law}__x_init"])
+    agree(x, g[key.replace("nfe", "x_end")])
+    assert int(evaluations) == g[key]
+
+
+@pytest.mark.parametrize("law", LAWS)
+@pytest.mark.parametrize("order", [2, 3])
+def test_k_diffusion_dpm_adaptive(order, law):
+    g, sde = load("kdiffusion", "solvers"), karras()
+    solver, score = DPMSolverAdaptive(order, control=LimitedGrowth()), recorded_law(law).score(sde)
+    x, evaluations = jax.jit(lambda x: solver.solve(None, sde, score, x, 80.0, 0.002))(g[f"{law}__x_init"])
+    agree(x, g[f"{law}__dpm_adaptive{order}__x"][-1])
+    assert int(evaluations) == g[f"{law}__dpm_adaptive{order}__n_accept_reject_nfe"][2]
+
+
+@pytest.mark.parametrize("law", LAWS)
+@pytest.mark.parametrize(("sde_name", "s"), [("vp", 1e-3), ("ve", 1e-5)])
+def test_gotta_go_fast(sde_name, s, law):
+    """Every attempt with its recorded noise, at each sample's own time; a finished one has no next step there."""
+    g, sde, solver = load("ggf_adaptive", "solvers"), {"vp": vp(), "ve": ve()}[sde_name], GottaGoFast()
+    recorded = {key.split("__")[2]: g[key] for key in g if key.startswith(f"{sde_name}__{law}__")}
+    score = recorded_law(law).score(sde)
+    step = lambda going, z: (solver.attempt(sde, score, going, jnp.asarray(s), z), going)
+    start = solver.start(jnp.asarray(recorded["x_init"]), sde.T)
+    end, before = jax.jit(lambda start, noise: jax.lax.scan(step, start, noise))(start, jnp.asarray(recorded["noise"]))
+    agree(before.t, recorded["t"])
+    agree(jnp.minimum(before.size, before.t - s), recorded["h"])
+    agree(before.x[: len(recorded["x"])], recorded["x"])
+    agree(before.proposal[:20], recorded["x_prev"])
+    agree(end.x, recorded["x_before_denoise"])
+    agree(end.x + sde.sigma(s) ** 2 * score(end.x, jnp.asarray(s)), recorded["x_end"])
+    assert (end.t == s).all()
+    assert int(end.evaluations.max()) == 2 * recorded["iters"]
 
 
 @pytest.mark.parametrize("law", LAWS)

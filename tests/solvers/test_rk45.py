@@ -12,7 +12,7 @@ from score_sde.sde import reverse
 from score_sde.solvers import RK45
 from score_sde.typing import expand
 from tests.golden_files import quick_jit, relative_error
-from tests.oracles import CONTINUOUS, SDES, T_MIN, bimodal
+from tests.oracles import FLOWING, SDES, T_MIN, bimodal
 from tests.tiny import tiny_config
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -31,10 +31,10 @@ def test_the_step_has_order_five(float64):
 
 @pytest.mark.certification
 @pytest.mark.parametrize("per_sample", [False, True])
-@pytest.mark.parametrize("sde_name", CONTINUOUS)
+@pytest.mark.parametrize("sde_name", FLOWING)
 def test_scipys_steps_are_taken(float64, sde_name, per_sample):
     """The same float64 drift: solve_ivp's number of evaluations and endpoint, of the batch or of each sample alone."""
-    sde = CONTINUOUS[sde_name]
+    sde = FLOWING[sde_name]
     drift = reverse(sde, bimodal().score(sde), churn=0.0).drift
     x = normal(example_keys(root_key(1), positions(0, 4)), (2, 2, 1)) * sde.prior_std
     solve = jax.jit(lambda x, t, s, rtol: RK45(rtol, rtol, per_sample).integrate(drift, x, t, s))

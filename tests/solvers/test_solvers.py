@@ -15,6 +15,8 @@ from score_sde.solvers import (
     AdaptiveSolver,
     Ancestral,
     AnnealedLangevin,
+    DPMSolverAdaptive,
+    DPMSolverSDE,
     Euler,
     EulerMaruyama,
     Langevin,
@@ -26,7 +28,7 @@ from score_sde.solvers import (
 )
 from score_sde.solvers.sampling import sample
 from tests.golden_files import relative_error
-from tests.oracles import CONTINUOUS, EVERY_SDE, T_MIN
+from tests.oracles import CONTINUOUS, EVERY_SDE, FLOWING, T_MIN
 
 D = 16
 N_SAMPLES = 2048
@@ -52,11 +54,14 @@ PREDICTORS = {
     "ancestral_large": Ancestral(Large()),
     "euler": Euler(),
     "rk45": RK45(per_sample=True),
+    "dpm_solver_sde": DPMSolverSDE(),
+    "dpm_solver_23": DPMSolverAdaptive(3, 1e-3, 1e-3, per_sample=True, longest=1.0),
     "adaptive_sde": AdaptiveSDE(rtol=0.005, atol=0.002),
 }
 CORRECTORS = {"none": None, "langevin": Langevin(snr=0.05), "annealed_langevin": AnnealedLangevin(snr=0.05, steps=2)}
 WAYS = [(sde, p, "none") for sde in CONTINUOUS for p in PREDICTORS]
 WAYS += [(sde, "reverse_diffusion", c) for sde in CONTINUOUS for c in CORRECTORS if c != "none"]
+WAYS += [(sde, p, "none") for sde in ("straight", "cosine") for p in ("reverse_diffusion", "ancestral", "rk45")]
 WAYS += [("vp", p, c) for p in ("euler_maruyama", "ancestral") for c in CORRECTORS if c != "none"]
 """SDE, predictor and corrector: every pair that matters somewhere, and each alone or by its like everywhere."""
 STEPS = {"euler": 2000}  # 500 elsewhere
@@ -78,7 +83,7 @@ def test_gaussian_data_is_recovered(data, sde_name, predictor, corrector):
     Beside it stand 1 % of a standard deviation and 3 % of the variance, which first-order steps of this size may be off
     by (test_weak_order_one), and Langevin's exactly known bias: it settles on p |score|^2, not on p.
     """
-    sde = CONTINUOUS[sde_name]
+    sde = FLOWING[sde_name]
     keys = example_keys(root_key(0), positions(0, N_SAMPLES))
     grid = grids.log_snr(sde, T_MIN[sde_name], STEPS.get(predictor, 500))
     run = lambda keys: sample(keys, data.score(sde), sde, (D,), solver=combined(predictor, corrector), times=grid)
@@ -132,9 +137,9 @@ def test_weak_order_one(float64, sde_name, predictor):
     np.testing.assert_allclose(orders, 1, atol=0.1)
 
 
-@pytest.mark.parametrize("sde_name", CONTINUOUS)
+@pytest.mark.parametrize("sde_name", FLOWING)
 def test_euler_has_order_one_on_the_probability_flow(float64, sde_name):
-    sde, data = CONTINUOUS[sde_name], gaussian(jnp.ones(2), jnp.eye(2) * 0.25)
+    sde, data = FLOWING[sde_name], gaussian(jnp.ones(2), jnp.eye(2) * 0.25)
     x = normal(example_keys(root_key(0), positions(0, 4)), (2,)) * sde.prior_std
     exact = data.flow(sde)(x, sde.T, 0.1 * sde.T)
     errors = []

@@ -171,6 +171,23 @@ def test_the_published_network_is_made_of_the_fields():
     assert shapes["Dense_2"]["kernel"].shape == (192, 10)
 
 
+ENCODER = {**OPTIONS, "network__name": "adm_encoder", "parametrization__label": "time", "network__nf": 32}
+
+
+@pytest.mark.parametrize("pool", ["attention", "adaptive"])
+def test_adms_encoder_is_made_of_the_fields_and_learns(pool, tmp_path):
+    """A few updates on digits take its loss below that of the first, log 10."""
+    config = tiny_config(**ENCODER, network__head_channels=16, network__pool=pool, network__attn_resolutions=())
+    config.network.ch_mult = (1, 1)
+    workdir = Workdir(tmp_path / "run")
+    assert modes.train(config, workdir) == 0
+    lines = [json.loads(line) for line in workdir.metrics.read_text().splitlines()]
+    assert lines[0]["step"] == 4 and np.isfinite([line["loss"] for line in lines]).all()
+    network: Any = build(config).system.network  # pyright: ignore[reportAttributeAccessIssue]
+    assert (network.pool, network.out_channels, network.head_channels, network.dropout) == (pool, 10, 16, 0.0)
+    assert lines[-1]["loss"] < lines[0]["loss"]
+
+
 REFUSED = [
     ({**OPTIONS, "network__name": "ncsnpp"}, r"network\.name='ncsnpp' makes a score, not logits"),
     ({"network__name": "wideresnet", "network__attn_resolutions": ()}, "makes logits of classes, not a score"),
@@ -183,6 +200,9 @@ REFUSED = [
     ),
     ({**OPTIONS, "training__weighting": "likelihood"}, r"training\.weighting='likelihood' has no meaning"),
     ({**OPTIONS, "data__image_size": 6}, r"cannot be halved 2 times, as network\.name='wideresnet' asks"),
+    ({**ENCODER, "network__nf": 24}, r"network\.nf=24 with .* normalises in 32 groups"),
+    ({**ENCODER, "network__head_channels": 48}, r"network\.pool='attention' is of the last level's 32 channels"),
+    ({**ENCODER, "network__ch_mult": (1,) * 5, "network__attn_resolutions": ()}, r"cannot be halved 4 times"),
     ({**OPTIONS, "frozen__guide": "runs/a"}, r"frozen\.guide='runs/a' is not asked for by system\.name='classifier'"),
 ]
 
@@ -199,4 +219,5 @@ def test_modes_that_need_a_score_are_refused(mode):
     with pytest.raises(UsageError, match=rf"--mode={mode} .* system\.name='classifier' has no score: choose a run"):
         check_mode(config, mode)
     check_mode(config, "train")
+    check_mode(tiny_config(**ENCODER), "import")
     check_mode(tiny_config(), mode)

@@ -89,7 +89,7 @@ def test_a_student_starts_at_its_teacher_and_halves_the_distance_in_every_update
     state = learn(teacher, workdir)
     np.testing.assert_allclose(float(state.params["student"]["w"]), mean * (1 + 0.5**12), rtol=1e-6)
     record = json.loads(workdir.config.read_text())["frozen"]["teacher"]
-    assert record == built.frozen["teacher"].record._asdict()
+    assert record == built.frozen["teacher"].record.to_json()
     assert (record["step"], record["average"], len(record["checksum"])) == (2, "warmup", 64)
     written = {jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(state)}
     assert not any("teacher" in name for name in written)

@@ -33,3 +33,12 @@ class Labelled(nn.Module):
     def __call__(self, x, label, sigma, dropout_keys=None, condition=None):
         table = nn.Embed(11, 1, name="Embed_label")(condition["label"])
         return nn.Dense(x.shape[-1])(x) + table[:, None, None, :]
+
+
+class Told(nn.Module):
+    """x times a number, plus one for each of twelve words that is there, by its place."""
+
+    @nn.compact
+    def __call__(self, x, label, sigma, dropout_keys=None, condition=None):
+        words = nn.Embed(12, 4, name="Embed_words")(condition["tokens"]) * condition["mask"][..., None]
+        return nn.Dense(x.shape[-1])(x) + nn.Dense(1)(words.reshape(len(x), -1))[:, None, None, :]

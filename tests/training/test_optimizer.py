@@ -1,5 +1,7 @@
 """Adam, warm-up, clipping, decay and EMA against the official code's recorded updates."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -46,6 +48,26 @@ def test_warm_up_begins_at_zero_and_ends_at_the_rate():
     rates = [float(optimizer.rate(jnp.int32(s))) for s in (0, 1, 4, 100)]
     np.testing.assert_allclose(rates, [0, 5e-5, 2e-4, 2e-4], rtol=1e-6)
     np.testing.assert_allclose(Optimizer(learning_rate=2e-4, warmup=0).rate(jnp.int32(0)), 2e-4)
+
+
+def test_one_that_starts_late_is_a_fresh_one_then():
+    """Until then neither gradients, weight decay nor Adam's count move anything; warm-up counts from there."""
+    options: dict[str, Any] = {"learning_rate": 0.1, "warmup": 2, "weight_decay": 0.1}
+    late, fresh = Optimizer(**options, start=3), Optimizer(**options)
+    params = first = {"a": jnp.ones(3), "b": jnp.arange(3.0)}
+    state = late.init(params)
+    jax.tree.map(np.testing.assert_array_equal, state, fresh.init(params))
+    slope = lambda i: jax.tree.map(lambda p: jnp.cos(p + i), first)
+    for i in range(3):
+        params, state = late.update(slope(i), state, params, jnp.int32(i))
+        jax.tree.map(np.testing.assert_array_equal, (params, state), (first, late.init(first)))
+        assert late.rate(jnp.int32(i)) == 0
+    other, own = first, fresh.init(first)
+    for i in range(4):
+        params, state = late.update(slope(i), state, params, jnp.int32(3 + i))
+        other, own = fresh.update(slope(i), own, other, jnp.int32(i))
+        jax.tree.map(np.testing.assert_array_equal, (params, state), (other, own))
+    assert not np.array_equal(params["a"], first["a"])
 
 
 def test_norms(float64):
