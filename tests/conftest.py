@@ -1,8 +1,10 @@
-"""Eight virtual CPU devices and strict rank promotion for every test; no program is compiled twice in one session."""
+"""Eight virtual CPU devices, strict rank promotion, hasty compilation; no program is compiled twice in one session."""
 
+import gc
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 from typing import Any
 
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
@@ -16,6 +18,7 @@ from jax._src import compiler
 
 from tests.processes import QUICK
 
+gc.set_threshold(100_000, 20, 20)  # of millions of objects of traces most live on
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_default_matmul_precision", "highest")  # what tests compute themselves, on accelerators
 
@@ -49,19 +52,28 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         shutil.rmtree(os.environ["SCORE_SDE_TEST_CACHE"], ignore_errors=True)
 
 
-@pytest.fixture(scope="module")
-def quick_compilation():
-    """Programs compiled four times faster, for those that run in milliseconds: whole training runs of tests."""
+@pytest.fixture(scope="session", autouse=True)
+def quick_compilation() -> Iterator[None]:
+    """Programs compiled four times faster, since those of tests run in milliseconds."""
     options = compiler.get_compile_options
 
     def quick(*args: Any, env_options_overrides: dict | None = None, **more: Any) -> Any:
-        return options(*args, env_options_overrides=QUICK | (env_options_overrides or {}), **more)
+        hasty = QUICK if jax.config.read("jax_disable_most_optimizations") else {}
+        return options(*args, env_options_overrides=hasty | (env_options_overrides or {}), **more)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(compiler, "get_compile_options", quick)
         jax.config.update("jax_disable_most_optimizations", True)
         yield
         jax.config.update("jax_disable_most_optimizations", False)
+
+
+@pytest.fixture
+def optimised(quick_compilation: None) -> Iterator[None]:
+    """Programs compiled as users' are, where their memory, their instructions or their time is the point."""
+    jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    jax.config.update("jax_disable_most_optimizations", True)
 
 
 @pytest.fixture(scope="module")

@@ -75,7 +75,7 @@ def test_the_examples_are_about_ten_lines():
         assert len(body) <= 12
 
 
-def test_the_library_block_trains_and_samples(tmp_path, monkeypatch, quick_compilation):
+def test_the_library_block_trains_and_samples(tmp_path, monkeypatch):
     """As it stands, but for a smaller network and batch than those of the config that it takes."""
     config = load("digits")
     config.network.update(nf=8, ch_mult=(1,), attn_resolutions=())

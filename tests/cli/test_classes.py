@@ -8,8 +8,6 @@ import pytest
 from score_sde.cli.likelihood import likelihood
 from tests.experiment.test_conditions import trained
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 @pytest.mark.parametrize("solver", ["rk45", "grid"])
 def test_each_class_in_turn_classifies_by_bayes_rule(solver, tmp_path, monkeypatch, capsys):

@@ -23,7 +23,6 @@ from score_sde.sde.analytic import gaussian
 from tests.tiny import tiny_config, with_network
 from tests.training.small import OneConvolution
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 CONFIG = """
 from tests.tiny import tiny_config
 

@@ -28,7 +28,7 @@ from score_sde.storage.workdir import Workdir
 from tests.disk import DAMAGES, Halted, damage, filled_in_turn, halted_in_turn
 from tests.tiny import tiny_config, trained_run
 
-pytestmark = pytest.mark.usefixtures("quick_compilation", "light_network")
+pytestmark = pytest.mark.usefixtures("light_network")
 COUNT, NAME = 36, "ancestral-4-seed0"
 FILES = ("samples.npz", "grid.png", "settings.json")
 

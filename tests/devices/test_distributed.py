@@ -26,7 +26,7 @@ from tests.golden_files import relative_error
 from tests.processes import ROOT, end, environment, kill, lines, together, wait_for
 from tests.tiny import tiny_config
 
-pytestmark = pytest.mark.usefixtures("quick_compilation", "light_network")
+pytestmark = pytest.mark.usefixtures("light_network")
 DIGITS = ["launch.py", "--config", str(ROOT / "configs" / "digits.py")]
 FLAGS = ["--coordinator", "host0:1234", "--num_processes", "2", "--process_id", "1"]
 

@@ -23,7 +23,6 @@ from tests.systems.test_classifier import OPTIONS, Linear
 from tests.tiny import tiny_config, trained_run
 from tests.training.small import OneConvolution
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 LABELLED: dict[str, Any] = {"data__condition": ("label",)}
 HERE = "tests.experiment.test_asking"
 

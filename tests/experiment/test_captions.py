@@ -26,7 +26,6 @@ from tests.gradients import NO_VIEW, shaken_state
 from tests.tiny import tiny_config, with_network
 from tests.training.small import Told
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 WORDS = ("a", "cat", "dog", "the")
 SPEC = Spec((8, 8, 1), text=TextSpec(3, WORDS, ("a cat", "the dog", "dog")))
 

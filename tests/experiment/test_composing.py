@@ -24,7 +24,6 @@ from score_sde.sde.conditioning import condition
 from tests.systems.test_classifier import OPTIONS
 from tests.tiny import tiny_config, trained_run, with_network
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 SHAPE = (4, 4, 1)
 MEANS = np.random.default_rng(0).normal(size=(2, *SHAPE)).astype("f")
 LAW = mixture(jnp.array([0.3, 0.7]), jnp.asarray(MEANS), jnp.ones(2))

@@ -24,7 +24,6 @@ from tests.systems import game
 from tests.tiny import tiny_config, with_network
 from tests.training.small import Labelled
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 SHARES = (0.1, 0.0, 0.6, 0.3)
 SPEC = Spec((8, 8, 1), labels=Labels(SHARES, ("ant", "bee", "cat", "dog")))
 

@@ -25,7 +25,6 @@ from tests.experiment.test_measuring import MEAN, SHAPE, STD, exact_posterior, f
 from tests.gradients import NO_VIEW, shaken_state
 from tests.tiny import tiny_config, trained_run, with_network
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 A = np.kron(np.kron(np.kron(np.eye(2), [[0.5, 0.5]]), np.kron(np.eye(2), [[0.5, 0.5]])), np.eye(2))
 """Means of blocks of 2x2 pixels of flattened examples."""
 LEVEL = 0.1

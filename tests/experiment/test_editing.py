@@ -27,8 +27,6 @@ from tests.systems.test_classifier import OPTIONS, Linear
 from tests.tiny import tiny_config, trained_run, with_network
 from tests.training.small import OneConvolution
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 @pytest.fixture
 def small_networks(monkeypatch):

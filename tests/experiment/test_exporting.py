@@ -34,7 +34,6 @@ from tests.adapters import test_diffusers
 from tests.adapters.official import JAX_FILE, TORCH_FILE, config_of
 from tests.golden_files import load, unpack_flat
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 NAME = "ckpt_jax_expected"
 META = {"step": 7, "position": 112, "pending": []}
 

@@ -22,7 +22,7 @@ from score_sde.solvers.sampling import Samples
 from score_sde.storage.workdir import Workdir
 from tests.tiny import tiny_config
 
-pytestmark = pytest.mark.usefixtures("quick_compilation", "light_network")
+pytestmark = pytest.mark.usefixtures("light_network")
 
 
 @pytest.fixture(scope="module")

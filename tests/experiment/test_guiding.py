@@ -18,8 +18,6 @@ from tests.experiment.test_conditions import labelled, trained
 from tests.gradients import shaken_state
 from tests.tiny import tiny_config
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 def guided(**changes) -> Experiment:
     return labelled(network__label_dropout=0.1, sampling__label="3", **changes)

@@ -27,7 +27,6 @@ from score_sde.solvers import RK45
 from tests.adapters.official import JAX_FILE
 from tests.tiny import tiny_config
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 CONFIG = """
 from tests.adapters.official import config_of
 

@@ -30,7 +30,6 @@ from score_sde.training.optimizer import Optimizer
 from tests.adapters.official import JAX_FILE, TORCH_FILE, config_of, experiment_of
 from tests.golden_files import GOLDEN
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 ROOT = pathlib.Path(__file__).parents[2]
 NAME = "ckpt_jax_expected"
 CONFIG = """

@@ -24,7 +24,6 @@ from tests.golden_files import relative_error
 from tests.golden_nets import state
 from tests.training.small import OneConvolution
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 CONFIG = """
 from configs import published
 from score_sde.config import default

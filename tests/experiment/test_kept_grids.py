@@ -12,7 +12,7 @@ from score_sde.experiment.kept_grids import KeptGrids
 from score_sde.solvers import pilot
 from tests.tiny import tiny_config
 
-pytestmark = pytest.mark.usefixtures("quick_compilation", "light_network")
+pytestmark = pytest.mark.usefixtures("light_network")
 
 SETTINGS = {"solver": "adams_3", "num_steps": 2, "t_min": 1e-3}
 TIMES = np.array([1.0, 0.3, 1e-3], np.float32)

@@ -18,7 +18,6 @@ from score_sde.experiment.measuring import measured
 from score_sde.rng import example_keys, positions, root_key
 from tests.tiny import tiny_config, trained_run, with_network
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 SHAPE, MEAN, STD = (4, 4, 2), np.array([10.0, -3.0]), np.array([5.0, 0.5])
 RHO = 0.8
 """Pixels of a row are correlated, rho^distance, and nothing else is."""

@@ -19,7 +19,7 @@ from score_sde.storage.workdir import Workdir
 from tests.data.making import random_images, write
 from tests.tiny import tiny_config
 
-pytestmark = pytest.mark.usefixtures("quick_compilation", "light_network")
+pytestmark = pytest.mark.usefixtures("light_network")
 SOME = random_images(20, channels=1)
 
 

@@ -20,8 +20,6 @@ from tests.systems import game
 from tests.tiny import tiny_config
 from tests.training.small import OneConvolution
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 class Two(OneConvolution):
     """OneConvolution and one more behind it."""

@@ -22,7 +22,6 @@ from tests.golden_files import relative_error
 from tests.guidance.problems import golden, law
 from tests.oracles import CONTINUOUS, FLOWING
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 EDM = karras()
 
 

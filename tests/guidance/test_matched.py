@@ -9,7 +9,7 @@ from score_sde.guidance import MMPS, Matched
 from score_sde.sde import denoised, karras, vp
 from tests.guidance.problems import law, measured
 
-pytestmark = pytest.mark.usefixtures("float64", "quick_compilation")
+pytestmark = pytest.mark.usefixtures("float64")
 Y = {"inpaint": [0.3, -0.2, 0.5, 0.1], "blur": [0.2, 0.1, -0.3, 0.4, 0.0, 0.3, -0.1, 0.2], "box": [0.1, 0.4, -0.2, 0.3]}
 
 

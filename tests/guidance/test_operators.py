@@ -11,7 +11,6 @@ from score_sde.guidance import operators
 from score_sde.guidance.measurement import measurement
 from score_sde.guidance.operators import Linear
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 RNG = np.random.default_rng(0)
 SHAPE = (6, 4, 3)
 X = RNG.standard_normal((2, *SHAPE))

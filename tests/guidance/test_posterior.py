@@ -27,8 +27,6 @@ from tests.golden_files import relative_error
 from tests.guidance.problems import PROBLEMS, golden, law, measured, operator
 from tests.oracles import CONTINUOUS
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 def known(name: str) -> JFPS:
     """With the covariance of the data."""

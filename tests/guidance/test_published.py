@@ -28,8 +28,6 @@ from tests.golden_files import Arrays, relative_error
 from tests.guidance.problems import PROBLEMS, golden, law, measured
 from tests.oracles import CHAINS, CONTINUOUS
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 def adms(variance: str, sde: VPChain, i: int) -> jax.Array:
     """Its variances of the step from level i: posterior, of the forward step, half-way (its network says 0)."""

@@ -29,7 +29,6 @@ from tests.golden_files import relative_error
 from tests.guidance.problems import PROBLEMS, golden, law, measured, operator
 from tests.oracles import CONTINUOUS
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 CASES = [f"{name}/{problem}" for name in ("gauss", "mix") for problem in PROBLEMS]
 
 

@@ -62,7 +62,7 @@ def test_temperature_scales_the_priors_variance():
     assert float(temperature(z, 0.7).std()) == pytest.approx(0.7 * sde.prior_std, rel=0.03)
 
 
-def test_blends_are_the_exact_flows(float64, quick_compilation):
+def test_blends_are_the_exact_flows(float64):
     """There by the data's flow and back by the condition's, or from common noise at a lower level."""
     sde, data = CONTINUOUS["vp"], correlated()
     of = condition(data, jnp.eye(4)[:1], jnp.array([2.0]), 0.1)

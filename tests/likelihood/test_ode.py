@@ -79,6 +79,7 @@ def test_k_diffusions_likelihood(float64, law):
     )
 
 
+@pytest.mark.usefixtures("optimised")
 @pytest.mark.parametrize("name", SDES)
 def test_the_recorded_likelihoods(name):
     """Reference settings: one probe, one error norm for the batch, 1e-5, the official 1 - exp; evaluations too."""

@@ -29,7 +29,7 @@ from tests.golden_files import relative_error
 from tests.processes import end, environment, kill, lines, start, wait_for
 from tests.tiny import tiny_config
 
-pytestmark = pytest.mark.usefixtures("quick_compilation", "light_network")
+pytestmark = pytest.mark.usefixtures("light_network")
 
 
 @pytest.fixture(scope="module")

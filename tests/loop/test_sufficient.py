@@ -13,7 +13,7 @@ from score_sde.storage.workdir import Workdir
 from tests.data.making import random_images
 from tests.tiny import tiny_config
 
-pytestmark = pytest.mark.usefixtures("quick_compilation", "light_network")
+pytestmark = pytest.mark.usefixtures("light_network")
 SOME = random_images(80, channels=1)
 
 

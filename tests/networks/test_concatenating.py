@@ -21,7 +21,6 @@ from score_sde.sde.conditioning import condition, condition_noised
 from score_sde.solvers import Ancestral
 from tests.golden_files import load, relative_error
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 G = load("concat", "conditioning")
 CHAIN = vp_chain(G["sr3/betas"])
 """Of both; its coefficients are float32 where they were recorded, hence the tolerances."""

@@ -39,7 +39,6 @@ from tests.oracles import (
     recorded_law,
 )
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 WEIGHTINGS = {0: simple_weighting, 1: likelihood}
 REDUCTIONS = {0: half_sum, 1: mean}
 

@@ -10,8 +10,6 @@ from score_sde.objectives.score_matching import Sliced, implicit
 from score_sde.rng import example_keys, positions, root_key
 from tests.oracles import CONTINUOUS, SDES, correlated
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 OBJECTIVES = {
     "implicit": implicit,
     "sliced": Sliced(1, variance_reduced=False),

@@ -23,8 +23,6 @@ from score_sde.sde.analytic import gaussian
 from score_sde.sde.chain import cosine_betas, linear_betas, vp_chain
 from score_sde.solvers import grids
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 N, M, V = 12, 0.5, 0.4  # levels; the data is N(M, V) per dimension
 CHAINS = {"linear": linear_betas(N, 0.1, 8.0), "cosine": cosine_betas(N)}
 VARIANCES = {"small": Small(), "large": Large(), "learned": Learned(lambda x, t: jnp.full_like(x, 0.3))}

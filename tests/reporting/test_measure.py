@@ -18,8 +18,6 @@ from score_sde.systems import Score
 from tests.oracles import CONTINUOUS, T_MIN, correlated
 from tests.tiny import tiny_config
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 @pytest.fixture
 def experiment(monkeypatch):

@@ -2,7 +2,6 @@
 
 import jax.numpy as jnp
 import numpy as np
-import pytest
 
 from score_sde.data.kinds import Bytes, Real
 from score_sde.experiment import build
@@ -78,8 +77,3 @@ def test_bytes_and_what_is_not_finite():
     nothing = (np.full(3, np.nan), np.full(3, np.nan))
     lost = found._replace(loss=nothing, rate=nothing)
     assert rate_distortion(lost, Bytes(False, False, True)).png == b""
-
-
-@pytest.fixture(autouse=True)
-def quickly(quick_compilation):
-    yield

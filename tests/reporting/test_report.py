@@ -34,7 +34,7 @@ def small():
 
 
 @pytest.fixture(scope="module")
-def made(small, quick_compilation, light_network, tmp_path_factory):
+def made(small, light_network, tmp_path_factory):
     """A workdir with a checkpoint of fresh weights and a line of the log, and the report made of it."""
     folder = tmp_path_factory.mktemp("run")
     experiment, workdir = build(tiny_config()), Workdir(folder)

@@ -15,7 +15,7 @@ from score_sde.reporting.students import students
 from score_sde.storage.workdir import Workdir
 from tests.tiny import tiny_config, trained_run
 
-pytestmark = pytest.mark.usefixtures("light_network", "quick_compilation")
+pytestmark = pytest.mark.usefixtures("light_network")
 
 
 def velocity_config(**changes):

@@ -12,8 +12,6 @@ from score_sde.sde.analytic import Gaussian, gaussian, mixture
 from tests.golden_files import load, relative_error
 from tests.oracles import CONTINUOUS, FLOWING, T_MIN, bimodal, correlated, recorded_law
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 @pytest.mark.parametrize("sde_name", CONTINUOUS)
 @pytest.mark.parametrize("name", ["gauss", "mix"])

@@ -15,7 +15,6 @@ from score_sde.sde.conditioning import condition, edited, log_evidence
 from tests.golden_files import load, relative_error
 from tests.oracles import CONTINUOUS, T_MIN, bimodal, correlated
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 G = functools.partial(load, "oracles", "conditioning")
 POSTERIORS = sorted({m[1] for key in G() if (m := re.match(r"(\w+/\w+/sy[\d.]+)/", key))})
 UNDER = sorted({m[1] for key in G() if (m := re.match(r"(\w+/\w+/sy[\d.]+/\w+)/score_y$", key))})

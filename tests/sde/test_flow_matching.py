@@ -18,8 +18,6 @@ from score_sde.solvers import RK45, AdaptiveSolver, Euler, Heun, Solver
 from score_sde.solvers.sampling import carried
 from tests.golden_files import load, relative_error
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 PATHS: dict[str, SDE] = {
     "cond_ot": Straight(), "polynomial_2": polynomial(2.0), "vp": vp(), "linear_vp": LinearVP(),
     "cosine": cosine(80.0, -80.0),  # as good as unbounded

@@ -11,8 +11,6 @@ from score_sde.sde import SDE, VE, VP, SubVP, karras, reverse, subvp, transition
 from tests.golden_files import agree, load
 from tests.oracles import CONTINUOUS, EVERY_SDE, SDES
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 every_sde = pytest.mark.parametrize("name", EVERY_SDE)
 published_sde = pytest.mark.parametrize("name", SDES)
 TIMES = np.array([1e-4, 1e-2, 0.1, 0.5, 0.9, 1.0])

@@ -17,8 +17,6 @@ from tests.golden_files import load
 from tests.oracles import CONTINUOUS, SDES, T_MIN, bimodal, recorded_law
 from tests.solvers.yardstick import PROBLEMS
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 def draws(count, sde, shape=(2, 2, 1)):
     return normal(example_keys(root_key(1), positions(0, count)), shape) * sde.prior_std

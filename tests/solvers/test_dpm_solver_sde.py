@@ -10,7 +10,6 @@ from score_sde.sde import vp
 from score_sde.solvers import DPMSolverSDE, grids
 from tests.oracles import CONTINUOUS
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 DATA_MEAN, DATA_VARIANCE = 0.3, 0.25
 
 

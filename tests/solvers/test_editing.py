@@ -19,7 +19,6 @@ from tests.golden_files import load, relative_error
 from tests.guidance.problems import law
 from tests.oracles import CONTINUOUS, correlated
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 G = load("edit", "conditioning")
 
 

@@ -9,7 +9,6 @@ from score_sde.rng import child, example_keys, normal, positions, root_key
 from score_sde.solvers import GottaGoFast
 from tests.oracles import SDES, recorded_law
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 N = 1024
 
 

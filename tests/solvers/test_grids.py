@@ -89,7 +89,7 @@ def test_rho_is_positive(make):
         make()
 
 
-def test_a_pilot_run_finds_a_better_grid(float64, quick_compilation):
+def test_a_pilot_run_finds_a_better_grid(float64):
     """Of 20 evaluations: less than half the error of the best closed-form grid, on samples it has not seen."""
     data, solver = recorded_law("mix"), ExponentialAdams(3, corrected=True, lower_final=True)
     keys = example_keys(root_key(1), positions(0, pilot.SAMPLES))

@@ -14,7 +14,6 @@ from score_sde.solvers import grids
 from score_sde.solvers.exponential import node
 from score_sde.solvers.multistep import orders
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 ALWAYS = 10**6
 """More steps than any grid here."""
 BELOW = {

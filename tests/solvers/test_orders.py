@@ -11,7 +11,7 @@ from score_sde.solvers.exponential import moments
 from score_sde.solvers.multistep import interpolation
 from tests.solvers.certify import COUNTS, DETERMINISTIC, STOCHASTIC, errors, orders, weak_errors
 
-pytestmark = [pytest.mark.certification, pytest.mark.usefixtures("float64", "quick_compilation")]
+pytestmark = [pytest.mark.certification, pytest.mark.usefixtures("float64")]
 
 
 @pytest.mark.parametrize("name", DETERMINISTIC)

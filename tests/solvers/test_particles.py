@@ -15,7 +15,6 @@ from score_sde.sde.analytic import mixture
 from score_sde.sde.conditioning import condition
 from score_sde.solvers.particles import sample_particles
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 SDE = karras(20.0)
 DATA = mixture(jnp.array([0.3, 0.7]), jnp.array([[-1.5, 1.0], [1.5, -0.5]]), jnp.array([0.3, 0.5]))
 A, Y, NOISE = np.array([[0.4, 1.0]]), jnp.array([[0.3]]), 0.5

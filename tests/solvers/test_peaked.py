@@ -12,7 +12,6 @@ from score_sde.solvers import Data, ExponentialAdams, Peaked, grids
 from score_sde.solvers.exponential import node, peaked
 from score_sde.solvers.sampling import sample
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 SDES = {"vp": (vp(), 1e-3), "edm": (karras(20.0), 0.01)}
 
 

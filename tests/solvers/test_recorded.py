@@ -36,7 +36,7 @@ from tests.golden_files import load, relative_error
 from tests.oracles import recorded_law
 from tests.solvers.recorded import trajectory
 
-pytestmark = [pytest.mark.certification, pytest.mark.usefixtures("float64", "quick_compilation")]
+pytestmark = [pytest.mark.certification, pytest.mark.usefixtures("float64")]
 TOLERANCE = 1e-6
 LAWS = ("gauss", "mix")
 PREDICTIONS = {"dpmsolver": Noise(), "dpmsolver++": Data(), "noise_prediction": Noise(), "data_prediction": Data()}

@@ -11,7 +11,6 @@ from score_sde.solvers import reference
 from score_sde.solvers.reference_controlled import COLOURS, Grey, Masked, class_score, controlled
 from tests.golden_files import load, relative_error
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 G = load("score_sde", "conditioning")
 N, SNR = 12, 0.16
 T_MIN = {"vp": 1e-3, "subvp": 1e-3, "ve": 1e-5}

@@ -15,8 +15,6 @@ from tests.golden_files import quick_jit, relative_error
 from tests.oracles import FLOWING, SDES, T_MIN, bimodal
 from tests.tiny import tiny_config
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 RTOLS = (1e-3, 1e-5, 1e-8)
 
 

@@ -9,7 +9,7 @@ from score_sde.solvers import Data, DPMSolverMultistep, DPMSolverSDE, Exponentia
 from tests.solvers.yardstick import BUDGETS, PROBLEMS, law_error, peers, rms_error, stochastic_peers, wasserstein
 from tests.solvers.yardstick import automatic as auto
 
-pytestmark = pytest.mark.usefixtures("float64", "quick_compilation")
+pytestmark = pytest.mark.usefixtures("float64")
 
 
 @pytest.mark.parametrize("budget", BUDGETS)

@@ -64,14 +64,13 @@ def leaves(state):
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory, quick_compilation):
+def whole(tmp_path_factory):
     folder = tmp_path_factory.mktemp("gan") / "whole"
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(objects.NETWORKS, "ncsnpp", lambda c, s: Styled())
         return leaves(learn(gan_config(), folder, Pmap(jax.devices()[:1]))), folder
 
 
-@pytest.mark.usefixtures("quick_compilation")
 class TestRuns:
     def test_resumed_is_bitwise_the_uninterrupted_run(self, whole, tmp_path):
         one = Pmap(jax.devices()[:1])

@@ -30,7 +30,6 @@ from tests.gradients import NO_VIEW
 from tests.oracles import CONTINUOUS
 from tests.tiny import tiny_config
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 WEIGHTS, COUNT = np.array([0.2, 0.5, 0.3]), 2048
 OPTIONS = {
     "system__name": "classifier",

@@ -32,7 +32,6 @@ from tests.systems.learning import learn, leaves
 from tests.tiny import tiny_config
 from tests.training.small import Shallow
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 KINDS = {
     "training": {"target": "scheduled", "curriculum": "root", "last": 10},
     "improved": {"levels": "log_normal", "metric": "pseudo_huber", "over_gap": True, "curriculum": "doubling"},
@@ -74,7 +73,7 @@ def configured(kind, teacher="", **changes):
 
 
 @pytest.fixture(scope="module")
-def teacher(tmp_path_factory, quick_compilation):
+def teacher(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "teacher"
     edm = {"parametrization__prediction": "edm", "training__weighting": "edm", "training__num_steps": 2}
     modes.train(tiny_config(**EDM_RUN | edm), Workdir(folder))

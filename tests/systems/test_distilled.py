@@ -244,7 +244,7 @@ def student_config(teacher, steps=(2,), **changes):
 
 
 @pytest.fixture(scope="module")
-def teacher(tmp_path_factory, quick_compilation):
+def teacher(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "teacher"
     modes.train(velocity_config(training__num_steps=4), Workdir(folder))
     return folder
@@ -258,7 +258,6 @@ def four(teacher, tmp_path_factory):
     return folder
 
 
-@pytest.mark.usefixtures("quick_compilation")
 class TestRuns:
     def test_a_student_starts_at_its_teacher_whose_loss_is_not_its_own(self, teacher):
         experiment = build(student_config(teacher))

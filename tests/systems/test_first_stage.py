@@ -19,8 +19,6 @@ from score_sde.typing import sum_per_example
 from tests.golden_files import load, quick_jit, relative_error
 from tests.systems.autoencoding import vae_config
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 def config(**changes):
     own = {

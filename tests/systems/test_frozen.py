@@ -18,8 +18,6 @@ from tests.systems import game
 from tests.tiny import tiny_config
 from tests.training.small import OneConvolution
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 @dataclasses.dataclass(frozen=True)
 class Student:

@@ -3,13 +3,10 @@
 import pathlib
 import re
 
-import pytest
-
 import score_sde.systems.base as contract
 
 ROOT = pathlib.Path(__file__).parents[2]
 GUIDE = (ROOT / "docs" / "systems.md").read_text()
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 def test_the_code_runs_as_it_stands(tmp_path, monkeypatch):

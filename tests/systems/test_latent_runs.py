@@ -22,7 +22,6 @@ from tests.systems.autoencoding import vae_config
 from tests.systems.learning import learn, leaves
 from tests.tiny import tiny_config
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 SCORE = {
     "system__name": "latent", "network__name": "perceptron", "network__hidden": (8,),
     "parametrization__label": "log_sigma", "data__random_flip": False, "data__centered": False,

@@ -35,7 +35,6 @@ from tests.systems import game
 from tests.tiny import tiny_config
 from tests.training.small import Labelled, Shallow
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 MEAN, VARIANCE = 0.3, 0.16
 KEYS = example_keys(root_key(1), positions(0, 64))
 

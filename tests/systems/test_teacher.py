@@ -16,8 +16,6 @@ from score_sde.training.step import View
 from tests.tiny import tiny_config, trained_run
 from tests.training.small import Labelled
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 @pytest.fixture(scope="module", autouse=True)
 def labelled_network():

@@ -14,8 +14,6 @@ from score_sde.systems.score import Dropped, Score
 from tests.gradients import NO_VIEW
 from tests.tiny import tiny_config, with_network
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 class Masked(nn.Module):
     """A number times x where the mask is, plus one for each label."""

@@ -38,13 +38,12 @@ def leaves(state):
 
 
 @pytest.fixture(scope="module", params=CONFIGS)
-def whole(request, tmp_path_factory, quick_compilation):
+def whole(request, tmp_path_factory):
     make = CONFIGS[request.param]
     folder = tmp_path_factory.mktemp("coded") / "whole"
     return make, leaves(learn(make(), folder, Pmap(jax.devices()[:1]))), folder
 
 
-@pytest.mark.usefixtures("quick_compilation")
 class TestRuns:
     def test_resumed_is_bitwise_the_uninterrupted_run(self, whole, tmp_path):
         make, expected, _ = whole
@@ -93,7 +92,6 @@ def trained(tmp_path_factory):
     return trained_run(tmp_path_factory.mktemp("runs") / "run", vae_config())
 
 
-@pytest.mark.usefixtures("quick_compilation")
 @pytest.mark.parametrize("name", ["reconstruct", "interpolate"])
 def test_examples_of_a_file_are_reconstructed_and_met_by_command(name, trained, tmp_path, capsys):
     """What comes out is the system's own answer, in bytes; of reconstructions the latents are kept."""

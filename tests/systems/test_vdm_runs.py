@@ -61,14 +61,13 @@ def small_network(monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory, quick_compilation):
+def whole(tmp_path_factory):
     folder = tmp_path_factory.mktemp("vdm") / "whole"
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(objects.NETWORKS, "ncsnpp", lambda c, s: Told())
         return leaves(learn(vdm_config(), folder, Pmap(jax.devices()[:1]))), folder
 
 
-@pytest.mark.usefixtures("quick_compilation")
 class TestRuns:
     def test_resumed_is_bitwise_the_uninterrupted_run(self, whole, tmp_path):
         one = Pmap(jax.devices()[:1])
@@ -117,7 +116,7 @@ class TestRuns:
 
 
 @pytest.fixture(scope="module")
-def built(quick_compilation):
+def built():
     """An experiment, and parameters whose schedule has moved far."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(objects.NETWORKS, "ncsnpp", lambda c, s: Told())

@@ -52,14 +52,13 @@ def own_networks_only(monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory, quick_compilation):
+def whole(tmp_path_factory):
     folder = tmp_path_factory.mktemp("words") / "whole"
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(objects.NETWORKS, "ncsnpp", None)
         return leaves(learn(config(), folder, Pmap(jax.devices()[:1]))), folder
 
 
-@pytest.mark.usefixtures("quick_compilation")
 class TestRuns:
     def test_resumed_is_bitwise_the_uninterrupted_run_though_the_words_are_read_anew(self, whole, tmp_path):
         one = Pmap(jax.devices()[:1])

@@ -25,7 +25,6 @@ from tests.gradients import NO_VIEW, flat, loss_and_gradients, raw_gradients, sh
 from tests.processes import end, environment, free_address
 from tests.tiny import tiny_config
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 ROOT = pathlib.Path(__file__).parents[2]
 
 
