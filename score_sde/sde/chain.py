@@ -44,7 +44,9 @@ class VPChain(VariancePreserving):
         """B at the node below t, its rise to the node above, how far t is in between; shapes of t."""
         t = jnp.asarray(t, dtype=float if isinstance(t, float | int) else None)
         table, place = jnp.asarray(self.integral, t.dtype), t * (self.num_scales / self.T)
-        below = jnp.clip(jnp.ceil(place) - 1, 0, self.num_scales - 1).astype(jnp.int32)
+        # A compiler that computes this twice may round a node up once and down once: both must find the piece below it.
+        under = place * (1 - 4 * jnp.finfo(place.dtype).eps)
+        below = jnp.clip(jnp.ceil(under) - 1, 0, self.num_scales - 1).astype(jnp.int32)
         return table[below], table[below + 1] - table[below], place - below.astype(t.dtype)
 
     def _time_of_integrated_beta(self, b: Array) -> Array:
