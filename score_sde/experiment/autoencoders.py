@@ -8,7 +8,6 @@ import jax.numpy as jnp
 
 from score_sde.config import Config
 from score_sde.networks import MLP, Decoder, Encoder
-from score_sde.networks.mlp import VARIANCES as VARIANCES
 
 Shape = tuple[int, ...]
 

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from score_sde.devices.platform import Platform, platform
 from score_sde.errors import UsageError
+from score_sde.objectives.adversarial import vanilla
 from score_sde.rng import Purpose, child, normal
 from score_sde.scores.posterior import posterior_sample
 from score_sde.sde import SDE, noised, transition
@@ -97,7 +98,7 @@ class Adversarial:
         critic, still = self.logits(params), jax.lax.stop_gradient
         high, low = critic(real, x_t, k), critic(still(fake), x_t, k)
         fooled = jax.nn.softplus(-self.logits(still(params))(fake, x_t, k))
-        fought = jax.nn.softplus(-high) + jax.nn.softplus(low)
+        fought = 2 * vanilla(high, low)
         penalty = self._penalty(critic, real, x_t, k, view) if training else jnp.zeros_like(high)
         accuracy = ((high > 0).astype(high.dtype) + (low < 0)) / 2
         terms = {CRITIC: fought, GENERATOR: fooled, "r1": penalty, "accuracy": accuracy}

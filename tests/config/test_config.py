@@ -39,7 +39,7 @@ from score_sde.experiment import (
     variational,
 )
 from score_sde.likelihood import log_likelihood_on
-from score_sde.networks import adm, adm_encoder, concatenating, layers, ncsnpp, ncsnv2, refinenet, remat
+from score_sde.networks import adm, adm_encoder, concatenating, layers, mlp, ncsnpp, ncsnv2, refinenet, remat
 from score_sde.solvers import RK45
 from score_sde.storage.workdir import Workdir
 from score_sde.systems import first_stage
@@ -78,8 +78,8 @@ TABLES = {
     "network.name": [*objects.NETWORKS, *autoencoders.AUTOENCODERS],
     "autoencoder.regular": first_stage.PARTS,
     "latent.coder": autoencoders.AUTOENCODERS,
-    "vae.encoder_variance": autoencoders.VARIANCES,
-    "vae.decoder_variance": autoencoders.VARIANCES,
+    "vae.encoder_variance": mlp.VARIANCES,
+    "vae.decoder_variance": mlp.VARIANCES,
     "sde.schedule": objects.SCHEDULES,
     "network.nonlinearity": layers.ACTIVATIONS,
     "network.pool": adm_encoder.POOLS,
