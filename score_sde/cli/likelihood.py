@@ -52,16 +52,17 @@ def likelihood(config: Config, workdir: Workdir, overwrite: bool = False) -> int
     )
     numbers = chosen(len(source), c.num_images or len(source))
     experiment.drawing.conditions.of_examples(c.label, given, numbers[:1])  # refused before anything is written
+    own = isinstance(experiment.system, Bounded)
+    program = OwnBound(experiment) if own else ImageLikelihood(experiment)
+    terms = program.terms  # refused where there are none, before anything is written
     path = workdir.path / "likelihood"
     with writing(path) as first:
         with closing(Checkpoints(workdir.checkpoints)) as checkpoints:
             state, meta = experiment.restore(checkpoints)
         decisive = {name: value for name, value in c.to_dict().items() if name != "batch_size"}
-        own = isinstance(experiment.system, Bounded)
-        program = OwnBound(experiment) if own else ImageLikelihood(experiment)
         first_time = {"t_0": config.training.t_min} if config.system.name == "latent" else {}
         settings = {"likelihood": decisive, "step": meta["step"], **first_time}
-        folder = LikelihoodFolder(path, settings, experiment.kind.unit, program.classes, program.terms)
+        folder = LikelihoodFolder(path, settings, experiment.kind.unit, program.classes, terms)
         done = together(lambda: folder.resume(overwrite) if first else 0)
         for note in folder.notes:
             print(note, file=sys.stderr)

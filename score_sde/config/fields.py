@@ -701,7 +701,8 @@ FIELDS: dict[str, Section] = {
             ),
             "t_min": field(1e-5, "where the ODE begins, in the SDE's unit", POSITIVE, free=True),
             "solver": field(
-                "grid", "of the ODE: grid, a multistep method on times found by a pilot, or rk45",
+                "grid", "of the ODE: grid, a multistep method on times found by a pilot, or rk45; of latents rk45"
+                " alone, and grid for none",
                 one_of("grid", "rk45"), free=True,
             ),
             "accuracy": field(1e-3, "per dimension, of the mean on the grid against rk45's", POSITIVE, free=True),

@@ -35,6 +35,11 @@ def coder_config(config: Config) -> Config:
     return found
 
 
+def is_flow(config: Config) -> bool:
+    """Whether --mode likelihood takes the prior of latents by the probability-flow ODE."""
+    return config.system.name == "latent" and config.likelihood.solver == "rk45"
+
+
 def check_first_time(config: Config) -> None:
     """UsageError for a t_0 at which a bound of latents would flatter."""
     require(

@@ -7,7 +7,7 @@ from score_sde.config.adversarial_checks import check_adversarial
 from score_sde.config.architecture import check_network
 from score_sde.config.autoencoder_checks import check_autoencoder
 from score_sde.config.averages import check_averages
-from score_sde.config.bound_checks import check_bound
+from score_sde.config.bound_checks import check_bound, check_ode
 from score_sde.config.consistency_checks import check_consistency
 from score_sde.config.data_checks import check_data, known_shape
 from score_sde.config.degradation_checks import check_degradation
@@ -114,7 +114,7 @@ def validate(config: Config, own_system: bool = False) -> None:
 
 def check_likelihood(config: Config) -> None:
     """UsageError for a likelihood that means nothing, or settings of it without effect: for that mode alone."""
-    c, sde = config.likelihood, config.sde
+    c = config.likelihood
     if config.system.name in BOUNDED:
         check_bound(config)
         return
@@ -123,24 +123,7 @@ def check_likelihood(config: Config) -> None:
         f"likelihood.importance_samples={c.importance_samples} has no effect on system.name={config.system.name!r},"
         " which has no latents: set it to 0",
     )
-    require(
-        config.network.name != "ncsn",
-        "network.name='ncsn' jumps from one noise level's parameters to the next's, and likelihoods need the score at"
-        " every time in between: choose a run of another network",
-    )
-    require(
-        not (sde.discrete and sde.name == "vp") or c.t_min >= 1 / sde.num_scales,
-        f"likelihood.t_min={c.t_min} lies below the least of the sde.num_scales={sde.num_scales} noise levels that the"
-        f" network knows: set it to {1 / sde.num_scales} or more",
-    )
-    require(
-        c.divergence != "coloured" or c.probes & (c.probes - 1) == 0,
-        f"likelihood.probes={c.probes} is not a power of two, as likelihood.divergence='coloured' asks: try 4",
-    )
-    require(
-        c.divergence != "exact" or c.probes == 1,
-        f"likelihood.probes={c.probes} has no effect on likelihood.divergence='exact': set it to 1",
-    )
+    check_ode(config, "likelihood")
 
 
 def _check_frozen(config: Config) -> None:

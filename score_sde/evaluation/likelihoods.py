@@ -19,6 +19,10 @@ BEFORE = {"likelihood.solver": "rk45"}
 """What fields had no name for when what they choose was not there yet, where that is not their default."""
 
 
+FIRST_TIME = {"grid": "of latents with the noise of", "rk45": "prior by the probability-flow ODE from"}
+"""What t_0 is of, by likelihood.solver."""
+
+
 class Figure(NamedTuple):
     """A figure of an image, per dimension, which has its standard error beside it.
 
@@ -213,7 +217,7 @@ def describe(summary: dict[str, Any]) -> str:
         terms = [_nats(name, term) for name, term in summary["terms"].items()]
         lines.append(f"nats of an image: {', '.join([_nats('in all', summary['nats']), *terms])}")
     if "t_0" in summary:
-        lines.append(f"of latents with the noise of t_0 = {summary['t_0']:g} (training.t_min)")
+        lines.append(f"{FIRST_TIME[summary['likelihood']['solver']]} t_0 = {summary['t_0']:g} (training.t_min)")
     if summary.get("accuracy") is not None:
         own = f"log p of the own class {summary['log_posterior']:.3f} nats"
         lines.append(f"class by the likelihoods: {summary['accuracy']:.1%} are given their own, {own}")

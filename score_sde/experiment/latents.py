@@ -17,7 +17,8 @@ from score_sde.experiment.frozen import Frozen
 from score_sde.experiment.resolving import check_same, load_data
 from score_sde.experiment.teaching import fields_of
 from score_sde.rng import Purpose, child, example_keys, normal, root_key, words
-from score_sde.systems import VAE, Joint, Latent, Score
+from score_sde.solvers import RK45
+from score_sde.systems import VAE, FlowBound, Joint, Latent, Score
 from score_sde.systems.autoencoder import at
 from score_sde.systems.latent import AUTOENCODER
 from score_sde.typing import Array
@@ -58,6 +59,12 @@ def latent(
         return Joint(**common, **own, **{name: config.vae[name] for name in ("warmup", "warmup_after")})
     assert given is not None
     return Latent(**common, scale=given.record.scale or 1.0, coder=given.params)
+
+
+def by_flow(config: Config, system: Latent) -> FlowBound:
+    """The system's bound with the prior by the ODE, of the section `likelihood`."""
+    c = config.likelihood
+    return FlowBound(system, objects.DIVERGENCES[c.divergence](c), RK45(c.rtol, c.atol, per_sample=True))
 
 
 def scaled(

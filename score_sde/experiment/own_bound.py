@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from score_sde.config.bound_checks import check_bound
+from score_sde.config.latent_checks import is_flow
 from score_sde.data.sources import Source
 from score_sde.devices.arrays import collect, replicate
 from score_sde.errors import require
@@ -16,8 +17,10 @@ from score_sde.evaluation.estimates import per_image
 from score_sde.experiment.asking import lent
 from score_sde.experiment.experiment import Experiment
 from score_sde.experiment.image_likelihood import placed, whole
+from score_sde.experiment.latents import by_flow
 from score_sde.experiment.program import Program
 from score_sde.rng import Purpose, child, example_keys, root_key
+from score_sde.systems import FlowBound, Latent, System
 from score_sde.systems.base import Bounded, Weighted
 from score_sde.typing import Array
 
@@ -26,8 +29,9 @@ class OwnBound:
     """The bound of a system of the `Bounded` contract by the config's `likelihood` section, compiled once for a config.
 
     In bits per dimension of bytes or nats per dimension of the data's own units, as ImageLikelihood's figures, and in
-    nats as the system gives it. Draws are functions of likelihood.seed, of the example's number and of the repetition,
-    which likelihood.dequantizations counts. Raises UsageError for a system that has none.
+    nats as the system gives it. That of latents has the prior by the ODE (FlowBound) with likelihood.solver='rk45'.
+    Draws are functions of likelihood.seed, of the example's number and of the repetition, which
+    likelihood.dequantizations counts. Raises UsageError for a system that has none.
     """
 
     classes: tuple[int, ...] = ()
@@ -69,7 +73,7 @@ class OwnBound:
     def _check(self) -> None:
         self._experiment.check()
         check_bound(self._experiment.config)
-        system, samples = self._experiment.system, self._experiment.config.likelihood.importance_samples
+        system, samples = self._bounded, self._experiment.config.likelihood.importance_samples
         require(isinstance(system, Bounded), "the system has no bound of its own: ask for a likelihood of its score")
         require(
             samples == 0 or isinstance(system, Weighted),
@@ -81,7 +85,7 @@ class OwnBound:
         self, params: Any, stored: Array, position: Array, condition: dict[str, Array], repetition: Array
     ) -> tuple[Array, Array]:
         """Figures per dimension [B, 1 or 2] and nats with their terms [B, 1 + terms], of one repetition."""
-        c, system = self._experiment.config.likelihood, self._experiment.system
+        c, system = self._experiment.config.likelihood, self._bounded
         root = jax.random.fold_in(root_key(c.seed), Purpose.EVALUATION)
         keys = child(example_keys(root, position), repetition)
         arguments = (params, keys, self._seen(keys, stored), condition)
@@ -94,9 +98,15 @@ class OwnBound:
         return jnp.stack(scaled, 1), jnp.stack([nats, *(terms[name] for name in sorted(terms))], 1)
 
     def _bound(self, *arguments: Any) -> tuple[Array, dict[str, Array]]:
-        system = self._experiment.system
+        system = self._bounded
         assert isinstance(system, Bounded)
         return system.bound(*arguments)
+
+    @property
+    def _bounded(self) -> System | FlowBound:
+        """The system, or its bound by the ODE where the config asks for that."""
+        config, system = self._experiment.config, self._experiment.system
+        return by_flow(config, system) if is_flow(config) and isinstance(system, Latent) else system
 
     def _seen(self, keys: Array, stored: Array) -> Array:
         """What the system's bound is of."""

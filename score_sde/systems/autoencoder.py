@@ -74,9 +74,7 @@ class Autoencoder(abc.ABC):
 
         Its mean falls to -log p(x0) as samples grow, and with one of them is the bound's.
         """
-        draws = child(keys, Purpose.STEPS)
-        ratios = jax.lax.map(lambda k: self.log_ratio(params, x0, self.noise(child(draws, k))), jnp.arange(samples))
-        return math.log(samples) - jax.nn.logsumexp(ratios, axis=0)
+        return -log_mean(lambda own: self.log_ratio(params, x0, self.noise(own)), keys, samples)
 
     def sde(self, params: Params | None = None) -> SDE:
         """None; raises UsageError."""
@@ -105,6 +103,13 @@ class Autoencoder(abc.ABC):
         """The network's Gaussian; backwards: in a form that reverse mode suits, to rounding."""
         form = self.platform.convolution(backwards)
         return computed(network, {"convolution": form}).apply({"params": params}, x)  # pyright: ignore[reportReturnType]
+
+
+def log_mean(log_ratio: Callable[[Keys], Array], keys: Keys, samples: int) -> Array:
+    """The log of the mean of so many ratios [B], each by draws of its own of every example's key [B]."""
+    draws = child(keys, Purpose.STEPS)
+    ratios = jax.lax.map(lambda k: log_ratio(child(draws, k)), jnp.arange(samples))
+    return jax.nn.logsumexp(ratios, axis=0) - math.log(samples)
 
 
 def at(law: Gaussian, noise: Array) -> Array:

@@ -96,16 +96,23 @@ class Latent(Score):
 
     def bound(self, params: Params, keys: Keys, x0: Array, condition: Condition) -> tuple[Array, dict[str, Array]]:
         """-ELBO of every example [B] in nats, a bound on -log p(x0) up to t_min, and its terms."""
-        if isinstance(self.autoencoder, FirstStage) and self.autoencoder.quantizer is not None:
-            raise UsageError(NO_BOUND)
-        coder, u = self.coder_of(params), uniform(child(keys, Purpose.TIME))
-        mean, log_variance = self.autoencoder.encode(coder, x0)
-        z = self.drawn(keys, mean, log_variance)
-        reconstruction = -self.autoencoder.density(x0, self.autoencoder.decode(coder, z))
-        t, ratio = LikelihoodTimes(self.t_min)(self.process, u)
+        (_, log_variance), z, reconstruction = self.coded(params, keys, x0)
+        t, ratio = LikelihoodTimes(self.t_min)(self.process, uniform(child(keys, Purpose.TIME)))
         eps = normal(child(keys, Purpose.NOISE), self.shape, z.dtype)
         prior, _ = self.prior_at(params, z / self.scale, condition, t, ratio, eps)
         return self.summed(reconstruction, log_variance, prior + z[0].size * math.log(self.scale))
+
+    def coded(self, params: Params, keys: Keys, x0: Array) -> tuple[Gaussian, Array, Array]:
+        """q(z | x0), a draw z [B, *shape] of it, and -log p(x0 | z) [B] in nats.
+
+        Raises UsageError for a codebook, whose latents have no density.
+        """
+        if isinstance(self.autoencoder, FirstStage) and self.autoencoder.quantizer is not None:
+            raise UsageError(NO_BOUND)
+        coder = self.coder_of(params)
+        law = self.autoencoder.encode(coder, x0)
+        z = self.drawn(keys, *law)
+        return law, z, -self.autoencoder.density(x0, self.autoencoder.decode(coder, z))
 
     def summed(self, reconstruction: Array, log_variance: Array, prior: Array) -> tuple[Array, dict[str, Array]]:
         """-ELBO [B] and its terms; entropy is that of q with a minus, E log q(z | x)."""

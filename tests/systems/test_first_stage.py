@@ -167,6 +167,8 @@ def test_by_command_and_then_in_its_space(tmp_path, capsys):
     assert 0 < found["mean_absolute"] < found["root_mean_square"] < 256
     assert main([*line, "--mode=sample"]) == 2
     assert "have no law to be drawn by: train a run of system.name='latent'" in capsys.readouterr().err
+    assert main([*line, "--mode=likelihood"]) == 2
+    assert "autoencoder.regular='vq' has a codebook's latents, which have no density" in capsys.readouterr().err
     score = str(__file__).replace("test_first_stage", "test_latent_runs")
     line = ["launch.py", "--config", score, "--workdir", str(tmp_path / "score"), "--config.training.num_steps=2"]
     line += ["--config.latent.joint=False", "--config.latent.hidden=(400,)", "--config.latent.prior_updates=0"]
@@ -176,6 +178,7 @@ def test_by_command_and_then_in_its_space(tmp_path, capsys):
     capsys.readouterr()
     assert main([*line, "--mode=likelihood", "--config.likelihood.num_images=8"]) == 2
     assert "a codebook's latents have no density" in capsys.readouterr().err
+    assert not (tmp_path / "score" / "likelihood").exists()
 
 
 REFUSED = [

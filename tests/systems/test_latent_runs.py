@@ -123,6 +123,13 @@ def test_by_command(tmp_path, capsys):
     found = json.loads((tmp_path / "run" / "likelihood" / "summary.json").read_text())
     assert found["t_0"] == 1e-4
     assert found["nats"]["mean"] == pytest.approx(sum(term["mean"] for term in found["terms"].values()), rel=1e-4)
+    more = ["--config.likelihood.solver=rk45", "--config.likelihood.num_images=16"]
+    assert main([*line, "--mode=likelihood", "--overwrite", *more]) == 0
+    assert "prior by the probability-flow ODE from t_0 = 0.0001 (training.t_min)" in capsys.readouterr().out
+    other = json.loads((tmp_path / "run" / "likelihood" / "summary.json").read_text())
+    assert other["t_0"] == 1e-4 and other["terms"]["prior"] != found["terms"]["prior"]
+    same = [summary["terms"]["reconstruction"]["mean"] for summary in (found, other)]
+    assert same[0] == pytest.approx(same[1], rel=1e-5)
 
 
 def test_encoder_and_decoder_wait_for_the_prior(coder, tmp_path):
