@@ -23,6 +23,7 @@ def test_global_order(name):
     np.testing.assert_allclose(orders(found, COUNTS)[:, -1], order, atol=0.5)
 
 
+@pytest.mark.usefixtures("optimised")  # millions of samples
 @pytest.mark.parametrize("name", STOCHASTIC)
 def test_weak_order(name):
     """The difference of N steps from 2 N falls by 2^order or more at each doubling of N, from 12 to 48.

@@ -75,6 +75,7 @@ def combined(predictor: str, corrector: str) -> Solver | AdaptiveSolver:
     return PredictorCorrector(first, second)
 
 
+@pytest.mark.usefixtures("optimised")
 @pytest.mark.certification
 @pytest.mark.parametrize(("sde_name", "predictor", "corrector"), WAYS)
 def test_gaussian_data_is_recovered(data, sde_name, predictor, corrector):
