@@ -4,6 +4,7 @@ Also checks that nothing recorded was forgotten: every array of tests/golden/son
 tests/golden/solvers, that is an output is compared.
 """
 
+import os
 import pathlib
 import platform
 import re
@@ -57,6 +58,7 @@ times by which the official JAX and PyTorch codes differ from one another, where
 
 def main() -> int:
     """Run, check that nothing is missing, write; the exit code of the tests."""
+    os.environ["SCORE_SDE_TEST_OPTIMISED"] = "1"  # the page is of programs as users compile them
     code = pytest.main(["-q", "-n0", "-k", CHOSEN, *TESTS])
     if code:
         return int(code)
