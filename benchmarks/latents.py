@@ -31,7 +31,7 @@ from score_sde.errors import UsageError, require
 
 STEPS = 10
 """Updates in a call."""
-CALLS = 20
+CALLS = 10
 """Calls in a round of the VAE's update."""
 OURS = """
 import sys
@@ -173,7 +173,8 @@ def given(config: Config, shape: tuple[int, ...]) -> Any:
 
     bare = copy.deepcopy(config)
     bare.system.name, bare.frozen.autoencoder = "score", ""
-    bare.data.update(shape=shape, mean=(0.0,), std=(1.0,), uniform_dequantization=False)
+    channels = shape[-1]
+    bare.data.update(shape=shape, mean=(0.0,) * channels, std=(1.0,) * channels, uniform_dequantization=False)
     with tempfile.TemporaryDirectory() as folder:
         bare.data.path = f"{folder}/latents.npz"
         np.savez(bare.data.path, train=np.random.RandomState(0).normal(size=(common.IMAGES, *shape)).astype(np.float32))
