@@ -31,7 +31,7 @@ from score_sde.errors import UsageError, require
 
 STEPS = 10
 """Updates in a call."""
-CALLS = 10
+CALLS = 2
 """Calls in a round of the VAE's update."""
 OURS = """
 import sys
@@ -76,7 +76,7 @@ def update(i):
         with torch.no_grad():
             torch._foreach_lerp_(averages, params, 0.001)
 
-for i in range(50):
+for i in range(20):
     update(i)
 print(json.dumps({"torch": torch.__version__}), flush=True)
 for line in sys.stdin:
@@ -94,7 +94,7 @@ def main(argv: list[str]) -> int:
     )
     p.add_argument("--torch", help="a Python that has torch")
     p.add_argument("--threads", type=int, default=os.cpu_count(), help="of torch (%(default)s)")
-    p.add_argument("--rounds", type=int, default=10, help="rounds of the VAE, calls of the score (%(default)s)")
+    p.add_argument("--rounds", type=int, default=30, help="rounds of the VAE, calls of the score (%(default)s)")
     p.add_argument("--vae", default="mnist_vae", help="the VAE's config, for smaller hidden layers and batches")
     p.add_argument("--autoencoder", default="mnist_autoencoder", help="the config of the frozen autoencoder")
     p.add_argument("--latent", default="mnist_latent", help="the config of the score of its latents")
