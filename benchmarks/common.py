@@ -95,8 +95,7 @@ def make_config(arguments: argparse.Namespace, fields: dict[str, Any]) -> Config
     Its images are replaced by random ones (see `build`), so no data need be there. Raises UsageError.
     """
     require(arguments.repeats >= 1, f"--repeats {arguments.repeats} must be at least 1")
-    taken = arguments.json is not None and arguments.json.exists() and not arguments.overwrite
-    require(not taken, f"--json {arguments.json} exists: name another file or add --overwrite")
+    check_json(arguments)
     changes = SIZES.get(arguments.size, {}) | {"training.compute_dtype": arguments.dtype} | fields
     changes = {name: value for name, value in changes.items() if value is not None}
     changes |= dict(map(_assignment, arguments.set))
@@ -111,6 +110,12 @@ def make_config(arguments: argparse.Namespace, fields: dict[str, Any]) -> Config
             raise UsageError(wrong_type(name, value)) from None
     validate(config)
     return config
+
+
+def check_json(arguments: argparse.Namespace) -> None:
+    """UsageError where --json names a file that is there, without --overwrite."""
+    taken = arguments.json is not None and arguments.json.exists() and not arguments.overwrite
+    require(not taken, f"--json {arguments.json} exists: name another file or add --overwrite")
 
 
 def _assignment(text: str) -> tuple[str, Any]:
@@ -140,6 +145,17 @@ def build(config: Config) -> "Experiment":
         _ = built.data  # read while they are there
     config.data.path = "random images"
     return built
+
+
+def training_program(experiment: "Experiment") -> Any:
+    """(state, frozen parts, batches [K, ...]) -> (state, metrics): what training compiles, on one device; jitted."""
+    import jax
+
+    from score_sde.networks.remat import compiler_options
+    from score_sde.training.step import make_train_step
+
+    update = make_train_step(experiment.loss, experiment.optimizers, experiment.averages)
+    return jax.jit(update, donate_argnums=0, compiler_options=compiler_options(experiment.platform.name))
 
 
 def timed(call: Callable[[], Any]) -> Timed:

@@ -12,24 +12,22 @@ Exit codes: 0 done, 2 bad usage.
 """
 
 import argparse
-import json
 import os
 import pathlib
 import shlex
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
-from typing import Any
 
 import numpy as np
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from benchmarks import common
+from benchmarks.sides import Side
 from score_sde.adapters import inception
-from score_sde.errors import UsageError, require
+from score_sde.errors import UsageError
 from score_sde.evaluation.frechet import Moments, frechet_distance
 from score_sde.storage.workdir import versions, write_json
 
@@ -67,34 +65,6 @@ def features(x):
     return network(torch.from_numpy(np.ascontiguousarray(x.transpose(0, 3, 1, 2))))[0].numpy()
 """
 PARTS = ("conv.weight", "bn.weight", "bn.bias", "bn.running_mean", "bn.running_var")
-
-
-class Side:
-    """A process that computes features of the same images whenever it is told to."""
-
-    def __init__(self, command: list[str], environment: dict[str, str]) -> None:
-        self.process = subprocess.Popen(
-            command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-        self._read()
-
-    def round(self) -> dict[str, float]:
-        """The seconds of all images, and the peak memory until now."""
-        assert self.process.stdin is not None
-        self.process.stdin.write("\n")
-        self.process.stdin.flush()
-        return self._read()
-
-    def close(self) -> None:
-        """End it."""
-        self.process.kill()
-        self.process.communicate()
-
-    def _read(self) -> dict[str, Any]:
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        require(line, "one of the two extractors did not start: see above")
-        return json.loads(line)
 
 
 def main() -> int:

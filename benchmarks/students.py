@@ -66,8 +66,6 @@ def measure(config: Config, students: dict[str, Config], updates: int, repeats: 
     from score_sde.experiment.building import assemble
     from score_sde.experiment.factories import SYSTEMS
     from score_sde.experiment.frozen import Frozen, Record
-    from score_sde.networks.remat import compiler_options
-    from score_sde.training.step import make_train_step
 
     teacher = Frozen(Record("", 0, "", ""), experiment, experiment.init_params())
     experiments: dict[str, Any] = {"score": experiment}
@@ -80,9 +78,7 @@ def measure(config: Config, students: dict[str, Config], updates: int, repeats: 
         experiments[name] = built
     calls, states = {}, {}
     for name, built in experiments.items():
-        update = make_train_step(built.loss, built.optimizers, built.averages)
-        options = compiler_options(built.platform.name)
-        step = jax.jit(update, donate_argnums=0, compiler_options=options)
+        step = common.training_program(built)
         batches = jax.device_put(built.stream.batches(0, config.training.batch_size, updates))
         states[name], frozen = built.initial_state(), built.frozen_params
         program = common.compile_program(step, states[name], frozen, batches)

@@ -99,12 +99,9 @@ def measure(
     import jax
 
     from score_sde.devices.platform import Platform
-    from score_sde.networks.remat import compiler_options
     from score_sde.training.step import make_train_step
 
-    update = make_train_step(experiment.loss, experiment.optimizers, experiment.averages)
-    options = compiler_options(experiment.platform.name)
-    step = jax.jit(lambda state, batches: update(state, {}, batches), donate_argnums=0, compiler_options=options)
+    step, frozen = common.training_program(experiment), experiment.frozen_params
     # As for a TPU, convolutions are sums over taps; and no block is counted once for several.
     system: Any = experiment.system
     unrolled = {"scan_blocks": False} if hasattr(system, "scan_blocks") else {}
@@ -116,11 +113,11 @@ def measure(
     for k in steps:
         batches = jax.device_put(experiment.stream.batches(0, size, k))
         # Compiled before there is a state, and its leavings handed back: the two peaks do not add up.
-        program = common.compile_program(step, experiment.abstract_state(), batches)
-        flops = counted.lower(experiment.abstract_state(), {}, batches).cost_analysis()["flops"]
+        program = common.compile_program(step, experiment.abstract_state(), frozen, batches)
+        flops = counted.lower(experiment.abstract_state(), frozen, batches).cost_analysis()["flops"]
         memory.release()
         state = experiment.initial_state() if state is None else state
-        state, seconds = _time(program.call, state, batches, repeats)
+        state, seconds = _time(program.call, state, frozen, batches, repeats)
         low, median = common.milliseconds([s / k for s in seconds])
         peaks, rate = common.peak_memory(), common.matmul_rate(dtype)
         rows.append(
@@ -142,16 +139,16 @@ def measure(
             }
         )
         if profile and k == steps[-1]:
-            call = lambda state=state, batches=batches, program=program: program.call(state, batches)
+            call = lambda state=state, batches=batches, program=program: program.call(state, frozen, batches)
             state, tables["operations"] = largest_operations(call, program.call)
     return rows, tables
 
 
-def _time(call: Any, state: Any, batches: Any, repeats: int) -> tuple[Any, list[float]]:
+def _time(call: Any, state: Any, frozen: Any, batches: Any, repeats: int) -> tuple[Any, list[float]]:
     """The state after a warm-up and `repeats` calls, and the seconds of each."""
     seconds = []
     for _ in range(repeats + 1):
-        result = common.timed(lambda state=state: call(state, batches))
+        result = common.timed(lambda state=state: call(state, frozen, batches))
         state, _ = result.value
         seconds.append(result.seconds)
     return state, seconds[1:]

@@ -87,6 +87,30 @@ def test_smoke_decoding(tmp_path):
         assert_positive(row, "seconds", "baseline_s", "ratio", "cpu_s", "baseline_cpu_s", "cpu_ratio")
 
 
+CONFIG = """
+from score_sde.config import load
+
+def get_config():
+    config = load("{name}")
+    config.network.update(nf=4, ch_mult={levels}, num_res_blocks=1)
+    config.training.batch_size = 4
+    return config
+"""
+
+
+def test_smoke_latents(tmp_path):
+    """Without torch: the encoding's cost beside a score's update."""
+    flags = []
+    for name, levels in (("autoencoder", (1, 1, 1)), ("latent", (1,))):
+        (tmp_path / f"{name}.py").write_text(CONFIG.format(name=f"mnist_{name}", levels=levels))
+        flags += [f"--{name}", str(tmp_path / f"{name}.py")]
+    command = [sys.executable, "benchmarks/latents.py", *flags, "--rounds", "2", "--json", str(tmp_path / "out.json")]
+    finished = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert finished.returncode == 0, finished.stderr
+    (row,) = json.loads((tmp_path / "out.json").read_text())["rows"]
+    assert_positive(row, "latent_ms", "score_ms", "ratio", "ratio_median")
+
+
 @pytest.mark.parametrize(
     ("flags", "said"),
     [

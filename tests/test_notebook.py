@@ -12,7 +12,7 @@ import pytest
 from tests.processes import environment
 
 ROOT = pathlib.Path(__file__).parents[1]
-BOOKS = ("tour", "conditioning", "few_steps")
+BOOKS = ("tour", "conditioning", "few_steps", "vae_to_words")
 SHORTER = {
     "tour": {
         "STEPS = 500 ": "STEPS = 4 ",
@@ -37,14 +37,23 @@ SHORTER = {
         "steps = (8, 4, 2, 1)": "steps = (2, 1)",
         "num_steps=49": "num_steps=4",
     },
+    "vae_to_words": {
+        "STEPS = 4000 ": "STEPS = 4 ",
+        "WORDS = 500 ": "WORDS = 4 ",
+        "DRAWS = 50 ": "DRAWS = 1 ",
+        "steps_per_call=100": "steps_per_call=2",
+        "num_steps=30": "num_steps=3",
+        "batch_size=64": "batch_size=20",
+        "n = 96_000": "n = 4_000",
+    },
 }
 """What stands in a notebook, once, and what the test makes of it."""
 SHALLOW = """
 from score_sde.experiment import objects
-from tests.training.small import Labelled, Shallow
+from tests.training.small import Labelled, Shallow, Told
 
 own = dict(objects.NETWORKS)
-objects.NETWORKS.update(ncsnpp=lambda c, s: Labelled() if s.labels else Shallow())
+objects.NETWORKS.update(ncsnpp=lambda c, s: Told() if s.text else Labelled() if s.labels else Shallow())
 """
 PROBES = {
     "tour": """
@@ -73,6 +82,18 @@ import numpy as np
 assert [found.evaluations for found in drawn.values()] == [5, 2, 1] and list(figures) == list(drawn)
 assert all(found.images.shape == (SAMPLES, 8, 8, 1) for found in drawn.values())
 assert np.abs(drawn["steps_2"].images.astype(float) - drawn["steps_1"].images).mean() < 64  # from the same noise
+print("probed")
+""",
+    "vae_to_words": """
+best = [part.mean() for part in figures["probabilistic PCA, exact"]]
+assert np.allclose(best, [14.65, 13.58], atol=0.02) and abs(float(draws[0].mean()) - log_p(x[:100]).mean()) < 0.02
+assert apart < 1e-2 and len(figures) == 5 and all(np.isfinite(part).all() for pair in figures.values() for part in pair)
+mine, theirs = both.values()  # of 20,000 draws each: 5 standard errors
+assert abs(mine.mean() - theirs.mean()) < 5 * np.hypot(mine.std(), theirs.std()) / COUNT**0.5
+spread = max(std for _, std in found.values()) / n**0.5
+assert len(found) == 4 and np.ptp([bound for bound, _ in found.values()]) < 5 * spread
+assert set(drawn) == {1.0, 2.0} and all(images.shape == (100, 8, 16, 1) for images in drawn.values())
+assert shares["true pictures"] > 0.9
 print("probed")
 """,
 }
