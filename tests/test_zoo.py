@@ -55,7 +55,7 @@ def twin(path: str) -> str:
 
 @functools.cache
 def params_of(path: str) -> Any:
-    return experiment_of(path).abstract_state().params["score"]
+    return experiment_of(path).abstract_params()["score"]
 
 
 @functools.cache
