@@ -113,12 +113,32 @@ def test_a_topology_is_of_this_mode_alone(tmp_path, capsys):
     assert "parallel.topology='' does not go with --mode=forecast" in capsys.readouterr().err
 
 
+class Kept(NamedTuple):
+    compiled: jax.stages.Compiled
+
+    def compile(self, options):
+        return self.compiled
+
+
+def kept(lowered):
+    """The same programs, each compiled once for a number of microbatches."""
+    found = {}
+
+    def program(experiment):
+        parts = experiment.config.training.microbatches
+        if parts not in found:
+            found[parts] = Kept(lowered(experiment).compile())
+        return found[parts]
+
+    return program
+
+
 @pytest.mark.usefixtures("light")
 def test_a_step_that_does_not_fit_is_told_what_makes_it_fit(tmp_path, monkeypatch, capsys):
     """On a chip with as little memory as the second change of the list needs."""
     asked = config("cpu", training__batch_size=64)
     monkeypatch.setattr(forecasting, "model_flops", lambda name, config: 1.0)
-    monkeypatch.setattr(forecasting, "PROGRAMS", {"training step": forecasting.PROGRAMS["training step"]})
+    monkeypatch.setattr(forecasting, "PROGRAMS", {"training step": kept(forecasting.PROGRAMS["training step"])})
     half, quarter = (
         next(forecasts(forecasting.changed(asked, {"training.microbatches": m}), ("training step",))) for m in (2, 4)
     )
