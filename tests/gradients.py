@@ -6,6 +6,7 @@ the gradients by each way.
 
 import pathlib
 import sys
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -26,8 +27,8 @@ WAYS = {"pmap": (Pmap, 2), "sharded": (lambda: Sharded(fsdp=0), 1)}
 
 
 def shallow() -> Experiment:
-    """The tiny experiment with a network that compiles in no time."""
-    return with_network(build(tiny_config()), Shallow())
+    """The tiny experiment with a network that compiles in no time, and is large enough to be sharded."""
+    return with_network(build(tiny_config()), Shallow(widths=(128, 128)))
 
 
 def loss_and_gradients(experiment: Experiment, params, batch) -> tuple[Losses, np.ndarray]:
@@ -44,6 +45,17 @@ def shaken_state(experiment: Experiment) -> TrainState:
     noise = [np.random.RandomState(i).normal(size=leaf.shape).astype(np.float32) for i, leaf in enumerate(leaves)]
     params = jax.tree.unflatten(tree, [leaf + 0.05 * n for leaf, n in zip(leaves, noise)])
     return state._replace(params=params, averages={name: jax.tree.map(jnp.copy, params) for name in state.averages})
+
+
+def drawn_params(experiment: Experiment) -> Any:
+    """Parameters none of which is 0, drawn by the names of theirs: no network is initialised."""
+    shapes = experiment.abstract_params()
+
+    def draw(path: Any, leaf: Any) -> np.ndarray:
+        random = np.random.RandomState(len(jax.tree_util.keystr(path)))
+        return (0.03 + 0.1 * random.normal(size=leaf.shape)).astype(leaf.dtype)
+
+    return jax.tree_util.tree_map_with_path(draw, shapes)
 
 
 def flat(tree) -> np.ndarray:
@@ -71,7 +83,7 @@ def raw_gradients(
 def main(folder: str, address: str, process: str) -> None:
     jax.distributed.initialize(address, 2, int(process))
     experiment = shallow()
-    params = jax.tree.map(np.asarray, shaken_state(experiment).params)
+    params = drawn_params(experiment)
     batch = experiment.stream.batches(0, BATCH, 1, process_rows(BATCH))
     found = {"position": batch.position, "x": batch.x}
     for name, (make, microbatches) in WAYS.items():

@@ -30,7 +30,8 @@ def environment(cache: pathlib.Path, devices: int = 1, config: str = "tests/tiny
     """
     flags = f"--xla_force_host_platform_device_count={devices} {FLAGS}"
     ours = {"XLA_FLAGS": flags, "JAX_COMPILATION_CACHE_DIR": str(cache), "JAX_PLATFORMS": "cpu", CONFIG: config}
-    return os.environ | ours | {"PYTHONPATH": str(ROOT), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+    ours |= {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
+    return os.environ | ours | {"PYTHONPATH": str(ROOT)}
 
 
 def start(workdir: pathlib.Path, env: dict[str, str], *arguments: str, limit: int = 0) -> subprocess.Popen:

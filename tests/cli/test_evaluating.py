@@ -30,6 +30,7 @@ from score_sde.signals import Stopped
 from score_sde.solvers.sampling import Samples
 from score_sde.storage.workdir import Workdir
 from tests.disk import DAMAGES, damage, filled_in_turn, halted_in_turn
+from tests.remembered import remembered
 from tests.tiny import tiny_config, trained_run
 
 pytestmark = pytest.mark.usefixtures("light_network")
@@ -47,7 +48,8 @@ def drawn_for_nothing():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Experiment, "draw", draw)
-        yield
+        with remembered():
+            yield
 
 
 @pytest.fixture(scope="module")

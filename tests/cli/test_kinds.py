@@ -72,8 +72,7 @@ def arrays(file, shape, dtype="float32") -> None:
 ARRAY = 'name="array", path="own.npz", uniform_dequantization=False'
 REAL = ARRAY + ", random_flip=False"
 CASES = {  # the `data` section, what makes the data, the shape of one example, dtype of samples, unit
-    "a field of 16x16": (REAL, lambda: arrays("own.npz", (16, 16)), (16, 16), "float32", "nats"),
-    "arrays of 8x64": (REAL, lambda: arrays("own.npz", (8, 64)), (8, 64), "float32", "nats"),
+    "fields of 8x64": (REAL, lambda: arrays("own.npz", (8, 64)), (8, 64), "float32", "nats"),
     "pictures of 24x16": (
         'name="folder", path="own", height=24, width=16, num_channels=3',
         lambda: pictures(pathlib.Path("own"), 48, 40), (24, 16, 3), "uint8", "bits",
@@ -104,7 +103,8 @@ def test_train_resume_sample_likelihood(case, launch, tmp_path, capsys):
         assert found["samples"].shape == (6, *shape) and found["samples"].dtype == dtype
         assert np.isfinite(found["samples"]).all()
     (tmp_path / "elsewhere").rename(tmp_path / ("own.npz" if "array" in data else "own"))
-    assert launch(data, "--mode=likelihood") == 0
+    solver = "grid" if unit == "nats" else "rk45"  # which needs no pilot
+    assert launch(data, "--mode=likelihood", f"--config.likelihood.solver={solver}") == 0
     assert f"{unit}/dim" in capsys.readouterr().out
     rows = list(csv.DictReader((run / "likelihood" / "per_image.csv").read_text().splitlines()))
     assert len(rows) == 3 and np.isfinite([float(row[f"{unit}_per_dim"]) for row in rows]).all()

@@ -24,6 +24,7 @@ from score_sde.signals import Stopped
 from score_sde.storage.locks import locked
 from score_sde.storage.workdir import Workdir
 from tests.disk import DAMAGES, damage, filled_in_turn, halted_in_turn
+from tests.remembered import remembered
 from tests.tiny import tiny_config, trained_run
 
 pytestmark = pytest.mark.usefixtures("light_network")
@@ -52,7 +53,8 @@ def computed_for_nothing():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ImageLikelihood, "__call__", call)
         patch.setattr(ImageLikelihood, "pilot", lambda *arguments: PILOT)
-        yield
+        with remembered():
+            yield
 
 
 @pytest.fixture(scope="module")

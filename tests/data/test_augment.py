@@ -23,7 +23,7 @@ def noise_images(shape: tuple[int, ...], seed: int = 0) -> np.ndarray:
 
 def test_a_flip_is_an_exact_mirror_for_half_of_the_examples(keys):
     images = noise_images((B, 2, 3, 1)).astype(np.float32)
-    flipped = np.asarray(augment.random_flip(keys, jnp.asarray(images)))
+    flipped = np.asarray(quick_jit(augment.random_flip)(keys, jnp.asarray(images)))
     same = (flipped == images).all((1, 2, 3))
     mirrored = (flipped == images[:, :, ::-1]).all((1, 2, 3))
     assert (same | mirrored).all()
@@ -102,8 +102,9 @@ def test_preprocessing_draws_flip_and_noise_from_children_of_the_example_key(key
     pixels = noise_images((8, 4, 4, 3))
     keys = keys[:8]
     found = augment.preprocess(keys, jnp.asarray(pixels), flip=True, dequantization=True, centered=True)
-    flip = np.array([jax.random.uniform(k) < 0.5 for k in child(keys, Purpose.FLIP)])
-    u = np.stack([jax.random.uniform(k, (4, 4, 3)) for k in child(keys, Purpose.DEQUANTIZATION)])
+    uniform = lambda shape: jax.jit(jax.vmap(lambda key: jax.random.uniform(key, shape)))
+    flip = np.asarray(uniform(())(child(keys, Purpose.FLIP))) < 0.5
+    u = np.asarray(uniform((4, 4, 3))(child(keys, Purpose.DEQUANTIZATION)))
     flipped = np.where(flip[:, None, None, None], pixels[:, :, ::-1], pixels)
     np.testing.assert_allclose(found, 2 * ((flipped + u) / 256) - 1, atol=1e-6)
     assert 0 < flip.sum() < 8

@@ -127,7 +127,7 @@ def test_strangers_at_the_table_are_passed_over():
 
     with ThreadPoolExecutor(1) as pool:
         visited = pool.submit(stranger)
-        assert heard(Hello(0, 2), Hello(1, 2), address=address, late=(0, 3)) == ["", ""]
+        assert heard(Hello(0, 2), Hello(1, 2), address=address, late=(0, 1.5)) == ["", ""]
         visited.result()
 
 

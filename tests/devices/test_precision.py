@@ -10,11 +10,12 @@ import pytest
 
 from score_sde.config import choices
 from score_sde.devices.precision import at
-from score_sde.experiment import build
+from score_sde.experiment import build, objects
 from score_sde.experiment.generation import Generator
 from score_sde.experiment.image_likelihood import ImageLikelihood
 from score_sde.likelihood import grid as grids
 from score_sde.loop.heldout import HeldOut
+from tests.light import NETWORKS
 from tests.tiny import tiny_config
 
 FIELDS = ("training.precision", "sampling.precision", "likelihood.precision", "evaluation.precision")
@@ -30,11 +31,14 @@ def precisions(text: str) -> set[str]:
     return found
 
 
-def programs(**changes: Any) -> dict[str, str]:
-    """The lowered programs by the section that decides."""
+def programs(light: bool = True, **changes: Any) -> dict[str, str]:
+    """The lowered programs by the section that decides; light: of a shallow network."""
     common = {"parallel__strategy": "sharded", "likelihood__bound_samples": 2, "evaluation__num_images": 16}
     config = tiny_config(**common, **changes)
-    experiment = build(config)
+    with pytest.MonkeyPatch.context() as patch:
+        for name, network in NETWORKS.items() if light else ():
+            patch.setitem(objects.NETWORKS, name, network)
+        experiment = build(config)
     params, batch = experiment.abstract_params(), jax.tree.map(lambda x: x[0], experiment.stream.batches(0, 16, 1))
     stored, position = jnp.zeros((8, 8, 8, 1), jnp.uint8), jnp.zeros((8, 2), jnp.uint32)
     grid = grids.steps(experiment.sde, config.likelihood.t_min, 32)
@@ -50,8 +54,9 @@ def programs(**changes: Any) -> dict[str, str]:
 
 @pytest.mark.parametrize("precision", choices("training.precision"))
 def test_every_program_has_the_precision_of_its_section(precision: str) -> None:
+    """By one word with a network of all parts, none of which has a precision of its own."""
     changes = {f"{section}__precision": precision for section in ("training", "sampling", "likelihood", "evaluation")}
-    for section, text in programs(**changes).items():
+    for section, text in programs(light=precision != "highest", **changes).items():
         assert precisions(text) == {precision.upper()}, section
 
 

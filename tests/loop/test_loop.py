@@ -1,13 +1,16 @@
 """The loop: its files, its boundaries, and resumption to the last bit after SIGKILL."""
 
+import contextlib
 import dataclasses
+import io
 import json
 import os
+import pathlib
 import random
 import shutil
 import signal
-import subprocess
 from contextlib import closing
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +19,7 @@ import pytest
 from PIL import Image
 
 from score_sde.cli import modes
+from score_sde.cli.main import main
 from score_sde.devices.parallel import Pmap, Sharded
 from score_sde.experiment import Experiment, build
 from score_sde.loop import loop
@@ -26,7 +30,7 @@ from score_sde.storage.checkpoint import Checkpoints
 from score_sde.storage.workdir import Workdir
 from tests import chaos
 from tests.golden_files import relative_error
-from tests.processes import end, environment, kill, lines, start, wait_for
+from tests.processes import ROOT, end, environment, lines, start, wait_for
 from tests.tiny import tiny_config
 
 pytestmark = pytest.mark.usefixtures("light_network")
@@ -37,12 +41,38 @@ def env(tmp_path_factory):
     return environment(tmp_path_factory.mktemp("cache"), config="tests/light.py")
 
 
+def launched(workdir: pathlib.Path, *arguments: str) -> tuple[int, str, str]:
+    """The command on the same experiment in this process: its exit code, what it printed, what it said on stderr."""
+    flags = ["--config", str(ROOT / "tests" / "light.py"), "--workdir", str(workdir)]
+    with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()) as said:
+        code = main(["launch.py", *flags, *chaos.RUN, *arguments])
+    return code, out.getvalue(), said.getvalue()
+
+
+class Undisturbed(NamedTuple):
+    workdir: pathlib.Path
+    pid: int
+    second: tuple[int, str, str]
+    """How the same command ended that was given in the middle of it."""
+
+
 @pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory, env):
-    """The run that nothing happened to."""
+def undisturbed(tmp_path_factory, env):
+    """The run that nothing happens to, but that it is halted while another one asks for its directory."""
     workdir = tmp_path_factory.mktemp("uninterrupted")
-    chaos.run_undisturbed(workdir, env)
-    return workdir
+    process = start(workdir, env, *chaos.RUN)
+    wait_for(lambda: len(lines(workdir)) > 2, [process])
+    process.send_signal(signal.SIGSTOP)
+    second = launched(workdir)
+    process.send_signal(signal.SIGCONT)
+    code, said = end(process)
+    assert code == 0, said
+    return Undisturbed(workdir, process.pid, second)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(undisturbed):
+    return undisturbed.workdir
 
 
 def test_killed_damaged_stopped_and_resumed_is_bitwise_the_uninterrupted_run(tmp_path, uninterrupted, env):
@@ -57,14 +87,10 @@ def test_killed_damaged_stopped_and_resumed_is_bitwise_the_uninterrupted_run(tmp
     assert len((tmp_path / "config_history.jsonl").read_text().splitlines()) == 2
 
 
-def test_a_second_training_of_the_same_workdir_is_refused(tmp_path, uninterrupted, env):
-    first = start(tmp_path, env, *chaos.RUN)
-    wait_for(lambda: len(lines(tmp_path)) > 2, [first])
-    code, said = end(start(tmp_path, env, *chaos.RUN))
+def test_a_second_training_of_the_same_workdir_is_refused(undisturbed):
+    code, _, said = undisturbed.second
     assert code == 2
-    assert str(first.pid) in said
-    kill([first])
-    end(first)
+    assert str(undisturbed.pid) in said
 
 
 def resumed(workdir, tmp_path, name: str, strategy, **changes) -> np.ndarray:
@@ -81,10 +107,10 @@ EVERY_20 = {"checkpoint__every": 20, "training__steps_per_call": 20, "logging__e
 
 
 def test_a_run_goes_on_on_other_devices_and_by_another_strategy(tmp_path):
-    """20 steps by pmap on 8 devices, then 20 more on 8, on 4, on 1, and sharded over 8; or with twice the batch."""
+    """20 steps by pmap on 8 devices, then 20 more on 8, on 1, and sharded over 8; or with twice the batch."""
     train(build(tiny_config(training__num_steps=20, **EVERY_20)), Workdir(tmp_path / "first"), show=False)
     devices = jax.devices()
-    ways = {"4": Pmap(devices[:4]), "1": Pmap(devices[:1]), "sharded": Sharded(fsdp=0)}
+    ways = {"1": Pmap(devices[:1]), "sharded": Sharded(fsdp=0)}
     reference = resumed(tmp_path / "first", tmp_path, "8", Pmap(devices))
     for name, strategy in ways.items():
         assert relative_error(resumed(tmp_path / "first", tmp_path, name, strategy), reference) < 1e-5
@@ -95,38 +121,32 @@ def test_a_run_goes_on_on_other_devices_and_by_another_strategy(tmp_path):
     assert meta["position"] == 20 * 16 + 20 * 32
 
 
-def test_a_complete_run_says_so_and_writes_nothing(uninterrupted, env):
+def test_a_complete_run_says_so_and_writes_nothing(uninterrupted):
     assert json.loads((uninterrupted / "data.json").read_text())["training"] == 1500
     files = lambda: {p: p.stat().st_mtime_ns for p in uninterrupted.rglob("*") if p.is_file()}
     before = files()
-    done = start(uninterrupted, env, *chaos.RUN)
-    said, _ = done.communicate()
-    assert done.returncode == 0
-    assert "complete" in said
+    code, out, _ = launched(uninterrupted)
+    assert code == 0
+    assert "complete" in out
     assert files() == before
 
 
-def test_sample_mode_writes_and_reproduces(uninterrupted, env):
-    sample = ["--mode", "sample", "--config.sampling.num_samples=11", *chaos.RUN]
-
-    def run(*more: str) -> subprocess.CompletedProcess:
-        process = start(uninterrupted, env, *sample, *more)
-        out, err = process.communicate()
-        return subprocess.CompletedProcess([], process.returncode, out, err)
-
+def test_sample_mode_writes_and_reproduces(uninterrupted):
+    """On eight devices, of a run on one."""
+    run = lambda *more: launched(uninterrupted, "--mode", "sample", "--config.sampling.num_samples=11", *more)
     folder = uninterrupted / "samples" / "ancestral-4-seed0"
-    assert run().returncode == 0
+    assert run()[0] == 0
     first = np.load(folder / "samples.npz")["samples"]
     assert first.shape == (11, 8, 8, 1)
     assert first.dtype == np.uint8
     settings = json.loads((folder / "settings.json").read_text())
     assert settings["evaluations"] == 5
     assert settings["step"] == chaos.STEPS
-    assert "already" in run().stdout
-    refused = run("--config.sampling.batch_size=4")
-    assert refused.returncode == 2
-    assert "--overwrite" in refused.stderr
-    assert run("--config.sampling.batch_size=4", "--overwrite").returncode == 0
+    assert "already" in run()[1]
+    code, _, said = run("--config.sampling.batch_size=16")
+    assert code == 2
+    assert "--overwrite" in said
+    assert run("--config.sampling.batch_size=16", "--overwrite")[0] == 0
     np.testing.assert_allclose(np.load(folder / "samples.npz")["samples"].astype(int), first, atol=1)
 
 

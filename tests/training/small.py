@@ -15,14 +15,19 @@ class OneConvolution(nn.Module):
 
 
 class Shallow(nn.Module):
-    """What a run can get wrong of a network: noise labels, dropout by each example's own key, arrays to be sharded."""
+    """What a run can get wrong of a network: noise labels, dropout by each example's own key, arrays to be sharded.
+
+    With widths of 128 these are all three kernels.
+    """
 
     convolution: str = "native"
+    widths: tuple[int, int] = (16, 64)
 
     @nn.compact
     def __call__(self, x, label, sigma, dropout_keys=None):
-        h = Conv(16, convolution=self.convolution)(x) + Dense(16)(jnp.arcsinh(label)[:, None])[:, None, None]
-        h = Dropout(0.1)(nn.swish(nn.Dense(64)(h)), dropout_keys)
+        first, second = self.widths
+        h = Conv(first, convolution=self.convolution)(x) + Dense(first)(jnp.arcsinh(label)[:, None])[:, None, None]
+        h = Dropout(0.1)(nn.swish(nn.Dense(second)(h)), dropout_keys)
         return Conv(x.shape[-1], kernel_init=ddpm_init(0.0), convolution=self.convolution)(h)
 
 
