@@ -135,18 +135,24 @@ def test_the_form_changes_no_value_and_no_gradient() -> None:
 
 
 @pytest.mark.parametrize("fir", [True, False])
+def test_a_tpus_form_changes_no_value_and_no_gradient(fir: bool) -> None:
+    """Every kind of resampling: inside of blocks, and with a convolution, as ddpm's is, in the pyramids."""
+    options = {"progressive": "residual", "progressive_input": "residual", "fir": fir}
+    network, params = tiny(**options, ch_mult=(1, 1), attn_resolutions=())
+    same(network, params, network.clone(convolution="depthwise"))
+
+
+@pytest.mark.parametrize("fir", [True, False])
 @pytest.mark.parametrize("resblock_type", ["biggan", "ddpm"])
-def test_a_tpus_form_changes_no_value_and_no_gradient(resblock_type: str, fir: bool) -> None:
-    """Every kind of resampling as a depthwise convolution: no slice is left for one."""
+def test_a_tpus_form_is_a_depthwise_convolution(resblock_type: str, fir: bool) -> None:
+    """No slice is left for one."""
     options = {"progressive": "residual", "progressive_input": "residual", "resblock_type": resblock_type, "fir": fir}
-    network, params = tiny(**options)
-    depthwise = network.clone(convolution="depthwise")
-    same(network, params, depthwise)
+    depthwise, params = tiny(**options, ch_mult=(1, 1), convolution="depthwise")
     assert "slice" not in primitives(depthwise, params, *INPUTS)
 
 
 def test_dropout_of_an_example_depends_on_its_own_key_alone() -> None:
-    network, params = tiny(dropout=0.5)
+    network, params = tiny(dropout=0.5, ch_mult=(1,), attn_resolutions=())
     keys = jax.random.split(jax.random.key(3), 3)
     apply = applied(network)
     together, off = apply(params, *INPUTS, keys), apply(params, *INPUTS)
@@ -220,9 +226,10 @@ def test_errors(make: Callable[[], object], message: str) -> None:
 @pytest.mark.parametrize("embedding_type", ["fourier", "positional"])
 def test_labels_of_augmentation_are_added_to_the_embedding(embedding_type: str) -> None:
     """One more matrix, the rest of the tree as ever; no labels stand for zeros, which change nothing."""
-    network, params = tiny(embedding_type=embedding_type, augment_dim=3)
-    plain = NCSNpp(**TINY, embedding_type=embedding_type)
-    more, fewer = (set(flatten_dict(tree["params"])) for tree in (params, tiny(embedding_type=embedding_type)[1]))
+    own: dict[str, Any] = {"ch_mult": (1,), "attn_resolutions": (), "embedding_type": embedding_type}
+    network, params = tiny(**own, augment_dim=3)
+    plain, drawn = tiny(**own)
+    more, fewer = (set(flatten_dict(tree["params"])) for tree in (params, drawn))
     assert more - fewer == {("Dense_augment", "kernel")}
     assert fewer < more
     rest = {"params": {name: p for name, p in params["params"].items() if name != "Dense_augment"}}

@@ -9,19 +9,22 @@ import pytest
 from score_sde.networks.ncsnpp import NCSNpp
 from score_sde.networks.repeated import runs_of_equals
 from tests.golden_files import quick_jit
+from tests.networks.drawing import drawn_params
 from tests.networks.jaxprs import equations
 
-X = jax.random.normal(jax.random.key(0), (2, 8, 8, 3))
+X = jax.random.normal(jax.random.key(0), (2, 4, 4, 3))
 INPUTS = (X, jnp.array([0.1, 2.0]), jnp.array([0.1, 2.0]), jax.random.split(jax.random.key(1), 2))
 OPTIONS: dict[str, dict[str, Any]] = {
-    "ncsnpp": {"progressive": "output_skip", "progressive_input": "residual"},
-    "ddpmpp": {"resblock_type": "ddpm", "up_attention": "block", "fir": False},
+    "levels": {"ch_mult": (1, 2), "attn_resolutions": (), "fir": False},
+    "ddpmpp": {"resblock_type": "ddpm", "up_attention": "block"},
     "recomputed": {"remat": "dots", "convolution": "backwards"},
 }
 
 
 def tiny(**options: Any) -> NCSNpp:
-    return NCSNpp(nf=8, ch_mult=(1, 2), num_res_blocks=2, attn_resolutions=(4,), dropout=0.3, init_scale=1.0, **options)
+    """One level, with attention behind every block, whose blocks are alike: two on the way down, three on that up."""
+    own: dict[str, Any] = {"ch_mult": (1,), "attn_resolutions": (4,)}
+    return NCSNpp(nf=8, num_res_blocks=2, dropout=0.3, init_scale=1.0, **own | options)
 
 
 def test_runs_are_of_neighbours() -> None:
@@ -33,7 +36,7 @@ def test_a_loop_changes_no_value_no_gradient_and_no_mask(name: str) -> None:
     """With dropout, so that every block has its own keys; in float64, where rounding is far below."""
     with jax.enable_x64(True):
         network = tiny(**OPTIONS[name], dtype=jnp.float64)
-        params = network.init(jax.random.key(2), *INPUTS)
+        params = drawn_params(network, *INPUTS)
 
         def found(params: Any) -> list[Any]:
             loss = lambda params, network: jnp.sin(network.apply(params, *INPUTS)).sum()
@@ -46,9 +49,9 @@ def test_a_loop_changes_no_value_no_gradient_and_no_mask(name: str) -> None:
 
 
 def test_a_loop_has_forward_mode_and_stands_for_the_blocks() -> None:
-    """One residual block is traced for two that are alike: on the way down at both levels, and on the way up."""
-    network = tiny()
-    params = network.init(jax.random.key(2), *INPUTS)
+    """One residual block is traced for those that are alike: on the way down, and on the way up."""
+    network = tiny(attn_resolutions=())
+    params = drawn_params(network, *INPUTS)
     networks = [network.clone(scan_blocks=scan) for scan in (False, True)]
     applied = [lambda x, network=network: network.apply(params, x, *INPUTS[1:]) for network in networks]
     both = quick_jit(lambda x: [jax.jvp(f, (x,), (jnp.ones_like(x),)) for f in applied])(X)
