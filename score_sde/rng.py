@@ -5,18 +5,12 @@ threefry: under vmap they give each example the numbers it would get alone (an r
 """
 
 import enum
-import math
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from score_sde.typing import Array, Keys
-
-THREEFRY = "threefry2x32"
-ROTATIONS = (13, 15, 26, 6), (17, 29, 16, 24)
-"""Of threefry's rounds, four and four in turn."""
 
 
 class Purpose(enum.IntEnum):
@@ -45,7 +39,7 @@ class Purpose(enum.IntEnum):
 
 def root_key(seed: int | Array) -> Array:
     """The key [] of a whole run."""
-    return jax.random.key(seed, impl=THREEFRY)
+    return jax.random.key(seed, impl="threefry2x32")
 
 
 def positions(first: int, count: int) -> np.ndarray:
@@ -67,12 +61,12 @@ def numbers(position: np.ndarray) -> np.ndarray:
 
 def example_keys(key: Array, position: Array | np.ndarray) -> Keys:
     """One key per example: both words of its position [B, 2] folded into the run's key."""
-    return jax.vmap(lambda p: _folded(_folded(key, p[0]), p[1]))(jnp.asarray(position))
+    return jax.vmap(lambda p: jax.random.fold_in(jax.random.fold_in(key, p[0]), p[1]))(jnp.asarray(position))
 
 
 def child(keys: Keys, data: int | Array) -> Keys:
     """The children of the keys [B] for one purpose (or one step of a solver)."""
-    return jax.vmap(_folded, in_axes=(0, None))(keys, data)
+    return jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, data)
 
 
 def normal(keys: Keys, shape: tuple[int, ...], dtype: jnp.dtype | None = None) -> Array:
@@ -82,60 +76,14 @@ def normal(keys: Keys, shape: tuple[int, ...], dtype: jnp.dtype | None = None) -
 
 def one_normal(key: Array, shape: tuple[int, ...], dtype: jnp.dtype | None = None) -> Array:
     """Standard normals of one key, drawn in float32 at least: made of bfloat16 they are 128 numbers of mean -0.01."""
-    dtype = jnp.dtype(jnp.result_type(float) if dtype is None else dtype)
-    wide = dtype if jnp.finfo(dtype).bits >= 32 else jnp.dtype(jnp.float32)
-    if not _is_threefry(key):
-        return jax.random.normal(key, shape, wide).astype(dtype)
-    low = np.nextafter(np.asarray(-1, wide), np.asarray(0, wide))
-    u = jnp.maximum(low, _unit(key, shape, wide) * (np.asarray(1, wide) - low) + low)
-    return (np.asarray(np.sqrt(2), wide) * jax.lax.erf_inv(u)).astype(dtype)
+    if dtype is None or jnp.finfo(dtype).bits >= 32:
+        return jax.random.normal(key, shape, dtype)
+    return jax.random.normal(key, shape, jnp.float32).astype(dtype)
 
 
 def uniform(keys: Keys, shape: tuple[int, ...] = ()) -> Array:
     """Uniform numbers in [0, 1), shape [B, *shape], example b drawn from keys[b] alone."""
-    if not _is_threefry(keys):
-        return jax.vmap(lambda k: jax.random.uniform(k, shape))(keys)
-    return jax.vmap(lambda k: _unit(k, shape, jnp.result_type(float)))(keys)
-
-
-def _is_threefry(keys: Array) -> bool:
-    return str(jax.random.key_impl(keys)) == THREEFRY
-
-
-def _folded(key: Array, data: int | Array) -> Array:
-    """jax.random.fold_in, to the bit: the key [] with an integer [] folded into it."""
-    if not _is_threefry(key):
-        return jax.random.fold_in(key, data)
-    found = _threefry(jax.random.key_data(key), jnp.asarray(data).astype(jnp.uint32))
-    return jax.random.wrap_key_data(jnp.stack(found), impl=THREEFRY)
-
-
-def _unit(key: Array, shape: tuple[int, ...], dtype: Any) -> Array:
-    """jax.random.uniform in [0, 1), to the bit: float32 or float64 of this shape."""
-    count = jax.lax.iota(jnp.uint32, math.prod(shape)).reshape(shape)
-    high, low = _threefry(jax.random.key_data(key), count)
-    mantissa, one = jnp.finfo(dtype).nmant, np.asarray(1, dtype)
-    word = np.uint32 if mantissa < 32 else np.uint64
-    bits = high ^ low if mantissa < 32 else (high.astype(word) << word(32)) | low.astype(word)
-    kept = (bits >> word(8 * one.nbytes - mantissa)) | one.view(word)
-    return jax.lax.bitcast_convert_type(kept, dtype) - one
-
-
-@jax.jit
-def _threefry(key: Array, count: Array) -> tuple[Array, Array]:
-    """Two words for every count below 2^32, by a key uint32 [2]: threefry-2x32 of 20 rounds (Salmon et al. 2011).
-
-    As jax's own, whose rounds are a loop on CPU: its arrays go through memory, and within the loop over updates a batch
-    of pictures takes 15 times as long.
-    """
-    keys = key[0], key[1], key[0] ^ key[1] ^ np.uint32(0x1BD11BDA)
-    a, b = jnp.full_like(count, keys[0]), count + keys[1]
-    for i in range(5):
-        for r in ROTATIONS[i % 2]:
-            a = a + b
-            b = a ^ ((b << np.uint32(r)) | (b >> np.uint32(32 - r)))
-        a, b = a + keys[(i + 1) % 3], b + keys[(i + 2) % 3] + np.uint32(i + 1)
-    return a, b
+    return jax.vmap(lambda k: jax.random.uniform(k, shape))(keys)
 
 
 def low_discrepancy(key: Array, position: Array) -> Array:

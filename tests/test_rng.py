@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from score_sde.rng import child, example_keys, low_discrepancy, normal, positions, root_key, uniform
+from score_sde.rng import example_keys, low_discrepancy, normal, positions, root_key
 
 
 def test_positions_cross_the_word_boundary():
@@ -15,36 +15,6 @@ def test_positions_cross_the_word_boundary():
 def test_keys_of_both_words_differ():
     keys = jax.random.key_data(example_keys(root_key(0), np.array([[0, 1], [1, 0], [1, 1]], np.uint32)))
     assert len(np.unique(np.asarray(keys), axis=0)) == 3
-
-
-class TestJaxsOwnNumbers:
-    """To the bit, of a key alone and under vmap, whatever the width."""
-
-    position = np.array([[0, 0], [0, 7], [3, 2**32 - 1]], np.uint32)
-
-    def keys(self):
-        fold = jax.random.fold_in
-        return jax.vmap(lambda p: fold(fold(root_key(5), p[0]), p[1]))(self.position)
-
-    def test_keys_and_their_children(self):
-        same = lambda a, b: np.testing.assert_array_equal(*map(jax.random.key_data, (a, b)))
-        same(example_keys(root_key(5), self.position), self.keys())
-        for data in (0, 3, jnp.int32(70_000), jnp.uint32(2**32 - 1)):
-            same(child(self.keys(), data), jax.vmap(lambda k, data=data: jax.random.fold_in(k, data))(self.keys()))
-
-    @pytest.mark.parametrize("wide", [False, True])
-    @pytest.mark.parametrize("shape", [(), (1,), (33, 5)])
-    def test_numbers(self, shape, wide):
-        with jax.enable_x64(wide):
-            keys = self.keys()
-            for mine, theirs in ((uniform, jax.random.uniform), (normal, jax.random.normal)):
-                found = mine(keys, shape)
-                assert found.dtype == ("float64" if wide else "float32")
-                np.testing.assert_array_equal(found, jax.vmap(lambda k, draw=theirs: draw(k, shape))(keys))
-
-    def test_keys_of_another_kind_are_jaxs_affair(self):
-        keys = jax.random.split(jax.random.key(0, impl="rbg"), 2)
-        np.testing.assert_array_equal(uniform(keys, (3,)), jax.vmap(lambda k: jax.random.uniform(k, (3,)))(keys))
 
 
 @pytest.mark.parametrize("first", [0, 128, 3 * 65536 + 256, 2**32 + 512])
