@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import jax
@@ -50,6 +51,11 @@ def edm_denoiser(name: str, f: Callable[[np.ndarray, np.ndarray], Any]) -> np.nd
     return 0.25 / root**2 * x + 0.5 * sigma / root * output
 
 
+@cache
+def _compiled(network: Any) -> Callable[..., Any]:
+    return quick_jit(network.apply)
+
+
 def bound(network: Any, params: Tree, **options: Any) -> Callable[..., Any]:
     """The network with parameters, which must be all of it and of its shapes, compiled."""
 
@@ -57,7 +63,7 @@ def bound(network: Any, params: Tree, **options: Any) -> Callable[..., Any]:
         fresh = jax.eval_shape(lambda: network.init(jax.random.key(0), *inputs, **options))["params"]
         shapes = [{name: np.shape(leaf) for name, leaf in flat(tree).items()} for tree in (fresh, params)]
         assert shapes[0] == shapes[1]
-        return quick_jit(lambda *inputs: network.apply({"params": params}, *inputs, **options))(*inputs)
+        return _compiled(network)({"params": params}, *inputs, **options)
 
     return call
 

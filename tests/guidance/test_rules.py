@@ -1,6 +1,7 @@
 """Solvers that hold a measurement, and replacement: against the recorded steps and runs of other projects."""
 
 import itertools
+from functools import cache
 
 import jax
 import jax.numpy as jnp
@@ -71,24 +72,33 @@ RUNS = {
 LOOSE = {"ddpm_mmps_cg4": 2e-7, "ddim_mmps_cg4": 2e-7}
 
 
+@cache
+def update_of(run):
+    """One step of a run under VP, compiled once for problems of the same shapes."""
+    (guide, rule), sde = RUNS[run], CONTINUOUS["vp"]
+
+    def update(data, known, x, t, s, z):
+        score = data.score(sde)
+        return rule(known).update(sde, guide(known)(score, sde, known) if guide else score, x, t, s, z).x
+
+    return jax.jit(update)
+
+
 @pytest.mark.parametrize("run", RUNS)
 @pytest.mark.parametrize("case", CASES)
 def test_azulas_runs(float64, case, run):
     """Eight uniform steps from 1 to 0, where the last arrives at the denoised x_0."""
-    g, sde = golden("azula"), CONTINUOUS["vp"]
+    g = golden("azula")
     if f"{case}/traj_{run}" not in g:
         pytest.skip("not recorded")
     if run == "ddim_diffpir" and case.endswith("blur"):
         pytest.skip("recorded with a system that is not solved")
     data, measurement = problem_of("azula", case)
-    guide, rule = RUNS[run]
-    score = data.score(sde) if guide is None else guide(measurement)(data.score(sde), sde, measurement)
     expected, noise = g[f"{case}/traj_{run}"], jnp.asarray(g[f"{case}/traj_{run}_noise"])
     x = jnp.asarray(g[f"{case}/traj_xT"])[: len(expected)]
     times = jnp.linspace(1, 0, 9)
-    update = jax.jit(lambda x, t, s, z: rule(measurement).update(sde, score, x, t, s, z).x)
     for t, s, z in zip(times[:-1], times[1:], noise, strict=True):
-        x = update(x, t, s, z)
+        x = update_of(run)(data, measurement, x, t, s, z)
     assert relative_error(x, expected) < LOOSE.get(run, 1e-9)
 
 
@@ -113,6 +123,13 @@ OPTIONS = [
 ]
 
 
+@cache
+def ddrm_update(eta, eta_b):
+    sde = vp_chain(BETAS)
+    update = lambda data, known, *given: DDRM(known, eta, eta_b).update(sde, data.score(sde), *given).x
+    return jax.jit(update)
+
+
 @pytest.mark.parametrize("options", OPTIONS)
 @pytest.mark.parametrize("case", CASES)
 def test_ddrm(float64, case, options):
@@ -130,7 +147,6 @@ def test_ddrm(float64, case, options):
     spectrum = measurement.A.spectrum
     d = np.asarray(spectrum.values)
     drawn = iter(np.split(g[noise], np.cumsum(2 * g[f"{noise}_cols"])[:-1]))
-    solver = DDRM(measurement, eta, eta_b)
     times = jnp.array([*range(900, -1, -100), -1]) / 1000 + 1e-3
     x, order = jnp.asarray(g["xT"]).reshape(2, -1), np.argsort(-d, kind="stable")
     S = float(sde.sigma(times[0]) / sde.alpha(times[0]))
@@ -140,7 +156,7 @@ def test_ddrm(float64, case, options):
         np.maximum(S**2 - np.where(seen, sigma_y * inverse, 0) ** 2, 0)
     )[None] * np.asarray(x)
     x = spectrum.from_v(jnp.asarray(start)) / S  # of unit scale, where alpha_T would be exact, and noise as in V
-    update = jax.jit(lambda x, t, s, z: solver.update(sde, data.score(sde), x, t, s, z).x)
+    update = ddrm_update(eta, eta_b)
     for t, s in itertools.pairwise(times):
         S = float(sde.sigma(s) / sde.alpha(s))
         z, whole, after, before = np.zeros((2, 8)), *(next(drawn) for _ in range(3))
@@ -151,8 +167,17 @@ def test_ddrm(float64, case, options):
         for k, value in zip(order, before.reshape(2, -1).T, strict=False):  # drawn for all, taken for these
             if d[k] > 0 and fine[k]:
                 z[:, k] = value
-        x = update(x, t, s, spectrum.from_v(jnp.asarray(z)))
+        x = update(data, measurement, x, t, s, spectrum.from_v(jnp.asarray(z)))
     assert relative_error(x, expected.reshape(2, -1)) < 1e-9
+
+
+@cache
+def dps_update(scale):
+    sde, inner = vp_chain(golden("dps")["betas_respaced"]), Ancestral(Large())
+    update = lambda data, known, *given: (
+        DPS(known, scale, bounded=False, inner=inner).update(sde, data.score(sde), *given).x
+    )
+    return jax.jit(update)
 
 
 @pytest.mark.parametrize("scale", ["0.3", "1"])
@@ -161,13 +186,11 @@ def test_dps(float64, case, scale):
     """Ten respaced steps of the chain with the large variance, of one example."""
     g = golden("dps")
     data, measurement = problem_of("dps", case)
-    sde = vp_chain(g["betas_respaced"])
-    solver = DPS(measurement, float(scale), bounded=False, inner=Ancestral(Large()))
     x, noise = jnp.asarray(g[f"{case}/xT_batch1"]).reshape(1, -1), g[f"{case}/noise_x_batch1"].reshape(10, 1, -1)
     times = jnp.arange(10, -1, -1) / 10
     for i in range(10):
         z = jnp.asarray(noise[i]) if i < 9 else jnp.zeros_like(x)
-        x = solver.update(sde, data.score(sde), x, times[i], times[i + 1], z).x
+        x = dps_update(float(scale))(data, measurement, x, times[i], times[i + 1], z)
     assert relative_error(x, g[f"{case}/ps_scale{scale}_batch1"].reshape(1, -1)) < 1e-9
 
 
@@ -187,16 +210,15 @@ def test_samples_depend_on_their_own_key_and_measurement_alone(rule):
     sde, data = CONTINUOUS["edm"], law("mix")
     y = np.asarray(operator("mix", "box")(data.sample(example_keys(root_key(3), positions(0, 4)))))
 
-    def draw(order):
-        m = measured("mix", "box", y[0])
-        m = type(m)(m.A, jnp.asarray(y)[order], m.sigma_y)
-        keys = example_keys(root_key(0), positions(0, 4)[order])
-        solver, constrain = (Ancestral(), Replacement(sde, m)) if rule == "replacement" else (RULES[rule](sde, m), None)
-        times = grids.karras(sde, 0.01, 12)
-        return jax.jit(
-            lambda: sample(keys, data.score(sde), sde, (8,), solver=solver, times=times, constrain=constrain)
-        )()
+    one, times = measured("mix", "box", y[0]), grids.karras(sde, 0.01, 12)
 
+    @jax.jit
+    def drawn(keys, y):
+        m = type(one)(one.A, y, one.sigma_y)
+        solver, constrain = (Ancestral(), Replacement(sde, m)) if rule == "replacement" else (RULES[rule](sde, m), None)
+        return sample(keys, data.score(sde), sde, (8,), solver=solver, times=times, constrain=constrain)
+
+    draw = lambda order: drawn(example_keys(root_key(0), positions(0, 4)[order]), jnp.asarray(y)[order])
     whole, evaluations = draw(np.arange(4))
     assert np.isfinite(whole).all()
     assert int(evaluations) == 12 * (4 if rule in ("repaint", "ddnm") else 1) + 1

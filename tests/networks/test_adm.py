@@ -14,6 +14,7 @@ from score_sde.networks.adm import ORDERS, apart, cosines_first
 from tests import golden_nets
 from tests.golden_files import quick_jit, relative_error
 from tests.golden_nets import TOLERANCES, arrays, bound, edm_conditions, edm_denoiser, nchw, nhwc, state
+from tests.networks.drawing import drawn_params
 
 FILE = pathlib.Path("some.pt")
 KINDS: dict[str, Any] = {"adm_unet": ADM, "adm_superres": ADM, "adm_classifier": ADMEncoder}
@@ -115,10 +116,8 @@ def test_dropout_goes_by_its_keys() -> None:
     """The same key gives the same mask wherever its example stands, and none is dropped without keys."""
     network = ADM(nf=32, ch_mult=(1, 1), num_res_blocks=1, attn_resolutions=(), dropout=0.5)
     x, t = jnp.ones((2, 4, 4, 1)), jnp.ones(2)
-    params = jax.tree.map(
-        lambda leaf: leaf + 0.1, quick_jit(network.init)(jax.random.key(0), x, t)["params"]
-    )  # no last convolution of zeros
-    call = quick_jit(lambda keys: network.apply({"params": params}, x, t, None, keys))
+    params = drawn_params(network, x, t)
+    call = quick_jit(lambda keys: network.apply(params, x, t, None, keys))
     keys = jax.random.split(jax.random.key(1), 2)
     output, swapped = call(keys), call(keys[::-1])
     np.testing.assert_array_equal(output, swapped[::-1])

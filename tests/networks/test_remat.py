@@ -1,6 +1,7 @@
 """Rematerialisation: the same parameters, values and gradients from less memory."""
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import flax.linen as nn
@@ -10,11 +11,12 @@ import numpy as np
 import pytest
 
 from score_sde.networks import NCSNpp, NCSNv2, ddpm
+from score_sde.networks.attention import AttnBlockpp
 from score_sde.networks.blocks import ResnetBlockBigGANpp
 from score_sde.networks.refinenet import CRPBlock, MSFBlock, Options, RCUBlock, ResidualBlock
 from score_sde.networks.remat import REMAT, compiler_options, remat
 from tests.golden_files import quick_jit, relative_error
-from tests.networks.drawing import drawn_params, leaf_shapes
+from tests.networks.drawing import drawn_params
 from tests.networks.jaxprs import equations
 
 X = jnp.asarray(np.random.default_rng(1).normal(size=(2, 8, 8, 3)), jnp.float32)
@@ -45,16 +47,37 @@ def gradient_in_a_loop(apply: Callable[..., Any], *inputs: Any) -> Callable[...,
     return lambda p: jax.lax.scan(lambda _, c: (None, jax.value_and_grad(loss)(p, c)), None, jnp.array([1.0, 2.0]))[1]
 
 
+class Attended(nn.Module):
+    """A residual block that is told a vector, and attention behind it."""
+
+    remat: str
+    options: dict[str, Any]
+
+    @nn.compact
+    def __call__(self, x: jax.Array, vector: jax.Array, keys: jax.Array) -> jax.Array:
+        block = remat(ResnetBlockBigGANpp, self.remat)
+        h = block(8, dropout=0.5, **self.options, name="block")(x, vector, keys)
+        return remat(AttnBlockpp, self.remat)(**self.options, name="attention")(h)
+
+
+def blocks_alone() -> tuple[Callable[[str], nn.Module], Any]:
+    random = np.random.default_rng(2)
+    inputs = (jnp.asarray(random.normal(size=size), jnp.float32) for size in ((2, 8, 8, 4), (2, 8)))
+    return lambda choice: Attended(choice, {"convolution": "backwards"}), (*inputs, KEYS)
+
+
+def whole_network() -> tuple[Callable[[str], nn.Module], Any]:
+    return lambda choice: NETWORKS["ncsnpp"].clone(dtype=jnp.bfloat16, remat=choice), (*INPUTS, KEYS)
+
+
 @pytest.mark.parametrize(
-    ("options", "tolerance"),
-    [({"convolution": "backwards"}, 1e-6), ({"dtype": jnp.bfloat16}, 2**-8)],
-    ids=["backwards", "bfloat16"],
+    ("made", "tolerance"), [(blocks_alone(), 1e-6), (whole_network(), 2**-8)], ids=["backwards", "bfloat16"]
 )
-def test_values_and_gradients_are_those_without(options: dict[str, Any], tolerance: float) -> None:
+def test_values_and_gradients_are_those_without(made: Any, tolerance: float) -> None:
     """Dropout included: the keys are inputs of a block like any other. bfloat16 has 8 bits, and sums in any order."""
-    network = NETWORKS["ncsnpp"].clone(**options)
-    params = drawn_params(network, *INPUTS)
-    runs = [gradient_in_a_loop(network.clone(remat=choice).apply, *INPUTS, KEYS) for choice in REMAT]
+    make, inputs = made
+    params = drawn_params(make("none"), *inputs)
+    runs = [gradient_in_a_loop(make(choice).apply, *inputs) for choice in REMAT]
     plain, *others = quick_jit(lambda p: [run(p) for run in runs])(params)
     assert np.abs(flat(plain)).max() > 1e-3
     for other in others:
@@ -79,16 +102,20 @@ def test_gradients_of_refinenet_blocks_are_those_without(block: type[nn.Module],
         assert relative_error(flat(other), flat(plain)) < 1e-6
 
 
+@cache
+def shapes(name: str, choice: str) -> Any:
+    return jax.eval_shape(NETWORKS[name].clone(remat=choice).init, jax.random.key(0), *INPUTS)
+
+
 @pytest.mark.parametrize("choice", CHOICES)
 @pytest.mark.parametrize("name", NETWORKS)
 def test_parameters_keep_their_names(name: str, choice: str) -> None:
-    network = NETWORKS[name]
-    assert leaf_shapes(network.clone(remat=choice), *INPUTS) == leaf_shapes(network, *INPUTS)
+    assert shapes(name, choice) == shapes(name, "none")
 
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_every_block_is_recomputed(name: str) -> None:
-    params = jax.eval_shape(NETWORKS[name].init, jax.random.key(0), *INPUTS)
+    params = shapes(name, "none")
     count = {}
     for choice in ("none", "blocks"):
         traced = jax.make_jaxpr(NETWORKS[name].clone(remat=choice).apply)(params, *INPUTS)

@@ -10,6 +10,7 @@ from score_sde.networks.adm import cosines_first
 from score_sde.networks.attention import AttnBlockpp
 from score_sde.networks.transformer import Attention, FeedForward
 from tests.golden_files import agree, load, quick_jit
+from tests.networks.drawing import drawn_params
 
 NAMES = {
     "attn1": "self", "attn2": "cross", "to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "out",
@@ -69,18 +70,18 @@ def test_cross_attention(wide):
 
 
 def test_geglu(wide):
-    same(FeedForward(jnp.float64).apply(parameters("geglu"), *given("geglu", "x")), "geglu__out")
+    same(jax.jit(FeedForward(jnp.float64).apply)(parameters("geglu"), *given("geglu", "x")), "geglu__out")
 
 
 def test_block(wide):
     x, context = given("block", "x", "context")
-    same(TransformerBlock(2, jnp.float64).apply(parameters("block"), x, context=context), "block__out")
+    same(jax.jit(TransformerBlock(2, jnp.float64).apply)(parameters("block"), x, context=context), "block__out")
 
 
 def test_spatial_transformer(wide):
     x, context = given("spatial", "x", "context")
     network = SpatialTransformer(2, 8, groups=32, dtype=jnp.float64)
-    out = network.apply(parameters("spatial"), x.transpose(0, 2, 3, 1), context)
+    out = jax.jit(network.apply)(parameters("spatial"), x.transpose(0, 2, 3, 1), context)
     same(jnp.transpose(out, (0, 3, 1, 2)), "spatial__out")
 
 
@@ -111,7 +112,7 @@ def text(rng=0, batch=3, length=5, vocabulary=7) -> tuple[jnp.ndarray, jnp.ndarr
 def encoder():
     """An encoder with positions, jitted, and its parameters."""
     network, (tokens, mask) = TextEncoder(7, 8, 2, 2), text()
-    return quick_jit(network.apply), network.init(jax.random.key(0), tokens, mask)
+    return quick_jit(network.apply), drawn_params(network, tokens, mask)
 
 
 def test_masked_tokens_change_nothing(encoder):
@@ -134,9 +135,9 @@ def test_nothing_but_the_null_token_is_left_of_a_text_of_which_nothing_is_there(
 def test_the_order_of_tokens_matters_by_positions_alone(encoder):
     tokens, everything = text()[0], jnp.ones((3, 5), bool)
     network = TextEncoder(7, 8, 2, 2, positions=False)
-    params = network.init(jax.random.key(0), tokens, everything)
+    params = drawn_params(network, tokens, everything)
     turned = lambda apply, params: [apply(params, t, everything)[0] for t in (tokens, tokens[:, ::-1])]
-    one, other = turned(network.apply, params)
+    one, other = turned(quick_jit(network.apply), params)
     np.testing.assert_allclose(one[:, 1:], other[:, :0:-1], atol=2e-6)
     one, other = turned(*encoder)
     assert np.abs(one[:, 1:] - other[:, :0:-1]).max() > 0.01
@@ -146,9 +147,9 @@ def test_rows_of_an_encoder_of_ones_own():
     random = np.random.default_rng(0)
     rows, mask = jnp.asarray(random.normal(size=(3, 5, 4)), jnp.float32), text()[1]
     network = TextEncoder(0, 8, 1, 2)
-    params = network.init(jax.random.key(0), rows, mask)
-    one, _ = network.apply(params, rows, mask)
-    other, _ = network.apply(params, jnp.where(mask[..., None], rows, jnp.nan), mask)
+    params, apply = drawn_params(network, rows, mask), quick_jit(network.apply)
+    one, _ = apply(params, rows, mask)
+    other, _ = apply(params, jnp.where(mask[..., None], rows, jnp.nan), mask)
     np.testing.assert_array_equal(one, other)
     with pytest.raises(ValueError, match=r"the text has shape \(3, 5\): give tokens \[B, L\], or with vocabulary=0"):
         network.apply(params, text()[0], mask)
@@ -157,7 +158,8 @@ def test_rows_of_an_encoder_of_ones_own():
 def test_at_first_the_pixels_are_as_they_were():
     x, context = jax.random.normal(jax.random.key(0), (2, 4, 2, 8)), jnp.ones((2, 3, 6))
     network = SpatialTransformer(2)
-    np.testing.assert_array_equal(network.init_with_output(jax.random.key(1), x, context)[0], x)
+    found = quick_jit(network.init_with_output)(jax.random.key(1), x, context)[0]
+    np.testing.assert_array_equal(found, x)
 
 
 def test_heads_divide_the_channels():

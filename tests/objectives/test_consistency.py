@@ -176,7 +176,7 @@ def test_golden_continuous_loss_and_gradient(float64, pair):
         f = Parametrization(Boundary(0.5, E), lambda sde, t: jnp.log(t) / 4).denoiser(network, SDE)
         return 6 * jnp.mean(limit_loss(f, SDE, x, t, taught, weighting=denoising.denoiser))
 
-    value, gradient = jax.value_and_grad(loss)({name: jnp.asarray(g[f"params/{name}"]) for name in "abc"})
+    value, gradient = jax.jit(jax.value_and_grad(loss))({name: jnp.asarray(g[f"params/{name}"]) for name in "abc"})
     np.testing.assert_allclose(value, g[f"l2_stop_{pair}__loss"], rtol=1e-9)
     for name, found in gradient.items():
         np.testing.assert_allclose(found, g[f"l2_stop_{pair}__grad/{name}"], rtol=1e-8)
@@ -262,15 +262,16 @@ def test_the_limit_is_of_near_pairs(float64):
         lambda y, label, sigma: jnp.tanh(a * y + expand(label, y)), SDE
     )
     weighting = denoising.EDM(0.5)
-    limit = jax.grad(lambda a: limit_loss(f(a), SDE, x, t, x0, weighting=weighting).sum())(0.8)
+    limit = jax.jit(jax.grad(lambda a: limit_loss(f(a), SDE, x, t, x0, weighting=weighting).sum()))(0.8)
 
+    @jax.jit
     def near(share):
         s = t * (1 - share)
         before = x0 + expand(s, x0) * z
         loss = lambda a: pair_loss(f(a), f(a), SDE, x, t, before, s, metric=l2, weighting=weighting) / (t - s)
-        return float(jax.grad(lambda a: loss(a).sum())(0.8) - limit)
+        return jax.grad(lambda a: loss(a).sum())(0.8) - limit
 
-    assert near(1e-4) / near(1e-5) == pytest.approx(10, rel=0.01)
+    assert float(near(1e-4) / near(1e-5)) == pytest.approx(10, rel=0.01)
     assert abs(near(1e-5)) < 1e-3 * abs(limit)
 
 
@@ -299,8 +300,8 @@ def test_the_gain_of_distillation_is_the_recorded_one(float64, count):
     x = 80 * jnp.linspace(-1.0, 1.0, 4)[:, None]
     sde_v = float(g["consistency__v"])
     denoise = lambda x, t: sde_v / (sde_v + expand(t, x) ** 2) * x
-    for t, s in zip(levels[:0:-1], levels[-2::-1]):
-        x = euler_step(SDE, denoise, x, jnp.full(4, t), jnp.full(4, s))
+    step = lambda x, ends: (euler_step(SDE, denoise, x, *(jnp.full(4, end) for end in ends)), None)
+    x, _ = jax.lax.scan(step, x, (levels[:0:-1], levels[-2::-1]))
     np.testing.assert_allclose(np.ptp(x) / 160, g[f"consistency__gain_CT_N{count}"], rtol=1e-9)
 
 
@@ -322,8 +323,8 @@ def test_the_fixed_point_is_biased_and_the_same_without_a_teacher(float64, pair)
     options = {"metric": l2, "weighting": denoising.denoiser}
     loss = lambda gain: jnp.sum(weight * pair_loss(line(gain), line(a), SDE, x, times[0], before, times[1], **options))
     fixed, exact = a * (V + t * s) / (V + t**2), a * np.sqrt((V + s**2) / (V + t**2))
-    scale = jax.hessian(loss)(fixed)
-    np.testing.assert_allclose(jax.grad(loss)(fixed) / scale, 0, atol=1e-14)
+    slope, scale = jax.jit(lambda gain: (jax.grad(loss)(gain), jax.hessian(loss)(gain)))(fixed)
+    np.testing.assert_allclose(slope / scale, 0, atol=1e-14)
     assert abs(fixed - exact) > 1e-3 * fixed
     spread = loss(fixed)  # what stays of the loss: of training the spread of x_s
     np.testing.assert_allclose(spread, a**2 * V * (t - s) ** 2 / (V + t**2) if pair == "data" else 0, atol=1e-14)

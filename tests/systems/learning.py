@@ -1,6 +1,7 @@
 """Trainings of named systems, and all that they change."""
 
 import dataclasses
+import shutil
 
 import jax
 import numpy as np
@@ -16,6 +17,15 @@ def learn(config, folder, strategy=None):
     experiment = build(config, workdir.record())
     experiment = dataclasses.replace(experiment, strategy=strategy) if strategy else experiment
     return train(experiment, workdir, generator=game.Slow(), show=False)  # pyright: ignore[reportArgumentType]
+
+
+def without_its_end(folder, copy):
+    """A copy of a run that lacks the last of its checkpoints."""
+    shutil.copytree(folder, copy)
+    *_, before, last = sorted((copy / "checkpoints").glob("[0-9]*"), key=lambda path: int(path.name))
+    shutil.rmtree(last)
+    assert int(before.name) < int(last.name)
+    return copy
 
 
 def leaves(state):

@@ -20,6 +20,7 @@ from score_sde.networks import Critic, Generator
 from score_sde.networks.layers import Conv, Dense
 from score_sde.storage.workdir import Workdir
 from tests.systems import game, plane
+from tests.systems.learning import leaves, without_its_end
 from tests.tiny import tiny_config
 
 
@@ -59,10 +60,6 @@ def learn(config, folder, strategy=None):
     return train(experiment, workdir, generator=game.Slow(), show=False)  # pyright: ignore[reportArgumentType]
 
 
-def leaves(state):
-    return [np.asarray(leaf) for leaf in jax.tree.leaves((state.params, state.averages, state.optimizer))]
-
-
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     folder = tmp_path_factory.mktemp("gan") / "whole"
@@ -73,22 +70,14 @@ def whole(tmp_path_factory):
 
 class TestRuns:
     def test_resumed_is_bitwise_the_uninterrupted_run(self, whole, tmp_path):
-        one = Pmap(jax.devices()[:1])
-        learn(gan_config(training__num_steps=5), tmp_path / "run", one)
-        again = leaves(learn(gan_config(), tmp_path / "run", one))
+        again = leaves(learn(gan_config(), without_its_end(whole[1], tmp_path / "run"), Pmap(jax.devices()[:1])))
         for mine, other in zip(whole[0], again, strict=True):
             np.testing.assert_array_equal(mine, other)
 
-    @pytest.mark.parametrize("way", ["pmap on 2", "pmap on 8", "sharded on 8, 4 of them fsdp"])
-    def test_over_devices(self, way, whole, tmp_path):
-        devices = jax.devices()
-        strategy = Sharded(4, devices) if way.startswith("sharded") else Pmap(devices[: int(way[-1])])
-        for mine, other in zip(whole[0], leaves(learn(gan_config(), tmp_path / "run", strategy)), strict=True):
-            np.testing.assert_allclose(mine, other, rtol=2e-3, atol=2e-5)
-
-    def test_microbatches(self, whole, tmp_path):
-        strategy = Pmap(jax.devices()[:1])
-        config = gan_config(training__microbatches=2)
+    @pytest.mark.parametrize("way", ["pmap on 2, in microbatches", "sharded on 8, 4 of them fsdp"])
+    def test_over_devices_and_in_microbatches(self, way, whole, tmp_path):
+        strategy = Sharded(4, jax.devices()) if way.startswith("sharded") else Pmap(jax.devices()[:2])
+        config = gan_config(training__microbatches=2 if "microbatches" in way else 1)
         for mine, other in zip(whole[0], leaves(learn(config, tmp_path / "run", strategy)), strict=True):
             np.testing.assert_allclose(mine, other, rtol=2e-3, atol=2e-5)
 

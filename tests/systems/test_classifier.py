@@ -177,7 +177,7 @@ ENCODER = {**OPTIONS, "network__name": "adm_encoder", "parametrization__label": 
 def test_adms_encoder_is_made_of_the_fields_and_learns(pool, tmp_path):
     """A few updates on digits take its loss below that of the first, log 10."""
     config = tiny_config(**ENCODER, network__head_channels=16, network__pool=pool, network__attn_resolutions=())
-    config.network.ch_mult = (1, 1)
+    config.network.ch_mult = (1,)
     workdir = Workdir(tmp_path / "run")
     assert modes.train(config, workdir) == 0
     lines = [json.loads(line) for line in workdir.metrics.read_text().splitlines()]

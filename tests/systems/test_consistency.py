@@ -94,11 +94,9 @@ def test_resumed_is_bitwise_the_uninterrupted_run(kind, teacher, tmp_path):
 @pytest.mark.parametrize("kind", ["training", "distillation", "trigonometric"])
 def test_over_devices_and_in_microbatches(kind, teacher, tmp_path):
     devices, found = jax.devices(), []
-    config = configured(kind, teacher, network__dropout=0.0, training__num_steps=3)
-    for i, way in enumerate((Pmap(devices[:1]), Pmap(devices[:2]), Pmap(devices), Sharded(4, devices))):
-        found.append(leaves(learn(config, tmp_path / str(i), way)))
-    config.training.microbatches = 2
-    found.append(leaves(learn(config, tmp_path / "parts")))
+    for i, (parts, way) in enumerate(((1, Pmap(devices[:1])), (2, Pmap(devices[:2])), (1, Sharded(4, devices)))):
+        more = {"network__dropout": 0.0, "training__num_steps": 3, "training__microbatches": parts}
+        found.append(leaves(learn(configured(kind, teacher, **more), tmp_path / str(i), way)))
     for other in found[1:]:
         for one, two in zip(found[0], other, strict=True):
             np.testing.assert_allclose(one, two, rtol=2e-3, atol=2e-6)

@@ -19,7 +19,7 @@ from score_sde.loop.loop import train
 from score_sde.storage.checkpoint import Checkpoints
 from score_sde.storage.workdir import Workdir
 from tests.systems.autoencoding import vae_config
-from tests.systems.learning import learn, leaves
+from tests.systems.learning import learn, leaves, without_its_end
 from tests.tiny import tiny_config
 
 SCORE = {
@@ -76,17 +76,16 @@ class TestRuns:
         return joint_config(**changes) if name == "joint" else latent_config(coder, **changes)
 
     def test_resumed_is_bitwise_the_uninterrupted_run(self, name, coder, whole, tmp_path):
-        one = Pmap(jax.devices()[:1])
-        learn(self.config(name, coder, training__num_steps=5), tmp_path / "run", one)
-        again = leaves(learn(self.config(name, coder), tmp_path / "run", one))
-        for mine, other in zip(whole[name][0], again, strict=True):
+        folder = without_its_end(whole[name][1], tmp_path / "run")
+        again = learn(self.config(name, coder), folder, Pmap(jax.devices()[:1]))
+        for mine, other in zip(whole[name][0], leaves(again), strict=True):
             np.testing.assert_array_equal(mine, other)
 
-    @pytest.mark.parametrize("way", ["pmap on 2", "sharded on 8, 4 of them fsdp", "microbatches"])
-    def test_over_devices(self, name, way, coder, whole, tmp_path):
-        devices, more = jax.devices(), {"training__microbatches": 2} if way == "microbatches" else {}
-        strategy = Sharded(4, devices) if way.startswith("sharded") else Pmap(devices[: 2 if "2" in way else 1])
-        found = leaves(learn(self.config(name, coder, **more), tmp_path / "run", strategy))
+    @pytest.mark.parametrize("way", ["pmap on 2, in microbatches", "sharded on 8, 4 of them fsdp"])
+    def test_over_devices_and_in_microbatches(self, name, way, coder, whole, tmp_path):
+        strategy = Sharded(4, jax.devices()) if way.startswith("sharded") else Pmap(jax.devices()[:2])
+        config = self.config(name, coder, training__microbatches=2 if "microbatches" in way else 1)
+        found = leaves(learn(config, tmp_path / "run", strategy))
         for mine, other in zip(whole[name][0], found, strict=True):
             np.testing.assert_allclose(mine, other, rtol=2e-3, atol=2e-5)
 

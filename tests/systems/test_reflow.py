@@ -254,25 +254,17 @@ def test_pairs_of_other_settings_are_made_again(teacher, whole, tmp_path):
 
 
 WAYS = {
-    "pmap on 1": lambda d: Pmap(d[:1]),
-    "pmap on 2": lambda d: Pmap(d[:2]),
-    "sharded on 8, 4 of them fsdp": lambda d: Sharded(4, d),
+    "pmap on 1": (1, lambda d: Pmap(d[:1])),
+    "pmap on 2, in microbatches": (2, lambda d: Pmap(d[:2])),
+    "sharded on 8, 4 of them fsdp": (1, lambda d: Sharded(4, d)),
 }
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_devices_change_nothing(teacher, whole, way, tmp_path):
-    state, workdir = whole
+def test_devices_and_microbatches_change_nothing(teacher, whole, way, tmp_path):
+    (state, workdir), (parts, strategy) = whole, WAYS[way]
     shutil.copytree(workdir.pairs, tmp_path / "run" / "pairs")
-    found = run(teacher, Workdir(tmp_path / "run"), WAYS[way](jax.devices()))
-    for one, other in zip(leaves(found), leaves(state), strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-4, atol=2e-6)
-
-
-def test_microbatches_change_nothing(teacher, whole, tmp_path):
-    state, workdir = whole
-    shutil.copytree(workdir.pairs, tmp_path / "run" / "pairs")
-    found = run(teacher, Workdir(tmp_path / "run"), Pmap(jax.devices()[:1]), training__microbatches=2)
+    found = run(teacher, Workdir(tmp_path / "run"), strategy(jax.devices()), training__microbatches=parts)
     for one, other in zip(leaves(found), leaves(state), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=2e-6)
 

@@ -1,6 +1,5 @@
 """Runs of autoencoders: by command, killed and resumed, over devices, in microbatches; what is refused."""
 
-import dataclasses
 import json
 from contextlib import closing
 
@@ -14,27 +13,15 @@ from score_sde.config.validation import validate
 from score_sde.devices.parallel import Pmap, Sharded
 from score_sde.errors import UsageError
 from score_sde.experiment import build
-from score_sde.loop.loop import train
 from score_sde.networks import MLP, Decoder, Encoder
 from score_sde.storage.checkpoint import Checkpoints
-from score_sde.storage.workdir import Workdir
 from score_sde.systems import VAE, Hierarchical
-from tests.systems import autoencoding, game
+from tests.systems import autoencoding
 from tests.systems.autoencoding import hierarchical_config, vae_config
+from tests.systems.learning import learn, leaves, without_its_end
 from tests.tiny import tiny_config, trained_run
 
 CONFIGS = {"vae": vae_config, "hierarchical": hierarchical_config}
-
-
-def learn(config, folder, strategy=None):
-    workdir = Workdir(folder)
-    experiment = build(config, workdir.record())
-    experiment = dataclasses.replace(experiment, strategy=strategy) if strategy else experiment
-    return train(experiment, workdir, generator=game.Slow(), show=False)  # pyright: ignore[reportArgumentType]
-
-
-def leaves(state):
-    return [np.asarray(leaf) for leaf in jax.tree.leaves((state.params, state.averages, state.optimizer))]
 
 
 @pytest.fixture(scope="module", params=CONFIGS)
@@ -46,23 +33,17 @@ def whole(request, tmp_path_factory):
 
 class TestRuns:
     def test_resumed_is_bitwise_the_uninterrupted_run(self, whole, tmp_path):
-        make, expected, _ = whole
-        one = Pmap(jax.devices()[:1])
-        learn(make(training__num_steps=5), tmp_path / "run", one)
-        for mine, other in zip(expected, leaves(learn(make(), tmp_path / "run", one)), strict=True):
+        make, expected, folder = whole
+        again = learn(make(), without_its_end(folder, tmp_path / "run"), Pmap(jax.devices()[:1]))
+        for mine, other in zip(expected, leaves(again), strict=True):
             np.testing.assert_array_equal(mine, other)
 
-    @pytest.mark.parametrize("way", ["pmap on 8", "sharded on 8, 4 of them fsdp"])
-    def test_over_devices(self, way, whole, tmp_path):
+    @pytest.mark.parametrize("way", ["pmap on 8, in microbatches", "sharded on 8, 4 of them fsdp"])
+    def test_over_devices_and_in_microbatches(self, way, whole, tmp_path):
         make, expected, _ = whole
         strategy = Sharded(4, jax.devices()) if way.startswith("sharded") else Pmap(jax.devices())
-        for mine, other in zip(expected, leaves(learn(make(), tmp_path / "run", strategy)), strict=True):
-            np.testing.assert_allclose(mine, other, rtol=2e-3, atol=2e-5)
-
-    def test_microbatches(self, whole, tmp_path):
-        make, expected, _ = whole
-        found = learn(make(training__microbatches=2), tmp_path / "run", Pmap(jax.devices()[:1]))
-        for mine, other in zip(expected, leaves(found), strict=True):
+        config = make(training__microbatches=2 if "microbatches" in way else 1)
+        for mine, other in zip(expected, leaves(learn(config, tmp_path / "run", strategy)), strict=True):
             np.testing.assert_allclose(mine, other, rtol=2e-3, atol=2e-5)
 
     def test_the_log_has_the_terms(self, whole):

@@ -25,7 +25,7 @@ from score_sde.objectives.variational import Categorical, gaussian_decoder
 from score_sde.rng import example_keys, positions, root_key
 from score_sde.sde import Learned
 from score_sde.systems import Bounded
-from tests.systems.learning import learn, leaves
+from tests.systems.learning import learn, leaves, without_its_end
 from tests.tiny import tiny_config
 
 
@@ -70,22 +70,14 @@ def whole(tmp_path_factory):
 
 class TestRuns:
     def test_resumed_is_bitwise_the_uninterrupted_run(self, whole, tmp_path):
-        one = Pmap(jax.devices()[:1])
-        learn(vdm_config(training__num_steps=5), tmp_path / "run", one)
-        again = leaves(learn(vdm_config(), tmp_path / "run", one))
+        again = leaves(learn(vdm_config(), without_its_end(whole[1], tmp_path / "run"), Pmap(jax.devices()[:1])))
         for mine, other in zip(whole[0], again, strict=True):
             np.testing.assert_array_equal(mine, other)
 
-    @pytest.mark.parametrize("way", ["pmap on 2", "pmap on 8", "sharded on 8, 4 of them fsdp"])
-    def test_over_devices(self, way, whole, tmp_path):
-        devices = jax.devices()
-        strategy = Sharded(4, devices) if way.startswith("sharded") else Pmap(devices[: int(way[-1])])
-        for mine, other in zip(whole[0], leaves(learn(vdm_config(), tmp_path / "run", strategy)), strict=True):
-            np.testing.assert_allclose(mine, other, rtol=2e-3, atol=2e-5)
-
-    def test_microbatches(self, whole, tmp_path):
-        strategy = Pmap(jax.devices()[:1])
-        config = vdm_config(training__microbatches=2)
+    @pytest.mark.parametrize("way", ["pmap on 2, in microbatches", "sharded on 8, 4 of them fsdp"])
+    def test_over_devices_and_in_microbatches(self, way, whole, tmp_path):
+        strategy = Sharded(4, jax.devices()) if way.startswith("sharded") else Pmap(jax.devices()[:2])
+        config = vdm_config(training__microbatches=2 if "microbatches" in way else 1)
         for mine, other in zip(whole[0], leaves(learn(config, tmp_path / "run", strategy)), strict=True):
             np.testing.assert_allclose(mine, other, rtol=2e-3, atol=2e-5)
 
