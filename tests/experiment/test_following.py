@@ -20,6 +20,7 @@ def rms(error) -> float:
     return float(np.sqrt(np.mean(np.square(error))))
 
 
+@pytest.mark.oracles
 def test_samples_follow_the_picture_that_is_shown(tmp_path):
     """After 300 steps with noised pictures, told how noisy: samples at level 0 have the exact means K c."""
     x = exact_fields(20_000 + SHOWN)
