@@ -109,7 +109,7 @@ def write(config: Config, kind: str, folder: pathlib.Path) -> None:
     from score_sde.systems.score import PART
 
     experiment = common.build(config)
-    layout, params = replay(lambda: experiment.abstract_state().params[PART])
+    layout, params = replay(lambda: experiment.abstract_params()[PART])
     if kind == "jax":
         _write_jax(params, folder / "checkpoint_1")
     else:

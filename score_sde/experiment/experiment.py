@@ -194,7 +194,7 @@ class Experiment:
 
     def abstract_state(self) -> Any:
         """Shapes and dtypes of the training state, at no cost."""
-        return jax.eval_shape(self._initial_state, (root_key(0), {}))
+        return jax.eval_shape(self._begin, (root_key(0), {}))
 
     def restore(self, checkpoints: Checkpoints, step: int | None = None) -> tuple[TrainState, dict[str, Any]]:
         """The state and the JSON object of the newest good checkpoint, or of a step, for the strategy.
@@ -284,7 +284,7 @@ class Experiment:
 
     def compiled_step(self) -> Compiled:
         """The training step over the strategy's devices: (placed state, placed batches) -> (placed state, metrics)."""
-        state, options = jax.eval_shape(self._begin, (root_key(0), {})), compiler_options(self.platform.name)
+        state, options = self.abstract_state(), compiler_options(self.platform.name)
         return self.strategy.compile(self.train_step(), state, self.frozen_params, options)
 
     def conditions(self, position: Any) -> dict[str, Any]:

@@ -113,7 +113,7 @@ def export_checkpoint(
 def _job(experiment: Experiment, workdir: Workdir) -> tuple[_Job, int, str]:
     """The newest checkpoint and its parameters on the host, its step, and the name of the average."""
     name = experiment.config.sampling.average
-    layout, _ = replay(lambda: experiment.abstract_state().params[PART])
+    layout, _ = replay(lambda: experiment.abstract_params()[PART])
     with closing(Checkpoints(workdir.checkpoints)) as checkpoints:
         state, meta = experiment.restore(checkpoints)
     params = experiment.weights_of(state, name, meta["position"], workdir.averages)

@@ -125,7 +125,7 @@ def _read(experiment: Experiment, file: pathlib.Path) -> tuple[Foreign, tuple[st
         wanted = asked.of_pickle(file, pickled, experiment.config)
         asked.check(file, wanted, experiment.config, f"{pickled.kind} of {pickled.inner}")
     part = _part(experiment)
-    layout, abstract = replay(lambda: experiment.abstract_state().params[part])
+    layout, abstract = replay(lambda: experiment.abstract_params()[part])
     network: Any = experiment.system.network  # pyright: ignore[reportAttributeAccessIssue]
     if pickled is not None:
         foreign = edm.read_pickle(file, pickled, network, layout)

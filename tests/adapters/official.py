@@ -35,7 +35,7 @@ def experiment_of(name: str) -> Experiment:
 def layout_of(experiment: Experiment) -> Layout:
     """The layout of an experiment's network; found once for each."""
     if experiment.system.network not in LAYOUTS:
-        LAYOUTS[experiment.system.network] = replay(lambda: experiment.abstract_state().params["score"])[0]
+        LAYOUTS[experiment.system.network] = replay(lambda: experiment.abstract_params()["score"])[0]
     return LAYOUTS[experiment.system.network]
 
 

@@ -48,7 +48,7 @@ def test_outputs_are_those_of_its_network(name: str) -> None:
     experiment = ours(name)
     assert edm.is_model(network.state)
     foreign = read(experiment, network.state)
-    here = experiment.abstract_state().params["score"]
+    here = experiment.abstract_params()["score"]
     assert {n: a.shape for n, a in flat(foreign.ema).items()} == {n: a.shape for n, a in flat(here).items()}
     label = np.exp(np.log(SIGMA) / 4) if NAMES[name] else np.log(SIGMA) / 4
     apply = quick_jit(experiment.score_system.network.apply)
@@ -62,7 +62,7 @@ def test_the_configs_of_the_release(name: str) -> None:
     """Every parameter of configs/edm has one name there."""
     experiment = build(load(str(ROOT / "configs" / "edm" / f"cifar10_{name}.py")), record={})
     network = experiment.score_system.network
-    layout, abstract = replay(lambda: experiment.abstract_state().params["score"])
+    layout, abstract = replay(lambda: experiment.abstract_params()["score"])
     known = edm._names(pathlib.Path("some.pth"), 32, network, layout)
     assert sorted(known.values()) == sorted(flat(abstract))
     assert {"map_layer1.weight", "enc.16x16_block3.q.weight", "dec.8x8_in0.proj.bias"} <= known.keys()
@@ -98,7 +98,7 @@ def test_another_architecture(change: dict[str, Any]) -> None:
     experiment = ours("ddpmpp", **change)
     shapes = lambda tree: {name: leaf.shape for name, leaf in flat(tree).items()}
     foreign = read(experiment, theirs("ddpmpp")[0].state)
-    assert shapes(foreign.ema) != shapes(experiment.abstract_state().params["score"])
+    assert shapes(foreign.ema) != shapes(experiment.abstract_params()["score"])
 
 
 def test_another_preconditioning() -> None:

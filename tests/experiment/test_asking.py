@@ -76,7 +76,7 @@ def score_and(experiment, condition):
     params, system = shaken_state(experiment).params, experiment.score_system
     guided = experiment.drawing.guiding.score(system, params, condition)
     x = jax.random.normal(jax.random.key(0), (3, *experiment.shape))
-    return guided, system.score(params, condition), x, jnp.float32(0.4)
+    return jax.jit(guided), jax.jit(system.score(params, condition)), x, jnp.float32(0.4)
 
 
 @pytest.mark.parametrize("label", [True, False])
@@ -91,7 +91,7 @@ def test_autoguidance_is_between_the_weaker_runs_score_and_the_own(runs, label, 
     condition = {"label": jnp.array([3, 3, 5])} if label else {}
     guided, plain, x, t = score_and(experiment, condition)
     other = experiment.drawing.parts["guide"]
-    u = other.experiment.system.score(other.params, condition)(x, t)
+    u = jax.jit(other.experiment.system.score(other.params, condition))(x, t)
     np.testing.assert_allclose(guided(x, t), u + 2.5 * (plain(x, t) - u), rtol=1e-4, atol=1e-5)
     assert np.abs(u - plain(x, t)).max() > 0.1
     neutral = asked(label, {part: runs[run]})
@@ -106,7 +106,8 @@ def test_a_classifier_adds_gamma_times_its_gradient(runs, label):
     guided, plain, x, t = score_and(experiment, condition)
     other = experiment.drawing.parts["classifier"]
     logits = other.experiment.system.logits(other.params)
-    slope = jax.grad(lambda x: jax.nn.log_softmax(logits(x, t))[jnp.arange(3), condition["label"]].sum())(x)
+    of_class = lambda x: jax.nn.log_softmax(logits(x, t))[jnp.arange(3), condition["label"]].sum()
+    slope = jax.jit(jax.grad(of_class))(x)
     np.testing.assert_allclose(guided(x, t), plain(x, t) + 3 * slope, rtol=1e-4, atol=1e-5)
     assert np.abs(slope).max() > 1e-3
 
@@ -118,7 +119,7 @@ def near_grey(x0):
 def test_a_function_guides_through_the_denoiser(runs):
     experiment = asked(False, guidance__log_prob=f"{HERE}.near_grey", guidance__log_prob_scale=2.0)
     guided, plain, x, t = score_and(experiment, {})
-    slope = jax.grad(lambda x: near_grey(denoiser(experiment.sde, plain)(x, t)).sum())(x)
+    slope = jax.jit(jax.grad(lambda x: near_grey(denoiser(experiment.sde, plain)(x, t)).sum()))(x)
     np.testing.assert_allclose(guided(x, t), plain(x, t) + 2 * slope, rtol=1e-4, atol=1e-5)
     assert np.abs(slope).max() > 1e-3
 

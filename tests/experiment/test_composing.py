@@ -117,8 +117,11 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("method", ["matched", "mmps", "tmpd", "pigdm"])
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    ("case", "method"),
+    [(case, "pigdm") for case in CASES]
+    + [(case, method) for case in ("all but labels", "labels and function") for method in ("matched", "mmps", "tmpd")],
+)
 def test_the_score_of_all_of_it_is_that_of_the_exact_posterior(case, method, tmp_path, monkeypatch):
     labels, classifier, changes, mean = CASES[case]
     experiment = made(tmp_path, monkeypatch, labels, classifier, guidance__method=method, **changes)
@@ -167,7 +170,11 @@ def test_networks_of_convolutions_compose_too(method, tmp_path, monkeypatch):
     np.savez(tmp_path / "y.npz", y=np.zeros((8, 8)), mask=np.eye(8), sigma_y=8.0)
     other = build(tiny_config(**OPTIONS))
     config = tiny_config(
-        measurement__name="inpaint", measurement__path=str(tmp_path / "y.npz"), guidance__method=method, **function
+        measurement__name="inpaint",
+        measurement__path=str(tmp_path / "y.npz"),
+        guidance__method=method,
+        **function,
+        network__attn_resolutions=(),
     )
     experiment = build(config)
     config.sampling.label, config.guidance.classifier_scale = "3", 1.0

@@ -1,9 +1,11 @@
 """Exports: official files come back name for name, what is imported again is the same to the bit, nothing is lost."""
 
 import errno
+import functools
 import json
 import os
 import pathlib
+import shutil
 import zipfile
 from contextlib import closing
 from typing import Any
@@ -38,6 +40,7 @@ NAME = "ckpt_jax_expected"
 META = {"step": 7, "position": 112, "pending": []}
 
 
+@functools.cache
 def built(**changes: Any) -> Experiment:
     config = config_of(NAME)
     for name, value in changes.items():
@@ -151,10 +154,15 @@ def test_a_width_that_is_put_together(tmp_path: pathlib.Path) -> None:
     same(read(experiment, done.path).ema, collect(expected["score"]))
 
 
-def test_a_diffusers_pipeline(tmp_path: pathlib.Path) -> None:
+@pytest.fixture(scope="module")
+def of_diffusers(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """A run of the network of diffusers' fixture, to be copied."""
+    return run_of(test_diffusers.experiment("ncsnpp"), tmp_path_factory.mktemp("of_diffusers") / "run")[0].path
+
+
+def test_a_diffusers_pipeline(of_diffusers: pathlib.Path, tmp_path: pathlib.Path) -> None:
     """The config of the fixture that diffusers wrote itself, but for what has no meaning for its embedding."""
-    experiment = test_diffusers.experiment("ncsnpp")
-    run, _ = run_of(experiment, tmp_path / "run")
+    experiment, run = test_diffusers.experiment("ncsnpp"), Workdir(shutil.copytree(of_diffusers, tmp_path / "run"))
     folder = export_checkpoint(experiment, run, "diffusers", tmp_path / "pipeline").path
     assert sorted(p.name for p in folder.iterdir()) == ["model_index.json", "scheduler", "unet"]
     with zipfile.ZipFile(test_diffusers.GOLDEN / "diffusers" / "ncsnpp.zip") as archive:
@@ -195,10 +203,11 @@ def test_a_transposed_array_keeps_its_order(tmp_path: pathlib.Path) -> None:
 
 
 @pytest.mark.parametrize("format", ["safetensors", "diffusers"])
-def test_nothing_of_others_is_overwritten(format: str, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_of_others_is_overwritten(
+    format: str, of_diffusers: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     experiment = test_diffusers.experiment("ncsnpp")
-    run, _ = run_of(experiment, tmp_path / "run")
-    place = tmp_path / "place"
+    run, place = Workdir(shutil.copytree(of_diffusers, tmp_path / "run")), tmp_path / "place"
     export_checkpoint(experiment, run, format, place)
     before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
     with monkeypatch.context() as patch:
@@ -220,11 +229,10 @@ def test_nothing_of_others_is_overwritten(format: str, tmp_path: pathlib.Path, m
 
 @pytest.mark.parametrize("format", ["safetensors", "diffusers"])
 def test_a_full_disk_leaves_what_was_there(
-    format: str, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+    format: str, of_diffusers: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     experiment = test_diffusers.experiment("ncsnpp")
-    run, _ = run_of(experiment, tmp_path / "run")
-    place = tmp_path / "place"
+    run, place = Workdir(shutil.copytree(of_diffusers, tmp_path / "run")), tmp_path / "place"
     export_checkpoint(experiment, run, format, place)
     before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
 

@@ -34,7 +34,7 @@ def get_config():
     config = config_of("ckpt_jax_expected")
     config.data.update(name="array", path={path!r})
     config.likelihood.update(num_images=10, batch_size=8, split="train")
-    config.likelihood.update(bound_samples=2, dequantizations=1)
+    config.likelihood.update(bound_samples=2, dequantizations=1, solver="rk45")
     return config
 """
 

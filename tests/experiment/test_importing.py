@@ -6,8 +6,6 @@ import pathlib
 import pickle
 import re
 import shutil
-import subprocess
-import sys
 from contextlib import closing
 from typing import Any
 
@@ -18,6 +16,7 @@ import optax
 import pytest
 from flax import serialization
 
+from benchmarks import import_checkpoint as benchmark
 from score_sde.cli.main import main
 from score_sde.errors import CheckpointError, UsageError
 from score_sde.experiment import Experiment, build
@@ -375,9 +374,8 @@ def test_a_failed_write_leaves_no_config(tmp_path: pathlib.Path, monkeypatch: py
 def test_smoke_benchmark(tmp_path: pathlib.Path) -> None:
     json_file = tmp_path / "out.json"
     tiny = ("--set", "network.nf=8", "--set", "network.ch_mult=(1,)", "--set", "network.attn_resolutions=()")
-    command = [sys.executable, "benchmarks/import_checkpoint.py", *tiny, "--json", str(json_file)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    program = str(ROOT / "benchmarks" / "import_checkpoint.py")
+    assert benchmark.main([program, *tiny, "--json", str(json_file)]) == 0
     rows = json.loads(json_file.read_text())["rows"]
     assert [row["kind"] for row in rows] == ["jax", "torch"]
     for row in rows:

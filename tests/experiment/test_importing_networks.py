@@ -18,8 +18,10 @@ from score_sde.cli.main import main
 from score_sde.experiment import asking, build, objects
 from score_sde.experiment.frozen import config_of
 from score_sde.scores.parametrization import vp_levels
+from score_sde.systems import Score
 from tests import golden_nets
 from tests.adapters.edm_files import write_pickle, write_torch
+from tests.experiment.test_importing import shrinking
 from tests.golden_files import relative_error
 from tests.golden_nets import state
 from tests.training.small import OneConvolution
@@ -52,8 +54,12 @@ ADM = """config.sde.discrete = True
 
 @pytest.fixture
 def launch(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """(config's own lines) -> a command line in an empty directory, returning its exit code."""
+    """(config's own lines) -> a command line in an empty directory, returning its exit code.
+
+    The loss that trains is not the network's, whose gradient takes long to compile.
+    """
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "")
+    monkeypatch.setattr(Score, "losses", shrinking)
     monkeypatch.chdir(tmp_path)
     draw = np.random.default_rng(0)
     np.savez("images.npz", images=draw.integers(0, 256, (16, 8, 8, 3), np.uint8), label=np.arange(16) % 5)
@@ -159,11 +165,11 @@ def test_a_classifier_of_adm_guides(
     config.guidance.classifier_scale, config.sampling.label = 2.0, "3"
     experiment, golden = build(config), golden_nets.arrays(name)
     log_prob = asking.classifier(experiment.drawing.parts, {}, {"label": golden["y"].astype(np.int32)})
-    logits = asking.logits(experiment.drawing.parts, {})
+    logits = jax.jit(asking.logits(experiment.drawing.parts, {}))
     t = vp_levels(1000).time(experiment.sde, jnp.asarray(golden["timesteps"], jnp.float32))
     x = jnp.asarray(golden_nets.nhwc(golden["x"]), jnp.float32)
     assert relative_error(logits(x, t), golden["output"]) < 10 * golden_nets.TOLERANCES["ADM"]
-    slope = jax.grad(lambda x: log_prob(x, t).sum())(x)
+    slope = jax.jit(jax.grad(lambda x: log_prob(x, t).sum()))(x)
     assert relative_error(golden_nets.nchw(slope), golden["grad_log_prob"]) < 10 * golden_nets.TOLERANCES["ADM"]
 
 
