@@ -74,7 +74,8 @@ def _run(command: Sequence[str]) -> tuple[float, float]:
     start = time.perf_counter()
     process = subprocess.Popen([sys.executable, *command])
     _, status, usage = os.wait4(process.pid, 0)
-    require(status == 0, f"{command} failed")
+    process.returncode = os.waitstatus_to_exitcode(status)
+    require(process.returncode == 0, f"{command} failed")
     unit = 1 if sys.platform == "darwin" else 1024
     return time.perf_counter() - start, usage.ru_maxrss * unit / 1e6
 
