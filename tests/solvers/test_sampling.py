@@ -121,6 +121,7 @@ def test_grids_are_equally_spaced_in_what_they_say():
     np.testing.assert_allclose(grids.uniform(SDES["ve"], 1e-5, 6), grids.log_snr(SDES["ve"], 1e-5, 6), rtol=1e-4)
 
 
+@pytest.mark.usefixtures("optimised")
 def test_a_trajectory_ends_where_sampling_does():
     """Bitwise; and it begins with the prior's draw."""
     solver = PredictorCorrector(EulerMaruyama(), AnnealedLangevin())
