@@ -28,7 +28,6 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("launch", nargs="+", help="launch.py's flags, behind --")
     arguments = parser.parse_args(argv[1:])
     os.sched_setaffinity(0, {arguments.core})
-    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_multi_thread_eigen=false"
     os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"
     end_after(arguments.seconds)
     from score_sde.cli.main import main as launch

@@ -28,7 +28,10 @@ from benchmarks.budget import side_by_side
 from benchmarks.latent import restored
 from score_sde.errors import UsageError, require
 
-FIELDS = ("data.name=array", "data.image_size=14", "network.attn_resolutions=(7,)", "training.batch_size=64")
+FIELDS = (
+    "data.name=array", "data.image_size=14", "network.nf=16", "network.attn_resolutions=(7,)", "training.batch_size=64",
+    "sampling.num_samples=16", "sampling.batch_size=16",
+)  # fmt: skip
 LEARNED = ("ends", "none")
 BYTES = 256
 
