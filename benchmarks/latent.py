@@ -192,8 +192,9 @@ def drawn(trained: dict[str, Any], count: int) -> Iterator[tuple[str, np.ndarray
     for name, (experiment, params, _) in trained.items():
         experiment.config.sampling.batch_size = min(AT_ONCE, count)
         budget = evaluations(experiment)
-        for solver, own in ((experiment.config.sampling.solver, experiment), ("auto", None)):
-            own = own or variant(experiment, solver, num_steps=budget)
+        automatic = variant(experiment, "auto", num_steps=budget)
+        assert automatic is not None
+        for solver, own in ((experiment.config.sampling.solver, experiment), ("auto", automatic)):
             found = Generator(own)(params, count, show=False)
             seconds = None if len(found.seconds) < 2 else float(np.mean(found.seconds[1:])) * count / AT_ONCE
             yield f"{name}, {solver}", found.x, {"evaluations": found.evaluations, "seconds": seconds}

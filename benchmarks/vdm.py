@@ -68,7 +68,7 @@ def train(arguments: argparse.Namespace, runs: dict[str, str]) -> None:
     path = pathlib.Path(arguments.runs).absolute() / "mnist_14.npz"
     path.parent.mkdir(parents=True, exist_ok=True)
     with np.load(arguments.data) as whole:
-        np.savez(path, **{name: halved(whole[name]) for name in ("x_train", "x_test")})
+        np.savez(path, x_train=halved(whole["x_train"]), x_test=halved(whole["x_test"]))
     fields = [*FIELDS, *arguments.set, f"data.path={path}", f"training.num_steps={arguments.updates}"]
     flags = ["--config", arguments.config, *(f"--config.{field}" for field in fields)]
     side_by_side({run: [*flags, f"--config.vdm.learned={learned}"] for learned, run in runs.items()})
@@ -87,20 +87,18 @@ def measured(arguments: argparse.Namespace, runs: dict[str, str]) -> tuple[Any, 
     from score_sde.data.sources import chosen
 
     start_jax()
-    found, rows = {}, []
-    for learned, run in runs.items():
-        experiment, params, step = restored(run)
+    trained = {learned: restored(run) for learned, run in runs.items()}
+    data = trained["ends"][0].data
+    numbers = chosen(len(data.held_out), arguments.count)
+    columns = {}
+    for learned, (experiment, params, _) in trained.items():
         experiment.config.likelihood.update(dequantizations=arguments.draws)
-        held_out = experiment.data.held_out
-        numbers = chosen(len(held_out), arguments.count)
-        found[learned] = experiment, params, step, bounds(experiment, params, numbers)
-    fixed = found["none"][3]["bits_per_dim"]
-    for learned, (experiment, params, step, columns) in found.items():
-        rows.append(row(learned, experiment, params, step, columns, fixed, arguments.draws))
-    data = experiment.data
+        columns[learned] = bounds(experiment, params, numbers)
+    fixed = columns["none"]["bits_per_dim"]
+    rows = [row(name, *found, columns[name], fixed, arguments.draws) for name, found in trained.items()]
     bits = histogram_bits(np.asarray(data.train[:]), np.asarray(data.held_out[numbers]))
     rows.append(dict.fromkeys(rows[0]) | {"learned": "histogram", "bits": bits.mean(), "by_images": half_width(bits)})
-    config = found["ends"][0].config
+    config = trained["ends"][0].config
     config.data.path = pathlib.Path(config.data.path).name
     return config, rows
 
