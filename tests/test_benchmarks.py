@@ -2,11 +2,17 @@ import json
 import math
 import os
 import pathlib
+import signal
 import subprocess
 import sys
+import time
 
+import numpy as np
 import pytest
 
+from benchmarks.budget import end_after
+from benchmarks.vdm import halved, histogram_bits
+from score_sde.signals import collected
 from tests.processes import FLAGS
 
 pytestmark = pytest.mark.certification
@@ -135,3 +141,27 @@ def test_bad_usage_is_one_line_and_exit_code_2_before_jax(flags, said):
     finished = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert finished.returncode == 2
     assert finished.stderr.startswith(f"sampling: {said}") and finished.stderr.count("\n") == 1
+
+
+def test_a_budget_ends_as_a_sigterm_after_its_cpu_time():
+    since = time.process_time()
+    with collected() as caught:
+        end_after(0.2)
+        while not caught.signum and time.process_time() - since < 10:
+            pass
+    assert caught.signum == signal.SIGTERM
+    assert 0.15 < time.process_time() - since < 2
+
+
+def test_halved_pictures_are_rounded_means():
+    x = np.random.default_rng(0).integers(0, 256, (3, 4, 6)).astype(np.uint8)
+    means = x[:, :2, 2:4].astype(float).mean((1, 2))
+    np.testing.assert_array_equal(halved(x)[:, 0, 1], np.floor(means + 0.5))
+    assert halved(np.full((1, 2, 2), 255, np.uint8)) == 255
+
+
+def test_bits_of_histograms_are_those_of_their_counts():
+    """A pixel that is 0 three times of four is 0 with (3 + 1) / (4 + 256)."""
+    train = np.array([[0, 7], [0, 8], [0, 9], [1, 7]], np.uint8)
+    bits = histogram_bits(train, np.array([[0, 7], [2, 9]], np.uint8))
+    np.testing.assert_allclose(bits, -np.log2([4 * 3, 1 * 2]) / 2 + np.log2(260))
