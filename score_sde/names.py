@@ -1,4 +1,7 @@
-"""Names that data, networks and systems have in common for what a text is in a condition."""
+"""Names that data, networks and systems have in common for what is in a condition."""
 
 TOKENS, EMBEDDINGS, MASK = "tokens", "embeddings", "mask"
 """Words int32 [B, L], or rows [B, L, E] of another encoder; which of them are there, bool [B, L]."""
+
+PRESENT = "present"
+"""Which elements of an example are there, bool [B, ...], where data may miss some."""

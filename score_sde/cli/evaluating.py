@@ -99,7 +99,7 @@ def _extractor(config: Config, experiment: Experiment | None, data: Dataset | No
     if experiment is not None:
         moments = experiment.spec.mean, experiment.spec.std
     else:
-        moments = statistics(data, tuple(config.data.mean), tuple(config.data.std))
+        moments = statistics(data, tuple(config.data.mean), tuple(config.data.std))[:2]
     told = hashlib.sha256(json.dumps(moments).encode()).hexdigest()
     return Pixels(True, c.batch_size, Real(False, *moments).comparable, told), given
 

@@ -257,6 +257,10 @@ FIELDS: dict[str, Section] = {
             ),
             "mean": field((), "of real data, per channel; empty for that of the training split", element=float),
             "std": field((), "of real data, per channel; empty for that of the training split", element=float),
+            "missing": field(
+                "refuse", "NaN in real data: an error, or mask: what is not there, left out of losses and likelihoods",
+                one_of("refuse", "mask"),
+            ),
             "random_flip": field(False, "mirror every second example left to right"),
             "uniform_dequantization": field(False, "uniform noise below the bytes' resolution"),
             "augmentation": field(0.0, "probability of each geometric augmentation of EDM", PROBABILITY),

@@ -12,7 +12,7 @@ import numpy as np
 
 from score_sde.data.augment import bits_offset, preprocess, random_flip, to_uint8
 from score_sde.rng import Purpose, child
-from score_sde.typing import Array, Keys
+from score_sde.typing import Array, Keys, sum_per_example
 
 
 class Kind(abc.ABC):
@@ -45,6 +45,10 @@ class Kind(abc.ABC):
     @abc.abstractmethod
     def per_dimension(self, nats: Array, shape: tuple[int, ...]) -> Array:
         """-log p in nats of what `continuous` gives, examples of this shape -> that of the data, per dimension."""
+
+    def log_volume(self, present: Array) -> Array:
+        """log |d stored / d x| [B] of what is there of examples, present bool [B, ...]: what -log p in nats gains."""
+        raise ValueError("examples of this kind miss nothing")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,11 +93,15 @@ class Bytes(Kind):
 
 @dataclasses.dataclass(frozen=True)
 class Real(Kind):
-    """(x - mean) / std per channel: mean and std are one number, or one for each entry of the last axis."""
+    """(x - mean) / std per channel: mean and std are one number, or one for each entry of the last axis.
+
+    missing: whether NaN stands for what is not there; then it stays, but in what is compared is the mean.
+    """
 
     flip: bool
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    missing: bool = False
     unit: str = "nats"
 
     def encode(self, keys: Keys, stored: Array, training: bool = True) -> Array:
@@ -101,11 +109,11 @@ class Real(Kind):
         return random_flip(child(keys, Purpose.FLIP), x) if self.flip and training else x
 
     def continuous(self, keys: Keys, stored: Array) -> Array:
-        mean, std = self._statistics(stored)
+        mean, std = self._statistics(stored.ndim)
         return (stored.astype(jnp.float32) - mean) / std
 
     def decode(self, x: Array) -> Array:
-        mean, std = self._statistics(x)
+        mean, std = self._statistics(x.ndim)
         return x * std + mean
 
     @property
@@ -113,14 +121,18 @@ class Real(Kind):
         return np.asarray(self.mean, float), np.asarray(self.std, float)
 
     def comparable(self, x: np.ndarray) -> np.ndarray:
-        return (x - np.asarray(self.mean, np.float32)) / np.asarray(self.std, np.float32)
+        found = (x - np.asarray(self.mean, np.float32)) / np.asarray(self.std, np.float32)
+        return np.where(np.isnan(x), np.float32(0), found) if self.missing else found
 
     def per_dimension(self, nats: Array, shape: tuple[int, ...]) -> Array:
         return nats / math.prod(shape) + float(np.mean(np.log(self.std)))
 
-    def _statistics(self, x: Array) -> tuple[Array, Array]:
-        """Mean and std, broadcasting against examples."""
-        one = lambda v: jnp.asarray(v, jnp.float32).reshape((1,) * (x.ndim - 1) + (len(v),))
+    def log_volume(self, present: Array) -> Array:
+        return sum_per_example(jnp.where(present, jnp.log(self._statistics(present.ndim)[1]), 0))
+
+    def _statistics(self, ndim: int) -> tuple[Array, Array]:
+        """Mean and std, broadcasting against examples of so many axes."""
+        one = lambda v: jnp.asarray(v, jnp.float32).reshape((1,) * (ndim - 1) + (len(v),))
         return one(self.mean), one(self.std)
 
 

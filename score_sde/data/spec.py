@@ -4,8 +4,9 @@ With it samples are drawn and checkpoints imported where the data are not.
 """
 
 import dataclasses
+import math
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -41,10 +42,28 @@ class Labels:
 
 
 @dataclasses.dataclass(frozen=True)
+class Missing:
+    """That examples may miss elements, which are NaN.
+
+    common: which elements are there, where it is the same in all examples: the bits as hexadecimal digits; else "".
+    """
+
+    common: str = ""
+
+    def present(self, shape: tuple[int, ...]) -> np.ndarray | None:
+        """The common elements that are there, bool of the shape of an example; None where examples differ."""
+        if not self.common:
+            return None
+        bits = np.unpackbits(np.frombuffer(bytes.fromhex(self.common), np.uint8))
+        return bits[: math.prod(shape)].astype(bool).reshape(shape)
+
+
+@dataclasses.dataclass(frozen=True)
 class Spec:
     """One example's shape, the data's kind, mean and std per channel of real data, the labels' classes, a text's words.
 
-    content: what the data are known by, `identity.digest`, in a run that has begun with them.
+    missing: None where every example is whole. content: what the data are known by, `identity.digest`, in a run that
+    has begun with them.
     """
 
     shape: tuple[int, ...]
@@ -54,10 +73,11 @@ class Spec:
     labels: Labels | None = None
     content: dict[str, Any] | None = dataclasses.field(default=None, compare=False)
     text: TextSpec | None = None
+    missing: Missing | None = None
 
     def to_json(self) -> dict[str, Any]:
         """What JSON keeps exactly."""
-        left_out = [name for name in ("content", "text") if not getattr(self, name)]
+        left_out = [name for name in ("content", "text", "missing") if not getattr(self, name)]
         return {name: value for name, value in dataclasses.asdict(self).items() if name not in left_out}
 
     @classmethod
@@ -67,7 +87,10 @@ class Spec:
         found = None if labels is None else Labels(tuple(labels["frequencies"]), tuple(labels["names"]))
         numbers = {name: tuple(value[name]) for name in ("shape", "mean", "std")}
         text = TextSpec.from_json(value["text"]) if "text" in value else None
-        return cls(kind=value["kind"], labels=found, content=value.get("content"), text=text, **numbers)
+        missing = Missing(**value["missing"]) if "missing" in value else None
+        return cls(
+            kind=value["kind"], labels=found, content=value.get("content"), text=text, missing=missing, **numbers
+        )
 
 
 def channels(shape: tuple[int, ...]) -> int:
@@ -84,33 +107,78 @@ def kind_of(asked: str, dtype: np.dtype) -> str:
     return kind
 
 
-def statistics(dataset: Dataset, mean: tuple[float, ...], std: tuple[float, ...]) -> tuple[tuple, tuple]:
-    """Mean and standard deviation per channel of the training split, in float64, unless they are given.
+class Statistics(NamedTuple):
+    """Mean and standard deviation per channel, and what is missing."""
 
-    Raises UsageError where a value of either split is not finite, and where a channel is constant.
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    missing: Missing | None
+
+
+def statistics(dataset: Dataset, mean: tuple[float, ...], std: tuple[float, ...], masked: bool = False) -> Statistics:
+    """Of the training split, in float64, unless mean and std are given, of what is there.
+
+    masked: whether NaN stands for what is not there. Raises UsageError where a value of either split is not finite (or
+    only NaN, if masked), where nothing of an example is there, and where a channel is constant.
     """
     count = channels(dataset.train.shape[1:])
-    shift = np.nan_to_num(gather(dataset.train, np.arange(1)).reshape(-1, count)[0].astype(np.float64))
-    total, first, second, bad, numbers = 0, np.zeros(count), np.zeros(count), 0, 0
+    first_one = gather(dataset.train, np.arange(1)).reshape(-1, count)
+    shift = np.nan_to_num(first_one[0].astype(np.float64), posinf=0, neginf=0)
+    total, first, second = np.zeros(count), np.zeros(count), np.zeros(count)
+    seen = _Seen(masked)
     for x in _chunks(dataset.train):
-        x = x.reshape(-1, count).astype(np.float64)
-        bad, numbers, total = bad + int((~np.isfinite(x)).sum()), numbers + x.size, total + len(x)
-        moved = x - shift  # against cancellation
-        first, second = first + moved.sum(0), second + (moved**2).sum(0)
+        there = seen.look(x).reshape(-1, count)
+        moved = np.where(there, x.reshape(-1, count).astype(np.float64) - shift, 0)  # against cancellation
+        total, first, second = total + there.sum(0), first + moved.sum(0), second + (moved**2).sum(0)
     for x in _chunks(dataset.held_out):
-        bad, numbers = bad + int((~np.isfinite(x)).sum()), numbers + x.size
-    require(
-        bad == 0, f"{bad} of the data's {numbers} numbers are NaN or infinite: leave such examples out, or mend them"
-    )
-    found_mean = first / total + shift
-    found_std = np.sqrt(np.maximum(second / total - (first / total) ** 2, 0))
+        seen.look(x)
+    seen.check()
+    share = np.maximum(total, 1)
+    found_mean = first / share + shift
+    found_std = np.sqrt(np.maximum(second / share - (first / share) ** 2, 0))
     constant = [str(c) for c in range(count) if not std and not found_std[c] > 0]
     require(
         not constant,
         f"channel {', '.join(constant)} of the data is constant and cannot be standardised: leave it out, or give"
         " data.std",
     )
-    return mean or tuple(found_mean.tolist()), std or tuple(found_std.tolist())
+    return Statistics(mean or tuple(found_mean.tolist()), std or tuple(found_std.tolist()), seen.missing)
+
+
+class _Seen:
+    """What numbers there were: which of them are there, and which should not be."""
+
+    def __init__(self, masked: bool) -> None:
+        self._masked, self._bad, self._numbers, self._empty = masked, 0, 0, 0
+        self._always: Any = True
+        self._ever: Any = False
+
+    def look(self, x: np.ndarray) -> np.ndarray:
+        """Which of the numbers of examples [n, ...] are there, bool [n, ...]."""
+        there = np.isfinite(x)
+        self._bad += int((np.isinf(x) if self._masked else ~there).sum())
+        self._numbers += x.size
+        self._empty += int((~there.any(tuple(range(1, x.ndim)))).sum())
+        if len(x):
+            self._always, self._ever = self._always & there.all(0), self._ever | there.any(0)
+        return there
+
+    def check(self) -> None:
+        what = "infinite" if self._masked else "NaN or infinite"
+        remedy = "" if self._masked else ", or set data.missing='mask' if NaN stands for what is not there"
+        require(
+            self._bad == 0,
+            f"{self._bad} of the data's {self._numbers} numbers are {what}: leave such examples out, or mend"
+            f" them{remedy}",
+        )
+        require(self._empty == 0, f"{self._empty} examples have no number that is there: leave them out")
+
+    @property
+    def missing(self) -> Missing | None:
+        if not self._masked:
+            return None
+        common = np.packbits(self._always).tobytes().hex() if np.array_equal(self._always, self._ever) else ""
+        return Missing(common)
 
 
 def _chunks(source: Source) -> Iterator[np.ndarray]:

@@ -12,8 +12,9 @@ from score_sde.data.sources import Source, gather
 from score_sde.data.spec import Labels, Spec
 from score_sde.errors import require
 from score_sde.experiment.captions import asked_texts
-from score_sde.names import EMBEDDINGS, MASK
+from score_sde.names import EMBEDDINGS, MASK, PRESENT
 from score_sde.rng import Purpose, child, example_keys, numbers, root_key, uniform
+from score_sde.scores.subspace import filled
 from score_sde.typing import Array, Keys
 
 EACH = "each"
@@ -50,7 +51,22 @@ class Conditions:
             )
             u = np.asarray(uniform(child(child(keys, Purpose.CONDITION), 1)))
             found |= text.encode([text.captions[i] for i in (u * len(text.captions)).astype(int)])
-        return found
+        return found | self.present(len(position))
+
+    def present(self, count: int) -> dict[str, np.ndarray]:
+        """Which elements of so many samples are there: what is common to all examples, or all; {} of whole ones."""
+        if self.spec.missing is None:
+            return {}
+        common = self.spec.missing.present(self.spec.shape)
+        there = np.ones(self.spec.shape, bool) if common is None else common
+        return {PRESENT: np.broadcast_to(there, (count, *self.spec.shape))}
+
+    def there(self, x0: Array, condition: Mapping[str, Array]) -> tuple[Array, dict[str, Array]]:
+        """Examples in the network's range with 0 where nothing is, and their condition, which says where that is."""
+        if self.spec.missing is None:
+            return x0, dict(condition)
+        x0, present = filled(x0)
+        return x0, {**condition, PRESENT: present}
 
     def of_keys(self, keys: Keys) -> dict[str, Array]:
         """Labels of the training split's law, each drawn by its own key [B]; {} without."""

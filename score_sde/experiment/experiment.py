@@ -251,7 +251,7 @@ class Experiment:
         keys = example_keys(key, position)
         x0 = jnp.asarray(batch.x)  # of pairs, as the network sees it
         x0 = x0 if NOISE in batch.condition else self.kind.encode(keys, x0, training=not held_out)
-        condition = {name: jnp.asarray(value) for name, value in batch.condition.items()}
+        x0, condition = self.drawing.conditions.there(x0, jax.tree.map(jnp.asarray, dict(batch.condition)))
         if config.data.augmentation and not held_out:
             augmentation = child(keys, Purpose.AUGMENTATION)
             x0, condition["augment"] = nonleaking.augment(augmentation, x0, config.data.augmentation)
@@ -302,7 +302,7 @@ class Experiment:
         if times is None:
             return self.system.draw(params, keys, condition or {})
         samples = self.drawing(self.score_system, params, keys, condition or {}, times)
-        return self.score_system.finished(params, keys, samples)
+        return self.score_system.finished(params, keys, condition or {}, samples)
 
     def times(self, params: Params) -> Array:
         """The grid [N + 1] that a score system's samples are drawn on: `Drawing.times`."""

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import flax.linen as nn
 import jax.numpy as jnp
 
 from score_sde.config import Config
@@ -18,8 +19,9 @@ from score_sde.experiment.consistency import consistency
 from score_sde.experiment.latents import latent
 from score_sde.experiment.teaching import check_alike, check_drawing, check_steps, fields_of, read, taught
 from score_sde.experiment.variational import vdm
-from score_sde.networks import Critic, Generator, PatchCritic, VectorQuantizer
+from score_sde.networks import Critic, Generator, Masked, PatchCritic, VectorQuantizer
 from score_sde.scores import parametrization
+from score_sde.scores.subspace import elements
 from score_sde.sde.chain import long_step_betas, vp_chain
 from score_sde.solvers.sampling import Samples
 from score_sde.systems import (
@@ -50,7 +52,9 @@ def score_system(config: Config, spec: Spec, sampler: Callable[..., Samples], fr
         shape=spec.shape,
         image_shape=image_shape(spec.shape),
         process=objects.SDES[config.sde.name](config.sde),
-        network=degrading.showing(config, spec.shape, objects.NETWORKS[config.network.name](config, spec)),
+        network=degrading.showing(
+            config, spec.shape, telling(spec, objects.NETWORKS[config.network.name](config, spec))
+        ),
         parametrization=parametrization.Parametrization(
             prediction, objects.LABELS[config.parametrization.label](config)
         ),
@@ -62,10 +66,17 @@ def score_system(config: Config, spec: Spec, sampler: Callable[..., Samples], fr
         labelled=labels is not None,
         text=spec.text,
         shown=degrading.shown(config, spec.shape),
+        space=elements if spec.missing else None,
         remat=config.training.remat,
         scan_blocks=config.training.scan_blocks,
         platform=platform(config.parallel.topology),
     )
+
+
+def telling(spec: Spec, network: Any) -> nn.Module:
+    """The network, which is told what is there where examples may miss something."""
+    channels = image_shape(spec.shape)[-1]
+    return Masked(network.clone(out_channels=network.out_channels or channels)) if spec.missing else network
 
 
 def classifier_system(config: Config, spec: Spec, sampler: Any, frozen: Mapping[str, Any]) -> Classifier:

@@ -17,11 +17,12 @@ from score_sde.experiment.experiment import Experiment
 from score_sde.experiment.kept_grids import KeptGrids
 from score_sde.experiment.measuring import NUMBER, Measured, Y
 from score_sde.experiment.program import Program
+from score_sde.names import PRESENT
 from score_sde.progress import Progress
 from score_sde.rng import example_keys, positions, root_key
 from score_sde.systems.base import Params
 
-NOT_TOLD = (Y, IMAGE, LEVEL)
+NOT_TOLD = (Y, IMAGE, LEVEL, PRESENT)
 """What samples are conditioned on and do not say, as it is large, as they do not a text but in words."""
 
 
@@ -82,7 +83,10 @@ class Generator:
             finite = jnp.isfinite(samples.x).all(tuple(range(1, samples.x.ndim)))
             known = experiment.drawing.known(params, condition, samples.x)
             known |= latents(experiment.system, params, condition)
-            return experiment.kind.decode(samples.x), samples.evaluations, finite, known
+            x = experiment.kind.decode(samples.x)
+            if PRESENT in condition:
+                x = jnp.where(condition[PRESENT], x, jnp.nan)
+            return x, samples.evaluations, finite, known
 
         self._draw = Program(experiment, "sampling", draw)
         self._times = Program(experiment, "sampling", experiment.times, seeded=True)

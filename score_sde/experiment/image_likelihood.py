@@ -20,10 +20,12 @@ from score_sde.likelihood import grid as grids
 from score_sde.likelihood.bound import sde_bound
 from score_sde.likelihood.grid import Grid, log_likelihood_on
 from score_sde.likelihood.ode import log_likelihood_given
+from score_sde.names import PRESENT
 from score_sde.rng import Purpose, child, example_keys, root_key, words
+from score_sde.scores.subspace import rest_log_prob
 from score_sde.sde import SDE
 from score_sde.solvers import RK45
-from score_sde.typing import Array, ScoreFn
+from score_sde.typing import Array, ScoreFn, expand
 
 PILOT = 8
 """Examples on which a grid is found, or as many as there are devices."""
@@ -208,10 +210,16 @@ class ImageLikelihood:
         c, kind = self._config, self._experiment.kind
         root = jax.random.fold_in(root_key(c.seed), Purpose.EVALUATION)
         keys = child(example_keys(root, position), repetition)
-        x0 = kind.continuous(keys, stored)
+        x0, sde = kind.continuous(keys, stored), self._experiment.system.sde(params)
         per_dimension = lambda nats: kind.per_dimension(nats, x0.shape[1:])
-        score, sde = self._experiment.score_of(params, condition), self._experiment.system.sde(params)
-        return c, score, sde, keys, x0, per_dimension
+        x0, condition = self._experiment.drawing.conditions.there(x0, condition)
+        if PRESENT in condition:
+            space = self._experiment.score_system.subspace(condition)
+            assert space is not None
+            more = rest_log_prob(sde, space, x0, c.t_min) + kind.log_volume(condition[PRESENT])
+            x0 = space.project(x0)
+            per_dimension = lambda nats: (nats + expand(more, nats)) / expand(space.dimension, nats)
+        return c, self._experiment.score_of(params, condition), sde, keys, x0, per_dimension
 
 
 def whole(count: int) -> int:

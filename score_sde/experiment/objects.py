@@ -32,6 +32,7 @@ from score_sde.objectives import denoising, score_matching, variational
 from score_sde.scores import parametrization
 from score_sde.scores.divergence import Coloured, Divergence, Exact, Gaussian, Rademacher
 from score_sde.scores.gamma_label import GammaLabel
+from score_sde.scores.subspace import Subspace
 from score_sde.sde import chain
 from score_sde.solvers import grids, reference
 from score_sde.systems.autoencoder import DECODER, ENCODER
@@ -83,7 +84,8 @@ def objective(config: Config) -> Objective:
     """What the config's `training` section minimises."""
     c = config.training
     if c.objective in BOUNDS:
-        return Objective(BOUNDS[c.objective](config))
+        bound = BOUNDS[c.objective](config)
+        return Objective(lambda keys, model, sde, x0, u, space: bound(keys, model, sde, x0, u))
     options = {
         "weighting": WEIGHTINGS[c.weighting](config),
         "times": TIMES[c.times](config),
@@ -91,8 +93,8 @@ def objective(config: Config) -> Objective:
         "objective": OBJECTIVES[c.objective](c),
     }
 
-    def loss(keys: Keys, model: variational.Model, sde: sde.SDE, x0: Array, u: Array) -> Array:
-        return denoising.denoising_loss(keys, lambda x, t: model(x, t)[0], sde, x0, u=u, **options)
+    def loss(keys: Keys, model: variational.Model, sde: sde.SDE, x0: Array, u: Array, space: Subspace | None) -> Array:
+        return denoising.denoising_loss(keys, lambda x, t: model(x, t)[0], sde, x0, u=u, space=space, **options)
 
     # The other objectives differentiate the score forwards.
     return Objective(loss, backwards=c.objective == "denoising")
@@ -230,6 +232,8 @@ DECAYS: dict[str, Callable[[Config], int]] = {"none": lambda c: 0, "linear": lam
 """Updates in which the rate falls to 0, by optimizer.decay."""
 SKIPPING = {"stop": False, "skip": True}
 """Whether an update that is not finite is left out, by training.nonfinite."""
+MASKING = {"refuse": False, "mask": True}
+"""Whether NaN stands for what is not there, by data.missing."""
 STRATEGIES: dict[str, Callable[[Config], Strategy]] = {"pmap": lambda c: Pmap(), "sharded": lambda c: Sharded(c.fsdp)}
 DIVERGENCES: dict[str, Callable[[Config], Divergence]] = {
     "rademacher": lambda c: Rademacher(c.probes),
@@ -276,6 +280,6 @@ DATA: dict[str, Callable[[Config], Dataset]] = {
 }
 KINDS: dict[str, Callable[[Config, Spec], kinds.Kind]] = {
     "bytes": lambda c, s: kinds.Bytes(c.random_flip, c.uniform_dequantization, c.centered),
-    "real": lambda c, s: kinds.Real(c.random_flip, s.mean, s.std),
+    "real": lambda c, s: kinds.Real(c.random_flip, s.mean, s.std, s.missing is not None),
     "tokens": lambda c, s: kinds.Tokens(),
 }

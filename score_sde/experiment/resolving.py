@@ -20,12 +20,13 @@ from score_sde.config.data_checks import (
     stored_ranges,
 )
 from score_sde.config.fields import DECODED
+from score_sde.config.missing_checks import check_compared, check_missing_kind, is_masked
 from score_sde.data import captions
 from score_sde.data.identity import difference, digest, flat, other_files
 from score_sde.data.layouts import advice
 from score_sde.data.ranges import EXAMPLES, PLAIN, Scaled, as_bytes, written
 from score_sde.data.sources import Dataset, Source, Subset, gather, hold_out
-from score_sde.data.spec import Labels, Spec, channels, kind_of, labels_of, statistics
+from score_sde.data.spec import Labels, Missing, Spec, channels, kind_of, labels_of, statistics
 from score_sde.devices.agreement import agree
 from score_sde.devices.distributed import place
 from score_sde.errors import UsageError, require
@@ -127,20 +128,24 @@ def told(config: Config) -> Spec:
         f"data.condition={c.condition} is of texts, whose words the data tell, and there are none: train a run on them",
     )
     labels = Labels((1 / c.num_classes,) * c.num_classes) if "label" in c.condition else None
-    return Spec(known_shape(config) or picture_shape(c), kind, tuple(c.mean), tuple(c.std), labels)
+    missing = Missing() if is_masked(config) else None
+    shape = known_shape(config) or picture_shape(c)
+    return Spec(shape, kind, tuple(c.mean), tuple(c.std), labels, missing=missing)
 
 
 def _described(config: Config, data: Dataset) -> Spec:
     kind, c = kind_of(config.data.kind, _dtype(data)), config.data
     shape = tuple(int(n) for n in data.train.shape[1:])
     check_shape(config, kind, shape)
-    mean, std = statistics(data, tuple(c.mean), tuple(c.std)) if kind == "real" else ((), ())
+    check_missing_kind(config, kind)
+    known = statistics(data, tuple(c.mean), tuple(c.std), objects.MASKING[c.missing]) if kind == "real" else None
     labels = labels_of(data, c.num_classes) if "label" in c.condition else None
     text = captions.described(data, c.condition)
     if text and (missing := captions.unknown(data, text)):
         words = f"{len(missing)} words that are in none to train on, such as {min(missing)!r}"
         print(f"data: held-out captions have {words}: they are left out", file=sys.stderr)
-    return Spec(shape, kind, mean, std, labels, text=text)
+    mean, std, missing = known or ((), (), None)
+    return Spec(shape, kind, mean, std, labels, text=text, missing=missing)
 
 
 def _dtype(data: Dataset) -> np.dtype:
@@ -245,6 +250,7 @@ def check_resolved(config: Config, spec: Spec, own_system: bool = False) -> None
     if not own_system:
         check_network(config, spec.shape)
     check_rank(config, spec.shape)
+    check_compared(config, differ=spec.missing is not None and not spec.missing.common)
     if spec.labels is not None:
         parsed("sampling.label", config.sampling.label, spec.labels)
         one_or_none(config.likelihood.label, spec.labels)

@@ -9,6 +9,7 @@ from score_sde.networks.edm2 import EDM2 as EDM2
 from score_sde.networks.fourier import FourierFeatures as FourierFeatures
 from score_sde.networks.gamma import Gamma as Gamma
 from score_sde.networks.generator import Generator as Generator
+from score_sde.networks.masked import Masked as Masked
 from score_sde.networks.mlp import MLP as MLP
 from score_sde.networks.ncsnpp import NCSNpp as NCSNpp
 from score_sde.networks.ncsnv2 import NCSNv2 as NCSNv2

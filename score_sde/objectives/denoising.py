@@ -17,14 +17,15 @@ from jax.scipy.special import ndtri
 
 from score_sde.rng import Purpose, child, normal, uniform
 from score_sde.scores.parametrization import Levels
+from score_sde.scores.subspace import Subspace, within
 from score_sde.sde import SDE, one_minus_exp
 from score_sde.typing import Array, Keys, ScoreFn, Time, expand, sum_per_example
 
 Weighting = Callable[[SDE, Array], Array]
 """(sde, t [B]) -> the weight [B] of the squared residual."""
 
-Reduction = Callable[[Array], Array]
-"""Squared residuals [B, ...] -> [B]."""
+Reduction = Callable[..., Array]
+"""(squared residuals [B, ...], their number where some are no part of the example [B] or None) -> [B]."""
 
 Objective = Callable[[Keys, ScoreFn, Array, Array, Array, Array], Array]
 """(keys [B], score, x_t [B, ...], t [B], sigma broadcasting against x_t, z [B, ...]) -> squared residuals [B, ...]."""
@@ -90,13 +91,16 @@ class EDM:
         return 1 + jnp.exp(-sde.log_snr(t)) / self.sigma_data**2
 
 
-def mean(squares: Array) -> Array:
-    """Mean over the elements of an example."""
-    return jnp.mean(squares, axis=tuple(range(1, squares.ndim)))
+def mean(squares: Array, dimension: Array | None = None) -> Array:
+    """Mean over the elements of an example, or their sum over its dimension [B] where that is smaller."""
+    if dimension is None:
+        return jnp.mean(squares, axis=tuple(range(1, squares.ndim)))
+    return sum_per_example(squares) / jnp.maximum(dimension.astype(squares.dtype), 1)
 
 
-def half_sum(squares: Array) -> Array:
-    """Half the sum over the elements of an example, the reference's reduce_mean=False."""
+def half_sum(squares: Array, dimension: Array | None = None) -> Array:
+    """Half the sum over the elements of an example, the reference's reduce_mean=False; whatever its dimension."""
+    del dimension
     return 0.5 * sum_per_example(squares)
 
 
@@ -206,12 +210,17 @@ def denoising_loss(
     reduction: Reduction = mean,
     objective: Objective = denoising,
     u: Array | None = None,
+    space: Subspace | None = None,
 ) -> Array:
     """The score matching loss of every example [B], t, z and projections drawn from the example's own key.
 
     loss_b = E weight(t) reduce(r^2), r = sigma(t) score(x_t, t) + z, x_t = alpha x_0 + sigma z (Song et al. 2021,
-    eq. 7), or with another objective what it puts in the place of r^2. keys [B]; x0 [B, ...]; u as in `draw`.
+    eq. 7), or with another objective what it puts in the place of r^2. keys [B]; x0 [B, ...]; u as in `draw`. space:
+    where x0 lies, which noise and score are projected on; None for everywhere.
     """
     t, ratio, z = draw(keys, sde, x0, times, u)
+    if space is not None:
+        z, score = space.project(z), within(score, space)
     x, sigma = perturb(sde, x0, t, z)
-    return ratio * weighting(sde, t) * reduction(objective(keys, score, x, t, sigma, z))
+    squares = objective(keys, score, x, t, sigma, z)
+    return ratio * weighting(sde, t) * reduction(squares, None if space is None else space.dimension)

@@ -22,6 +22,7 @@ from score_sde.experiment.kept_grids import KeptGrids
 from score_sde.objectives.denoising import mean, perturb
 from score_sde.objectives.variational import prior_term
 from score_sde.rng import Purpose, child, example_keys, normal, positions, root_key
+from score_sde.scores.subspace import Subspace, within
 from score_sde.sde import SDE, denoiser
 from score_sde.solvers import AdaptiveSolver, grids
 from score_sde.solvers.sampling import trajectory
@@ -161,7 +162,13 @@ def noise_levels(
         keys = child(example_keys(root_key(config.seed), position), Purpose.EVALUATION)
         x0 = experiment.kind.encode(keys, stored, training=False)
         condition = condition | (experiment.degradation.of_examples(keys, x0) if experiment.degradation else {})
-        return look(keys, experiment.score_of(params, condition), sde, x0, grid), prior_term(sde, x0) / x0[0].size
+        x0, condition = experiment.drawing.conditions.there(x0, condition)
+        space = experiment.score_system.subspace(condition)
+        looked = look(keys, experiment.score_of(params, condition), sde, x0, grid, space)
+        if space is None:
+            return looked, prior_term(sde, x0) / x0[0].size
+        rest = (1 - space.dimension / x0[0].size) * prior_term(sde, jnp.zeros_like(x0))
+        return looked, (prior_term(sde, space.project(x0)) - rest) / space.dimension
 
     program, params = jax.jit(at(config.evaluation.precision, at_examples)), replicate(params)
     found, priors, told = [], [], experiment.chosen(given)
@@ -196,22 +203,28 @@ def rates(log_snr: np.ndarray, loss: np.ndarray, prior: np.ndarray) -> np.ndarra
     return prior + np.concatenate([np.zeros((1, loss.shape[1])), np.cumsum(steps, axis=0)])
 
 
-def look(keys: Keys, score: ScoreFn, sde: SDE, x0: Array, grid: Array) -> tuple[Array, Array, Array]:
-    """The score at every t of the grid, s = s(x_t, t): [K, B] each of
+def look(
+    keys: Keys, score: ScoreFn, sde: SDE, x0: Array, grid: Array, space: Subspace | None = None
+) -> tuple[Array, Array, Array]:
+    """The score at every t of the grid, s = s(x_t, t): [K, B] each of, in the subspace where x0 lies,
 
         |sigma s|^2 / D,  |sigma s + z|^2 / D  and  1 + 2 (sigma s . (sigma s + z)) / D.
 
     The third is the sum of the first two with |z|^2 replaced by its mean D, which lowers the variance. It is 1 in the
     mean under the exact score, for which E[z . sigma s] = -E|sigma s|^2.
     """
-    own = child(keys, Purpose.NOISE)
+    own, dimension = child(keys, Purpose.NOISE), None if space is None else space.dimension
+    if space is not None:
+        x0, score = space.project(x0), within(score, space)
 
     def at(node: tuple[Array, Array]) -> tuple[Array, Array, Array]:
         k, t = node
         z = normal(child(own, k), x0.shape[1:], x0.dtype)
+        z = z if space is None else space.project(z)
         x, sigma = perturb(sde, x0, t, z)
         scaled = sigma * score(x, t)
-        return mean(scaled**2), mean((scaled + z) ** 2), 1 + 2 * mean(scaled * (scaled + z))
+        own_mean = lambda v: mean(v, dimension)
+        return own_mean(scaled**2), own_mean((scaled + z) ** 2), 1 + 2 * own_mean(scaled * (scaled + z))
 
     return jax.lax.map(at, (jnp.arange(len(grid)), grid))
 

@@ -143,7 +143,7 @@ class Latent(Score):
         entropy = cross_entropy(self.process, t, ratio, squares, t_min=self.t_min, dimension=z[0].size)
         return entropy + prior_term(self.process, z), squares
 
-    def finished(self, params: Params, keys: Keys, samples: Samples) -> Samples:
+    def finished(self, params: Params, keys: Keys, condition: Condition, samples: Samples) -> Samples:
         """Examples of latents that a solver draws: the decoder's means, or draws of p(x | z)."""
         coder, z = self.coder_of(params), self.scale * samples.x
         if not self.noisy():

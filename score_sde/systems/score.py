@@ -10,13 +10,15 @@ import jax.numpy as jnp
 from score_sde.data.captions import TextSpec
 from score_sde.devices.platform import Platform, platform
 from score_sde.guidance.classifier_free import with_null
-from score_sde.names import MASK
+from score_sde.names import MASK, PRESENT
 from score_sde.networks.concatenating import Concatenating
 from score_sde.networks.fourier import FourierFeatures
 from score_sde.networks.generator import Generator
+from score_sde.networks.masked import Masked
 from score_sde.objectives.variational import Model
 from score_sde.rng import Purpose, child, uniform
 from score_sde.scores.parametrization import Parametrization
+from score_sde.scores.subspace import Subspace, completed
 from score_sde.sde import SDE
 from score_sde.solvers.sampling import Samples
 from score_sde.systems.base import Condition, Params
@@ -28,13 +30,13 @@ PART = "score"
 
 @dataclasses.dataclass(frozen=True)
 class Objective:
-    """(keys [B], model, sde, x0 [B, ...], u [B]) -> the loss of every example [B].
+    """(keys [B], model, sde, x0 [B, ...], u [B], where x0 lies or None) -> the loss of every example [B].
 
     backwards: whether the score is differentiated in its parameters alone, by reverse mode, and never in x by forward
     mode, which convolutions for reverse mode and fused attention do not have.
     """
 
-    loss: Callable[[Keys, Model, SDE, Array, Array], Array]
+    loss: Callable[[Keys, Model, SDE, Array, Array, Subspace | None], Array]
     backwards: bool = True
 
 
@@ -69,7 +71,8 @@ class Score:
 
     shape: of an example; image_shape: what the network is shown of it, one more axis for [H, W]. network: x, noise
     label, sigma, dropout keys [, condition] -> output. labelled: whether it is told labels. text: what it reads, None
-    for nothing. shown: the shape of the picture that it is shown, condition["image"], () for none. sampler: (system,
+    for nothing. shown: the shape of the picture that it is shown, condition["image"], () for none. space: where
+    examples lie of which condition["present"] [B, *shape] are there, None where all always are. sampler: (system,
     params, keys, condition) -> Samples. platform: what training is compiled for.
     """
 
@@ -86,6 +89,7 @@ class Score:
     labelled: bool = False
     text: TextSpec | None = None
     shown: tuple[int, ...] = ()
+    space: Callable[[Array], Subspace] | None = None
     remat: str = "none"
     scan_blocks: bool = False
     platform: Platform = dataclasses.field(default_factory=platform)
@@ -100,6 +104,8 @@ class Score:
         condition |= {name: jnp.zeros((1, *shape), dtype) for name, (shape, dtype) in shapes.items()}
         if self.shown:
             condition |= {"image": jnp.zeros((1, *self.shown)), "level": jnp.zeros(1)}
+        if self.space:
+            condition |= {PRESENT: jnp.ones((1, *self.shape), bool)}
         options: dict[str, Any] = {"condition": condition} if condition else {}
         return {PART: self.network.init(key, jnp.zeros((1, *self.image_shape)), ones, ones, **options)["params"]}
 
@@ -110,7 +116,11 @@ class Score:
         condition = self.with_dropped(keys, condition, training)
         execution = self.trained(self.objective.backwards)
         model = self.model(params, condition, self.dropout_keys(keys, training), **execution)
-        return self.objective.loss(keys, model, self.sde(params), x0, u), {}
+        return self.objective.loss(keys, model, self.sde(params), x0, u, self.subspace(condition)), {}
+
+    def subspace(self, condition: Condition | None) -> Subspace | None:
+        """Where examples of this condition lie; None for everywhere."""
+        return self.space(condition[PRESENT]) if self.space and condition and PRESENT in condition else None
 
     def with_dropped(self, keys: Keys, condition: Condition, training: bool) -> Condition:
         """The condition of a loss, of which training drops labels and texts."""
@@ -138,13 +148,14 @@ class Score:
         return self.process
 
     def score(self, params: Params, condition: Condition | None = None, backwards: bool = False) -> ScoreFn:
-        """The score function of given parameters, without dropout.
+        """The score function of given parameters, without dropout; of what is not there that of a Gaussian.
 
         backwards: in a form whose gradient in x is cheap by reverse mode and that has no forward mode, to rounding.
         """
         execution: dict[str, Any] = {"convolution": self.platform.convolution(backwards=True)} if backwards else {}
-        model = self.model(params, condition, **execution)
-        return lambda x, t: model(x, t)[0]
+        model, space = self.model(params, condition, **execution), self.subspace(condition)
+        own: ScoreFn = lambda x, t: model(x, t)[0]
+        return own if space is None else completed(own, self.sde(params), space)
 
     def denoiser(
         self, params: Params, condition: Condition | None = None, dropout_keys: Keys | None = None, **execution: Any
@@ -161,11 +172,12 @@ class Score:
 
     def draw(self, params: Params, keys: Keys, condition: Condition) -> Samples:
         """By the solver and grid that it was made with."""
-        return self.finished(params, keys, self.sampler(self, params, keys, condition))
+        return self.finished(params, keys, condition, self.sampler(self, params, keys, condition))
 
-    def finished(self, params: Params, keys: Keys, samples: Samples) -> Samples:
-        """What a solver's samples stand for: themselves."""
-        return samples
+    def finished(self, params: Params, keys: Keys, condition: Condition, samples: Samples) -> Samples:
+        """What a solver's samples stand for: themselves, and 0 where nothing is."""
+        space = self.subspace(condition)
+        return samples if space is None else samples._replace(x=space.project(samples.x))
 
     def model(
         self, params: Params, condition: Condition | None = None, dropout_keys: Keys | None = None, **execution: Any
@@ -207,6 +219,6 @@ def computed(network: nn.Module, execution: dict[str, Any]) -> nn.Module:
     """The network with those fields of how it is computed that it has, or the one inside of it."""
     fields = {field.name for field in dataclasses.fields(network)}
     own = {name: value for name, value in execution.items() if name in fields}
-    if isinstance(network, Concatenating | FourierFeatures | Generator):
+    if isinstance(network, Concatenating | FourierFeatures | Generator | Masked):
         own["network"] = computed(network.network, execution)
     return network.clone(**own)

@@ -68,10 +68,10 @@ def test_statistics_are_numpys(shape, monkeypatch):
     monkeypatch.setattr("score_sde.data.spec.CHUNK", 2000)
     x = (1e3 + RANDOM.normal(size=(50, *shape)) * np.linspace(0.1, 2, shape[-1])).astype(np.float32)
     rows = x.reshape(-1, shape[-1] if len(shape) >= 3 else 1).astype(np.float64)
-    mean, std = statistics(Dataset(x, x[:3]), (), ())
+    mean, std, _ = statistics(Dataset(x, x[:3]), (), ())
     np.testing.assert_allclose(mean, rows.mean(0), rtol=1e-12)
     np.testing.assert_allclose(std, rows.std(0), rtol=1e-9)
-    assert statistics(Dataset(x, x[:3]), (1.0,) * len(mean), ()) == ((1.0,) * len(mean), std)
+    assert statistics(Dataset(x, x[:3]), (1.0,) * len(mean), ()) == ((1.0,) * len(mean), std, None)
 
 
 def test_values_that_are_not_finite_are_counted_in_both_splits():

@@ -38,8 +38,8 @@ def coder(dtype: Any = jnp.float32) -> VAE:
 def fields(**more: Any) -> dict[str, Any]:
     own: dict[str, Any] = {
         "shape": (D,), "image_shape": (D,), "process": vp(), "network": Perceptron((16,)), "parametrization": MEANING,
-        "objective": Objective(lambda keys, model, sde, x0, u: x0.sum(1)), "sampler": None, "autoencoder": coder(),
-        "t_min": 1e-4,
+        "objective": Objective(lambda keys, model, sde, x0, u, space: x0.sum(1)), "sampler": None,
+        "autoencoder": coder(), "t_min": 1e-4,
     }  # fmt: skip
     return own | more
 
@@ -233,7 +233,7 @@ def test_a_frozen_coders_latents_are_scaled_and_the_bound_is_of_the_data():
     own, x = moved(coder().init(root_key(0), {})), jax.random.normal(jax.random.key(2), (4, WIDE))
     keys, u = example_keys(root_key(1), positions(0, 4)), jnp.full(4, 0.5)
     seen = []
-    objective = Objective(lambda keys, model, sde, x0, u: seen.append(x0) or x0.sum(1))  # pyright: ignore
+    objective = Objective(lambda keys, model, sde, x0, u, space: seen.append(x0) or x0.sum(1))  # pyright: ignore
     plain, scaled = (Latent(**fields(scale=s, objective=objective), coder=own) for s in (1.0, 4.0))
     params = plain.init(root_key(2), {})
     for system in (plain, scaled):
