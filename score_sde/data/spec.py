@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from score_sde.data.beside import Beside
 from score_sde.data.captions import TextSpec
 from score_sde.data.sources import Dataset, Source, gather
 from score_sde.errors import require
@@ -62,8 +63,8 @@ class Missing:
 class Spec:
     """One example's shape, the data's kind, mean and std per channel of real data, the labels' classes, a text's words.
 
-    missing: None where every example is whole. content: what the data are known by, `identity.digest`, in a run that
-    has begun with them.
+    missing: None where every example is whole. beside: fields that the network is shown, None for none. content: what
+    the data are known by, `identity.digest`, in a run that has begun with them.
     """
 
     shape: tuple[int, ...]
@@ -74,10 +75,11 @@ class Spec:
     content: dict[str, Any] | None = dataclasses.field(default=None, compare=False)
     text: TextSpec | None = None
     missing: Missing | None = None
+    beside: Beside | None = None
 
     def to_json(self) -> dict[str, Any]:
         """What JSON keeps exactly."""
-        left_out = [name for name in ("content", "text", "missing") if not getattr(self, name)]
+        left_out = [name for name in ("content", "text", "missing", "beside") if not getattr(self, name)]
         return {name: value for name, value in dataclasses.asdict(self).items() if name not in left_out}
 
     @classmethod
@@ -85,12 +87,12 @@ class Spec:
         """The inverse of `to_json`."""
         labels = value["labels"]
         found = None if labels is None else Labels(tuple(labels["frequencies"]), tuple(labels["names"]))
-        numbers = {name: tuple(value[name]) for name in ("shape", "mean", "std")}
+        numbers: dict[str, Any] = {name: tuple(value[name]) for name in ("shape", "mean", "std")}
         text = TextSpec.from_json(value["text"]) if "text" in value else None
         missing = Missing(**value["missing"]) if "missing" in value else None
-        return cls(
-            kind=value["kind"], labels=found, content=value.get("content"), text=text, missing=missing, **numbers
-        )
+        beside = Beside.from_json(value["beside"]) if "beside" in value else None
+        more: dict[str, Any] = {"content": value.get("content"), "text": text, "missing": missing, "beside": beside}
+        return cls(kind=value["kind"], labels=found, **more, **numbers)
 
 
 def channels(shape: tuple[int, ...]) -> int:
