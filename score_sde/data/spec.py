@@ -77,6 +77,12 @@ class Spec:
     missing: Missing | None = None
     beside: Beside | None = None
 
+    def comparable(self, x: np.ndarray) -> np.ndarray:
+        """Those of examples [N, ...] in which no more is missing than in samples."""
+        if self.missing is None or self.missing.common:
+            return x
+        return x[~np.isnan(x).any(tuple(range(1, x.ndim)))]
+
     def to_json(self) -> dict[str, Any]:
         """What JSON keeps exactly."""
         left_out = [name for name in ("content", "text", "missing", "beside") if not getattr(self, name)]

@@ -16,6 +16,7 @@ from score_sde.devices.precision import at
 from score_sde.evaluation.frechet import Estimate, Moments, frechet
 from score_sde.evaluation.grain import grainy
 from score_sde.evaluation.neighbours import flat, neighbour_figures, reading
+from score_sde.evaluation.spectrum import Spectrum, spectrum
 from score_sde.experiment import Experiment, objects
 from score_sde.experiment.generation import Generator
 from score_sde.experiment.kept_grids import KeptGrids
@@ -70,7 +71,7 @@ class Yardstick:
         numbers = lambda block: (height // block) * (width // block) * channels
         while numbers(self.block) > DIMENSIONS and self.block < min(height, width):
             self.block += 1
-        self._moments = Moments.of(self._vectors(data))
+        self._moments, self.data_spectrum = Moments.of(self._vectors(data)), self.spectrum(data)
 
     def __call__(self, samples: np.ndarray) -> Estimate:
         """The Fréchet distance of samples [N, ...] and its error, of these samples alone; NaN of fewer than two."""
@@ -86,6 +87,12 @@ class Yardstick:
         """What nearest neighbours say of samples [N, ...], by name, and how it reads."""
         found = neighbour_figures(flat(self._kind.comparable(samples)), flat(self._data))
         return found | {"reading": reading(found["accuracy_on_samples"], found["accuracy_on_data"], len(samples))}
+
+    def spectrum(self, samples: np.ndarray) -> Spectrum | None:
+        """The power spectrum of two samples [N, ...] or more that are no pictures; None of others."""
+        if samples.dtype == np.uint8 or samples.ndim < 3 or len(samples) < 2:
+            return None
+        return spectrum(as_images(self._kind.comparable(samples)))
 
     def _vectors(self, x: np.ndarray) -> np.ndarray:
         """Bytes on the [-1, 1] scale, real data standardised; what is left at the lower and right edge is cut off."""
