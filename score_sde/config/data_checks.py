@@ -9,7 +9,8 @@ from score_sde.errors import require
 from score_sde.names import FIELD
 
 PATHS = {
-    "array": "an .npy or .npz file of arrays [N, ...], such as uint8 images [N, H, W, C], or CIFAR's python batches",
+    "array": "an .npy or .npz file of arrays [N, ...], such as uint8 images [N, H, W, C], a folder of .npy files, or"
+    " CIFAR's python batches",
     "folder": "a directory or a zip file of pictures",
     "tfds": "a builder of tensorflow_datasets, such as cifar10, or a directory that it prepared",
 }

@@ -275,7 +275,7 @@ REFERENCE_CORRECTORS: dict[str, Callable[[Config], reference.Corrector | None]] 
 DATA: dict[str, Callable[[Config], Dataset]] = {
     "digits": lambda c: digits(c.image_size),
     "digit_pairs": lambda c: digit_pairs(),
-    "array": lambda c: array(c.path, tuple(c.condition), Cache(c.cache, c.cache_limit)),
+    "array": lambda c: array(c.path, tuple(c.condition), Cache(c.cache, c.cache_limit), tuple(c.shape)),
     **dict.fromkeys(DECODED, _resolved),
 }
 KINDS: dict[str, Callable[[Config, Spec], kinds.Kind]] = {

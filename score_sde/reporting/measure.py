@@ -129,7 +129,8 @@ def path(experiment: Experiment, params: Any) -> Path | None:
         stops = jnp.round(jnp.linspace(0, len(grid) - 1, STOPS)).astype(int)
         t = grid[stops]
         x = trajectory(keys, score, sde, experiment.shape, solver=solver, times=grid)[stops, 0]
-        return t, sde.log_snr(t), sde.alpha(t), sde.sigma(t), x, denoiser(sde, score)(x, t)
+        at_stops = experiment.score_of(params, {name: jnp.repeat(v, STOPS, 0) for name, v in condition.items()})
+        return t, sde.log_snr(t), sde.alpha(t), sde.sigma(t), x, denoiser(sde, at_stops)(x, t)
 
     position = positions(0, 1)
     condition = replicate(experiment.conditions(position))
