@@ -20,12 +20,15 @@ def spectrum(x: np.ndarray) -> Spectrum:
     shortest side, F the unitary Fourier transform: white noise of variance v has P = v. Sides are taken to be as long
     as they have points. Fields that are not periodic leak power to high wavenumbers, the data's as the samples'.
     """
-    sides = x.shape[1:-1]
     waves = np.fft.fftn(x.astype(np.float64), axes=range(1, x.ndim - 1), norm="ortho")
     power = (np.abs(waves) ** 2).mean(-1).reshape(len(x), -1)
-    shortest = min(sides)
-    cycles = np.meshgrid(*(shortest * np.fft.fftfreq(side) for side in sides), indexing="ij")
-    ring = np.rint(np.sqrt(sum(axis**2 for axis in cycles))).astype(int).reshape(-1)
-    numbers = np.arange(shortest // 2 + 1)
+    sides = x.shape[1:-1]
+    ring, numbers = rings(sides).reshape(-1), np.arange(min(sides) // 2 + 1)
     bands = np.stack([power[:, ring == k].mean(1) for k in numbers], axis=1)
     return Spectrum(numbers, bands.mean(0), bands.std(0, ddof=1) / np.sqrt(len(x)))
+
+
+def rings(sides: tuple[int, ...]) -> np.ndarray:
+    """The wavenumber of every wave of a Fourier transform of these sides, to the next integer: [*sides]."""
+    cycles = np.meshgrid(*(min(sides) * np.fft.fftfreq(side) for side in sides), indexing="ij")
+    return np.rint(np.sqrt(sum(axis**2 for axis in cycles))).astype(int)

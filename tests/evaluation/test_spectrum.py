@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from benchmarks.field import fields
+from benchmarks.field import covariance, fields, land, nats_per_dimension, of_spectrum
 from benchmarks.field import spectrum as law
-from score_sde.evaluation.spectrum import spectrum
+from score_sde.evaluation.spectrum import rings, spectrum
 from score_sde.reporting.spectra import ratio
 
 
@@ -22,16 +22,24 @@ def test_a_wave_is_at_its_number():
     x = np.cos(2 * np.pi * 3 * np.arange(16) / 16)[None, :, None, None] * np.ones((2, 16, 16, 1))
     found = spectrum(x)
     assert found.mean.argmax() == 3 and found.mean[[0, 1, 2, 5, 6, 7, 8]].max() < 1e-12
-    ring = np.rint(np.hypot(*np.meshgrid(*(16 * np.fft.fftfreq(16),) * 2))) == 3
-    assert np.isclose(found.mean[3] * ring.sum(), (x[0] ** 2).sum())  # Parseval
+    assert np.isclose(found.mean[3] * (rings((16, 16)) == 3).sum(), (x[0] ** 2).sum())  # Parseval
 
 
 def test_the_field_of_the_benchmark():
-    found = spectrum(fields(4000, 0)[..., None])
-    k = 16 * np.fft.fftfreq(16)
-    ring = np.rint(np.hypot(k[:, None], k[None])).astype(int)
-    expected = np.array([law()[ring == n].mean() for n in range(9)])
-    assert np.abs((found.mean - expected) / found.error).max() < 4
+    rows = of_spectrum(fields(4000, 0))
+    assert all(abs(row["ratio"] - 1) < 4 * row["standard_error"] < 0.2 for row in rows) and len(rows) == 9
+
+
+def test_what_is_there_of_the_field():
+    """The marginal of all of it is the field's own law, and the covariance is that of its draws."""
+    x = fields(6, 0)
+    some = x.copy()
+    some[:, land()] = np.nan
+    assert land().mean() == 0.5
+    np.testing.assert_allclose(covariance(4), np.cov(fields(200_000, 0, 4).reshape(-1, 16).T), atol=0.02)
+    both = np.linalg.slogdet(2 * np.pi * covariance())[1] / 2
+    assert np.isclose(both, 0.5 * np.log(2 * np.pi * law()).sum())
+    assert np.isfinite(nats_per_dimension(some)).all()
 
 
 def test_ratio():
