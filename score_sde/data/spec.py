@@ -54,10 +54,12 @@ class Spec:
     labels: Labels | None = None
     content: dict[str, Any] | None = dataclasses.field(default=None, compare=False)
     text: TextSpec | None = None
+    frames: tuple[int, ...] = ()
+    """Of one example's condition["frames"], (T', M); () for none."""
 
     def to_json(self) -> dict[str, Any]:
         """What JSON keeps exactly."""
-        left_out = [name for name in ("content", "text") if not getattr(self, name)]
+        left_out = [name for name in ("content", "text", "frames") if not getattr(self, name)]
         return {name: value for name, value in dataclasses.asdict(self).items() if name not in left_out}
 
     @classmethod
@@ -67,6 +69,7 @@ class Spec:
         found = None if labels is None else Labels(tuple(labels["frequencies"]), tuple(labels["names"]))
         numbers = {name: tuple(value[name]) for name in ("shape", "mean", "std")}
         text = TextSpec.from_json(value["text"]) if "text" in value else None
+        numbers["frames"] = tuple(value.get("frames", ()))
         return cls(kind=value["kind"], labels=found, content=value.get("content"), text=text, **numbers)
 
 

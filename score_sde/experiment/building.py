@@ -10,7 +10,7 @@ from score_sde.config.text_checks import TEXTS
 from score_sde.config.validation import DECODERS, SAMPLING, validate
 from score_sde.data.spec import Spec
 from score_sde.errors import require
-from score_sde.experiment import factories, objects
+from score_sde.experiment import factories, framing, objects
 from score_sde.experiment.conditions import Conditions
 from score_sde.experiment.drawing import Drawing
 from score_sde.experiment.experiment import Experiment, Factory
@@ -18,6 +18,7 @@ from score_sde.experiment.frozen import Frozen, Record, restored
 from score_sde.experiment.latents import scaled
 from score_sde.experiment.resolving import resolve
 from score_sde.experiment.starting import origin
+from score_sde.names import FRAMES
 from score_sde.rng import positions
 from score_sde.systems.latent import AUTOENCODER
 
@@ -56,11 +57,13 @@ def build(
         require(part in experiment.system.frozen, f"frozen.{part} is not asked for by the system: leave it empty")
     if training and spec.text is not None:
         experiment.drawing.conditions.of_samples("", 0, positions(0, 1), config.sampling.caption)
-    drawn = set(config.data.condition) <= {"label", *TEXTS} or not config.logging.samples_every
+    if training and spec.frames:
+        framing.asked(config, spec)
+    drawn = set(config.data.condition) <= {"label", *TEXTS, FRAMES} or not config.logging.samples_every
     require(
         drawn,
-        f"data.condition={config.data.condition}: of samples labels and texts alone are drawn, so grids while training"
-        " have no condition: set logging.samples_every=0, and pass the condition to the system's own draw",
+        f"data.condition={config.data.condition}: of samples labels, texts and frames alone are drawn, so grids while"
+        " training have no condition: set logging.samples_every=0, and pass the condition to the system's own draw",
     )
     other = functools.partial(build, system=system)
     begun = origin(config, spec, (record or {}).get("start"), experiment.abstract_params, other)

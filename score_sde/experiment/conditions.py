@@ -12,7 +12,7 @@ from score_sde.data.sources import Source, gather
 from score_sde.data.spec import Labels, Spec
 from score_sde.errors import require
 from score_sde.experiment.captions import asked_texts
-from score_sde.names import EMBEDDINGS, MASK
+from score_sde.names import EMBEDDINGS, FRAMES, MASK
 from score_sde.rng import Purpose, child, example_keys, numbers, root_key, uniform
 from score_sde.typing import Array, Keys
 
@@ -72,6 +72,7 @@ class Conditions:
         labels, text = self.spec.labels, self.spec.text
         own = {name: gather(source, numbers) for name, source in given.items() if name in (CAPTION, EMBEDDINGS, MASK)}
         found = {} if text is None else text.of_sources(own)
+        found |= {FRAMES: gather(given[FRAMES], numbers)} if self.spec.frames else {}
         if labels is None:
             return found
         if chosen := one_or_none(asked, labels):

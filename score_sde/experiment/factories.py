@@ -62,6 +62,7 @@ def score_system(config: Config, spec: Spec, sampler: Callable[..., Samples], fr
         labelled=labels is not None,
         text=spec.text,
         shown=degrading.shown(config, spec.shape),
+        frames=spec.frames,
         remat=config.training.remat,
         scan_blocks=config.training.scan_blocks,
         platform=platform(config.parallel.topology),

@@ -29,10 +29,10 @@ from score_sde.data.spec import Labels, Spec, channels, kind_of, labels_of, stat
 from score_sde.devices.agreement import agree
 from score_sde.devices.distributed import place
 from score_sde.errors import UsageError, require
-from score_sde.experiment import objects
+from score_sde.experiment import framing, objects
 from score_sde.experiment.captions import asked_texts
 from score_sde.experiment.conditions import one_or_none, parsed
-from score_sde.names import EMBEDDINGS
+from score_sde.names import EMBEDDINGS, FRAMES
 
 
 def load_data(config: Config, ranges: str = "") -> Dataset:
@@ -126,6 +126,11 @@ def told(config: Config) -> Spec:
         not {captions.CAPTION, EMBEDDINGS} & set(c.condition),
         f"data.condition={c.condition} is of texts, whose words the data tell, and there are none: train a run on them",
     )
+    require(
+        FRAMES not in c.condition,
+        f"data.condition={c.condition} is of frames, whose number the data tell, and there are none: train a run on"
+        " them",
+    )
     labels = Labels((1 / c.num_classes,) * c.num_classes) if "label" in c.condition else None
     return Spec(known_shape(config) or picture_shape(c), kind, tuple(c.mean), tuple(c.std), labels)
 
@@ -140,7 +145,8 @@ def _described(config: Config, data: Dataset) -> Spec:
     if text and (missing := captions.unknown(data, text)):
         words = f"{len(missing)} words that are in none to train on, such as {min(missing)!r}"
         print(f"data: held-out captions have {words}: they are left out", file=sys.stderr)
-    return Spec(shape, kind, mean, std, labels, text=text)
+    frames = framing.described(shape, data.condition[FRAMES].shape) if FRAMES in c.condition else ()
+    return Spec(shape, kind, mean, std, labels, text=text, frames=frames)
 
 
 def _dtype(data: Dataset) -> np.dtype:
@@ -250,3 +256,5 @@ def check_resolved(config: Config, spec: Spec, own_system: bool = False) -> None
         one_or_none(config.likelihood.label, spec.labels)
     if spec.text is not None and config.sampling.caption:
         asked_texts(config.sampling.caption, spec.text)
+    if spec.frames and config.sampling.condition:
+        framing.asked(config, spec)

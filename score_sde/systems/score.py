@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from score_sde.data.captions import TextSpec
 from score_sde.devices.platform import Platform, platform
 from score_sde.guidance.classifier_free import with_null
-from score_sde.names import MASK
+from score_sde.names import FRAMES, MASK
 from score_sde.networks.concatenating import Concatenating
 from score_sde.networks.fourier import FourierFeatures
 from score_sde.networks.generator import Generator
@@ -69,7 +69,8 @@ class Score:
 
     shape: of an example; image_shape: what the network is shown of it, one more axis for [H, W]. network: x, noise
     label, sigma, dropout keys [, condition] -> output. labelled: whether it is told labels. text: what it reads, None
-    for nothing. shown: the shape of the picture that it is shown, condition["image"], () for none. sampler: (system,
+    for nothing. shown: the shape of the picture that it is shown, condition["image"], () for none. frames: of
+    condition["frames"]. sampler: (system,
     params, keys, condition) -> Samples. platform: what training is compiled for.
     """
 
@@ -86,6 +87,7 @@ class Score:
     labelled: bool = False
     text: TextSpec | None = None
     shown: tuple[int, ...] = ()
+    frames: tuple[int, ...] = ()
     remat: str = "none"
     scan_blocks: bool = False
     platform: Platform = dataclasses.field(default_factory=platform)
@@ -100,6 +102,7 @@ class Score:
         condition |= {name: jnp.zeros((1, *shape), dtype) for name, (shape, dtype) in shapes.items()}
         if self.shown:
             condition |= {"image": jnp.zeros((1, *self.shown)), "level": jnp.zeros(1)}
+        condition |= {FRAMES: jnp.zeros((1, *self.frames))} if self.frames else {}
         options: dict[str, Any] = {"condition": condition} if condition else {}
         return {PART: self.network.init(key, jnp.zeros((1, *self.image_shape)), ones, ones, **options)["params"]}
 
@@ -192,6 +195,7 @@ class Score:
         network = computed(self.network, execution)
         # A classifier may be told the label alone, or another run's network shown a picture.
         unknown = (() if self.labelled else ("label",)) + (() if self.shown else ("image", "level"))
+        unknown += () if self.frames else (FRAMES,)
         told = {name: value for name, value in (condition or {}).items() if name not in unknown}
         options: dict[str, Any] = {"condition": told} if told else {}
 
