@@ -8,3 +8,5 @@ FIELD, IMAGE = "field", "image"
 
 PRESENT = "present"
 """Which elements of an example are there, bool [B, ...], where data may miss some."""
+FRAMES = "frames"
+"""What a waveform is conditioned on, [B, T', M]: M numbers for every hop of samples, such as mel bands."""

@@ -260,9 +260,9 @@ def _tell_accuracy(folder: SampleFolder) -> None:
 
 def settings_of(experiment: Experiment, step: int | None) -> dict[str, Any]:
     """What tells samples from others: fields, the checkpoint, and what auto stood for."""
-    choice, guidance = experiment.drawing.choice, experiment.config.guidance
+    choice, guidance, asked = experiment.drawing.choice, experiment.config.guidance, experiment.asked
     chosen: dict[str, Any] = {} if choice is None else {"auto": choice.words()}
-    asked = experiment.asked
+    chosen |= {"rate": rate} if (rate := experiment.config.data.rate) else {}
     if asked is not None:
         section = "editing" if is_edited(experiment.config) else "measurement"
         chosen |= {section: experiment.config[section].to_dict(), f"{section}_sha256": asked.digest}

@@ -1,5 +1,6 @@
 """Whether the network that a config names can be built for data of a shape. Free of jax."""
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -24,6 +25,8 @@ def multiple(config: Config) -> int:
     name = config.network.name
     if name in ("mlp", "perceptron"):
         return 1
+    if name == "wavegrad":
+        return math.prod(config.network.factors)
     levelled = name in (*LEVELLED, "convolutional")
     return 2 ** (len(config.network.ch_mult) - 1 if levelled else (HALVINGS | CLASSIFIERS_HALVINGS)[name])
 
@@ -61,6 +64,9 @@ def _check(config: Config, shape: tuple[int, ...]) -> None:
     name = config.network.name
     if name == "perceptron":
         _check_perceptron(config)
+        return
+    if name == "wavegrad":
+        _check_wavegrad(config, shape)
         return
     if name == "mlp":
         require(
@@ -115,6 +121,32 @@ def _check_perceptron(config: Config) -> None:
         not config.parametrization.learned_variance,
         "parametrization.learned_variance=True asks for a second output, which network.name='perceptron' has not: set"
         " it to False",
+    )
+
+
+def _check_wavegrad(config: Config, shape: tuple[int, ...]) -> None:
+    """That its blocks make the waveform's length of whole frames, and that it is told what it embeds."""
+    network, label = config.network, config.parametrization.label
+    hop, blocks = math.prod(network.factors), len(network.factors)
+    require(
+        blocks and len(network.up_widths) == len(network.down_widths) == blocks,
+        f"network.factors={network.factors}, up_widths={network.up_widths} and down_widths={network.down_widths} say"
+        " what the blocks do: give each one entry per block",
+    )
+    require(
+        shape[0] % hop == 0,
+        f"waveforms of {shape[0]} samples are no whole frames of {hop}, the product of network.factors="
+        f"{network.factors}: use a multiple, or other factors",
+    )
+    require(
+        label == "alpha",
+        f"parametrization.label={label!r} does not suit network.name='wavegrad', which is told sqrt(alpha_bar): set it"
+        " to 'alpha'",
+    )
+    require(
+        not config.parametrization.learned_variance,
+        "parametrization.learned_variance=True asks for a second output, which network.name='wavegrad' has not: set it"
+        " to False",
     )
 
 

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from score_sde.config.fields import CLASSIFIERS, DECODED, FIELDS, SCHEMA, SONG_NETS, U_NETS, Config
 from score_sde.config.text_checks import TEXTS, is_told_text
 from score_sde.errors import require
-from score_sde.names import FIELD
+from score_sde.names import FIELD, FRAMES
 
 PATHS = {
     "array": "an .npy or .npz file of arrays [N, ...], such as uint8 images [N, H, W, C], a folder of .npy files, or"
     " CIFAR's python batches",
     "folder": "a directory or a zip file of pictures",
+    "waves": "a directory of .wav files, or one of them",
     "tfds": "a builder of tensorflow_datasets, such as cifar10, or a directory that it prepared",
 }
 """What data.path must name for a data.name."""
@@ -46,13 +47,15 @@ def picture_shape(data: Config) -> tuple[int, int, int]:
 def known_kind(config: Config) -> str | None:
     """The kind of the data, None where only an array file tells."""
     data = config.data
-    return data.kind if data.kind != "auto" else None if data.name == "array" else "bytes"
+    return data.kind if data.kind != "auto" else {"array": None, "waves": "real"}.get(data.name, "bytes")
 
 
 def known_shape(config: Config) -> tuple[int, ...] | None:
     """The shape of one example, None where only an array file tells."""
     if config.data.shape:
         return tuple(config.data.shape)
+    if config.data.name == "waves":
+        return (config.data.length,)
     pictures = config.data.name != "array" or config.data.kind == "bytes"
     return picture_shape(config.data) if pictures else None
 
@@ -61,7 +64,8 @@ def conditions(network: str) -> tuple[str, ...]:
     """What a network can be conditioned on, by the data's names."""
     embedded = FIELDS["network"].fields["label_dropout"].networks
     labels = ("label",) if network in (*embedded, *CLASSIFIERS) else ()
-    return labels + (TEXTS if network in SONG_NETS else ()) + ((FIELD,) if network in U_NETS else ())
+    fields, frames = (FIELD,) if network in U_NETS else (), (FRAMES,) if network == "wavegrad" else ()
+    return labels + (TEXTS if network in SONG_NETS else ()) + fields + frames
 
 
 def check_data(config: Config, own_system: bool = False) -> None:

@@ -5,7 +5,7 @@ from score_sde.config.editing_checks import is_edited
 from score_sde.config.fields import U_NETS, Config
 from score_sde.config.guidance_checks import is_measured
 from score_sde.errors import require
-from score_sde.names import FIELD
+from score_sde.names import FIELD, FRAMES
 
 
 def is_masked(config: Config) -> bool:
@@ -15,11 +15,13 @@ def is_masked(config: Config) -> bool:
 
 def check_fields(config: Config) -> None:
     """Fields beside x have a system that is shown them, and samples are asked for by fields where there are any."""
+    path = config.sampling.condition
+    require(
+        not path or {FIELD, FRAMES} & set(config.data.condition),
+        f"sampling.condition={path!r} has no effect without fields or frames: set data.condition=('field',) or"
+        " ('frames',), or leave it empty",
+    )
     if FIELD not in config.data.condition:
-        path = config.sampling.condition
-        require(
-            not path, f"sampling.condition={path!r} has no effect without fields: set data.condition=('field',), or ''"
-        )
         return
     name = config.system.name
     require(

@@ -31,6 +31,8 @@ U_NETS = (*SONG_NETS, "adm", "dhariwal", "edm2")
 ZERO_NULL = ("dhariwal", "edm2")
 """Those whose null label is the zero vector."""
 REFINE_NETS = ("ncsnv2_64", "ncsnv2_128", "ncsnv2_256", "ncsn")
+WAVEGRAD = ("factors", "up_widths", "down_widths", "frames_width", "long_blocks", "level_scale")
+"""The fields of network.name='wavegrad'."""
 CLASSIFIERS = ("wideresnet", "adm_encoder")
 """Networks of logits, of system.name='classifier'."""
 AUTOENCODERS = ("mlp", "convolutional")
@@ -119,7 +121,7 @@ FIELDS: dict[str, Section] = {
         {
             "name": field(
                 "ncsnpp", "its architecture",
-                one_of(*U_NETS, *REFINE_NETS, "perceptron", *CLASSIFIERS, *AUTOENCODERS),
+                one_of(*U_NETS, *REFINE_NETS, "wavegrad", "perceptron", *CLASSIFIERS, *AUTOENCODERS),
             ),
             "nf": field(128, "channels of the finest level; of wideresnet, of the noise level", AT_LEAST_ONE),
             "ch_mult": field(
@@ -203,6 +205,24 @@ FIELDS: dict[str, Section] = {
                 "attention", "how logits come of all pixels: by attention, or of their means",
                 one_of("attention", "adaptive"), networks=("adm_encoder",),
             ),
+            "factors": field(
+                (5, 5, 3, 2, 2), "by which its blocks lengthen the frames, whose product is the samples of a frame",
+                WIDTHS, networks=("wavegrad",),
+            ),
+            "up_widths": field((512, 512, 256, 128, 128), "their channels", WIDTHS, networks=("wavegrad",)),
+            "down_widths": field(
+                (32, 128, 128, 256, 512), "channels of the waveform, from its own rate down", WIDTHS,
+                networks=("wavegrad",),
+            ),
+            "frames_width": field(768, "channels of the frames", AT_LEAST_ONE, networks=("wavegrad",)),
+            "long_blocks": field(
+                3, "blocks, the last ones, of dilations 1, 2, 4, 8 and not 1, 2, 1, 2", NOT_NEGATIVE,
+                networks=("wavegrad",),
+            ),
+            "level_scale": field(
+                5000.0, "times the noise level, in its embedding; ports of the paper have 1", POSITIVE,
+                networks=("wavegrad",),
+            ),
             "logvar_channels": field(
                 128, "of the head for the loss's variance in EDM2's files; 0 for none", NOT_NEGATIVE, networks=("edm2",)
             ),
@@ -217,7 +237,7 @@ FIELDS: dict[str, Section] = {
             ),
             "label": field(
                 "time", "what it is told of the noise level",
-                one_of("time", "sigma", "level", "log_sigma", "root_sigma", "gamma"),
+                one_of("time", "sigma", "alpha", "level", "log_sigma", "root_sigma", "gamma"),
             ),
             "learned_variance": field(False, "a second output for the variance of DDPM's chain"),
             "sigma_data": field(
@@ -228,7 +248,7 @@ FIELDS: dict[str, Section] = {
     "data": Section(
         "what is trained on",
         {
-            "name": field("digits", "the source", one_of("digits", "digit_pairs", "array", *DECODED)),
+            "name": field("digits", "the source", one_of("digits", "digit_pairs", "array", "waves", *DECODED)),
             "path": field("", "a file or directory, or a builder of tensorflow_datasets", free=True),
             "category": field("", "of lsun: the category"),
             "held_out": field(0, "examples kept from training where the data have no split of their own", NOT_NEGATIVE),
@@ -265,8 +285,21 @@ FIELDS: dict[str, Section] = {
             "uniform_dequantization": field(False, "uniform noise below the bytes' resolution"),
             "augmentation": field(0.0, "probability of each geometric augmentation of EDM", PROBABILITY),
             "condition": field(
-                (), "what conditions, by the data's names: ('label',), ('caption',), ('embeddings',) or ('field',)",
-                element=str,
+                (), "what conditions, by the data's names: ('label',), ('caption',), ('embeddings',), ('field',) or"
+                " ('frames',)", element=str,
+            ),
+            "length": field(0, "of waves: samples of a window", NOT_NEGATIVE),
+            "rate": field(
+                0, "of waveforms: samples per second, of .wav files that are read and written; 0 for no sound",
+                NOT_NEGATIVE,
+            ),
+            "hop": field(300, "of frames of waves: samples from one to the next", AT_LEAST_ONE),
+            "n_fft": field(2048, "of frames of waves: samples of a Fourier transform", AT_LEAST_ONE),
+            "window": field(1200, "of frames of waves: samples of the Hann window", AT_LEAST_ONE),
+            "mels": field(128, "of frames of waves: mel bands", AT_LEAST_ONE),
+            "mel_low": field(20.0, "of frames of waves: where the lowest band begins, in Hz", NOT_NEGATIVE),
+            "mel_high": field(
+                0.0, "of frames of waves: where the highest ends, in Hz; 0 for half the rate", NOT_NEGATIVE
             ),
             "num_classes": field(0, "classes of `label`; 0 for as many as the data have", NOT_NEGATIVE),
         },
@@ -472,7 +505,9 @@ FIELDS: dict[str, Section] = {
             "scan_blocks": field(False, "U-Nets: blocks that are alike compiled once, as a loop", free=True),
             "objective": field(
                 "denoising", "what is minimised",
-                one_of("denoising", "implicit", "sliced", "sliced_variance_reduced", "variational", "hybrid"),
+                one_of(
+                    "denoising", "absolute", "implicit", "sliced", "sliced_variance_reduced", "variational", "hybrid"
+                ),
             ),
             "projections": field(1, "directions of sliced score matching", AT_LEAST_ONE),
             "bound_weight": field(1e-3, "of hybrid: the weight of the bound", POSITIVE),
@@ -480,7 +515,9 @@ FIELDS: dict[str, Section] = {
                 "simple", "of noise levels in the loss",
                 one_of("simple", "likelihood", "velocity", "difference", "truncated_snr", "denoiser", "edm"),
             ),
-            "times": field("uniform", "the law of t", one_of("uniform", "likelihood", "log_normal", "levels")),
+            "times": field(
+                "uniform", "the law of t", one_of("uniform", "likelihood", "log_normal", "levels", "between_levels")
+            ),
             "p_mean": field(-1.2, "of log_normal: the mean of ln(sigma / alpha), which is logit t under straight"),
             "p_std": field(1.2, "of log_normal: its standard deviation", POSITIVE),
             "stratified": field(False, "t spread evenly over every aligned batch"),
@@ -563,9 +600,13 @@ FIELDS: dict[str, Section] = {
                 "uniform", "the grid of times",
                 one_of(
                     "uniform", "quadratic", "power", "log_snr", "log_sigma", "karras", "edm_levels", "levels",
-                    "peaked", "optimised",
+                    "betas", "peaked", "optimised",
                 ),
                 free=True,
+            ),
+            "betas": field(
+                (), "of times=betas: the variances of a chain's steps, the least first; the last node is denoised",
+                element=float, free=True,
             ),
             "rho": field(7.0, "exponent of power and karras", POSITIVE, free=True),
             "t_min": field(1e-3, "where sampling ends, in the SDE's unit", POSITIVE, free=True),
@@ -596,8 +637,12 @@ FIELDS: dict[str, Section] = {
                 " file of them", free=True,
             ),
             "condition": field(
-                "", "of fields: a file of them, in turn; empty for the data's own, held-out ones if there are any",
-                free=True,
+                "", "a file, in turn: of frames .wav, or .npz with them; of fields .npy or .npz, empty for the data's"
+                " own, held-out ones if there are any", free=True,
+            ),
+            "length": field(
+                0, "of waveforms: samples of time of each, of overlapping windows; 0 for as many as were trained on",
+                NOT_NEGATIVE, free=True,
             ),
             "num_samples": field(64, "samples of --mode sample and of grids", AT_LEAST_ONE, free=True),
             "batch_size": field(64, "samples drawn at once", AT_LEAST_ONE, free=True),

@@ -81,6 +81,13 @@ def check_reference(config: Config) -> None:
     c, sde = config.sampling, config.sde
     if not c.reference:
         return
+    if c.times == "betas":
+        require(
+            c.solver == "ancestral" and config.parametrization.prediction == "noise",
+            f"sampling.solver={c.solver!r} of parametrization.prediction={config.parametrization.prediction!r} has no"
+            " reference of sampling.times='betas', which is WaveGrad's own: set them to 'ancestral' and 'noise'",
+        )
+        return
     remedy = "set sampling.reference=False for it"
     require(
         sde.name in ("vp", "subvp", "ve"),

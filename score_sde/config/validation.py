@@ -24,6 +24,7 @@ from score_sde.config.system_checks import check_sections, check_system
 from score_sde.config.text_checks import check_text
 from score_sde.config.vae_checks import check_vae
 from score_sde.config.vdm_checks import check_vdm
+from score_sde.config.wave_checks import check_betas, check_waves
 from score_sde.errors import UsageError, require, require_increasing
 
 FROZEN: dict[str, tuple[str, ...]] = {
@@ -101,6 +102,8 @@ def validate(config: Config, own_system: bool = False) -> None:
         return
     check_system(config)
     check_text(config)
+    check_waves(config)
+    check_betas(config)
     check_few_step(config)
     check_adversarial(config)
     check_reflow(config)
@@ -167,6 +170,7 @@ def _check_levels(config: Config) -> None:
         for name, value, choice in (
             ("parametrization.label", label, "level"),
             ("training.times", config.training.times, "levels"),
+            ("training.times", config.training.times, "between_levels"),
             ("sampling.times", config.sampling.times, "levels"),
             ("sde.schedule", c.schedule, "cosine"),
         )
@@ -181,10 +185,15 @@ def _check_levels(config: Config) -> None:
         not has_none,
         f"sde.discrete=True has no meaning for sde.name={c.name!r}, which was never a discrete chain: choose vp or ve",
     )
+    known = {"levels": "level", "between_levels": "alpha"}
     require(
-        label == "level" and config.training.times == "levels",
+        known.get(config.training.times) == label,
         f"sde.discrete=True does not go with parametrization.label={label!r} and training.times="
-        f"{config.training.times!r}: set them to 'level' and 'levels'",
+        f"{config.training.times!r}: set them to 'level' and 'levels', or under vp to 'alpha' and 'between_levels'",
+    )
+    require(
+        label == "level" or c.name == "vp",
+        f"training.times='between_levels' is of alpha, which is 1 under sde.name={c.name!r}: set it to 'levels'",
     )
     require(c.schedule == "linear" or c.name == "vp", f"sde.schedule={c.schedule!r} is VP's: set sde.schedule='linear'")
     require(

@@ -1,5 +1,6 @@
 """What data are known by wherever they lie: how many, of which shape and dtype, and their values."""
 
+import dataclasses
 import hashlib
 import json
 import zlib
@@ -12,6 +13,7 @@ from score_sde.data.cache import checksum
 from score_sde.data.pictures import Pictures
 from score_sde.data.ranges import EXAMPLES, Scaled, written
 from score_sde.data.sources import Dataset, Source, Subset, chosen, gather
+from score_sde.data.waves import Framed
 
 LARGEST = 10**9
 """Bytes of an array up to which all of its values are read: 0.6 s, by CRC-32."""
@@ -40,7 +42,7 @@ def digest(dataset: Dataset) -> dict[str, Any]:
 
 def facts(source: Source) -> dict[str, Any]:
     """What one source is known by, as in `digest`."""
-    count = len(source)
+    source, count = _stored(source), len(source)
     found: dict[str, Any] = {"count": count, "shape": [int(n) for n in source.shape[1:]]}
     if not count:
         return found
@@ -49,6 +51,13 @@ def facts(source: Source) -> dict[str, Any]:
     found |= {"dtype": examples.dtype.name, "of": len(numbers), "sha256": hashlib.sha256(examples.data).hexdigest()}
     values, listing = _crc32(source), _listing(source)
     return found | ({} if values is None else {"crc32": values}) | ({} if listing is None else {"files": listing})
+
+
+def _stored(source: Source) -> Source:
+    """Of frames the waveforms, which they are computed of, to rounding."""
+    if isinstance(source, Subset):
+        return dataclasses.replace(source, source=_stored(source.source))
+    return source.windows if isinstance(source, Framed) else source
 
 
 def _crc32(source: Source) -> int | None:

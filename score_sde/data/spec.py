@@ -76,6 +76,8 @@ class Spec:
     text: TextSpec | None = None
     missing: Missing | None = None
     beside: Beside | None = None
+    frames: tuple[int, ...] = ()
+    """Of one example's condition["frames"], (T', M); () for none."""
 
     def comparable(self, x: np.ndarray) -> np.ndarray:
         """Those of examples [N, ...] in which no more is missing than in samples."""
@@ -85,7 +87,7 @@ class Spec:
 
     def to_json(self) -> dict[str, Any]:
         """What JSON keeps exactly."""
-        left_out = [name for name in ("content", "text", "missing", "beside") if not getattr(self, name)]
+        left_out = [name for name in ("content", "text", "missing", "beside", "frames") if not getattr(self, name)]
         return {name: value for name, value in dataclasses.asdict(self).items() if name not in left_out}
 
     @classmethod
@@ -98,6 +100,7 @@ class Spec:
         missing = Missing(**value["missing"]) if "missing" in value else None
         beside = Beside.from_json(value["beside"]) if "beside" in value else None
         more: dict[str, Any] = {"content": value.get("content"), "text": text, "missing": missing, "beside": beside}
+        numbers["frames"] = tuple(value.get("frames", ()))
         return cls(kind=value["kind"], labels=found, **more, **numbers)
 
 

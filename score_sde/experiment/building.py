@@ -18,7 +18,7 @@ from score_sde.experiment.frozen import Frozen, Record, restored
 from score_sde.experiment.latents import scaled
 from score_sde.experiment.resolving import resolve
 from score_sde.experiment.starting import origin
-from score_sde.names import FIELD
+from score_sde.names import FIELD, FRAMES
 from score_sde.rng import positions
 from score_sde.systems.latent import AUTOENCODER
 
@@ -55,13 +55,13 @@ def build(
         require(part in frozen, f"frozen.{part} is empty, and the system asks for it: name a run, as <run>[@step]")
     for part in frozen:
         require(part in experiment.system.frozen, f"frozen.{part} is not asked for by the system: leave it empty")
-    if training and (spec.text is not None or spec.beside is not None):
+    if training and (spec.text is not None or spec.beside is not None or spec.frames):
         experiment.drawing.of_samples(positions(0, 1))
-    drawn = set(config.data.condition) <= {"label", FIELD, *TEXTS} or not config.logging.samples_every
+    drawn = set(config.data.condition) <= {"label", FIELD, FRAMES, *TEXTS} or not config.logging.samples_every
     require(
         drawn,
-        f"data.condition={config.data.condition}: samples have labels, texts and fields alone, so grids while training"
-        " have no condition: set logging.samples_every=0, and pass the condition to the system's own draw",
+        f"data.condition={config.data.condition}: samples have labels, texts, fields and frames alone, so grids while"
+        " training have no condition: set logging.samples_every=0, and pass the condition to the system's own draw",
     )
     other = functools.partial(build, system=system)
     begun = origin(config, spec, (record or {}).get("start"), experiment.abstract_params, other)

@@ -13,7 +13,7 @@ from score_sde.data.spec import Labels, Spec
 from score_sde.errors import require
 from score_sde.experiment.captions import asked_texts
 from score_sde.experiment.fields import asked_fields
-from score_sde.names import EMBEDDINGS, FIELD, IMAGE, MASK, PRESENT
+from score_sde.names import EMBEDDINGS, FIELD, FRAMES, IMAGE, MASK, PRESENT
 from score_sde.rng import Purpose, child, example_keys, numbers, root_key, uniform
 from score_sde.scores.subspace import filled
 from score_sde.typing import Array, Keys
@@ -98,6 +98,7 @@ class Conditions:
         if self.spec.beside is not None:
             found |= self.spec.beside.of_sources({FIELD: gather(given[FIELD], numbers)})
             found[IMAGE] = gather(found[IMAGE], np.arange(len(numbers)))
+        found |= {FRAMES: gather(given[FRAMES], numbers)} if self.spec.frames else {}
         if labels is None:
             return found
         if chosen := one_or_none(asked, labels):

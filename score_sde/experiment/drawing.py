@@ -11,18 +11,17 @@ import jax.numpy as jnp
 from score_sde.config import Config, default
 from score_sde.config.automatic import KEPT, Choice, answering, choose
 from score_sde.config.editing_checks import is_edited
-from score_sde.config.fields import RUNGE_KUTTA
 from score_sde.config.guidance_checks import is_measured
 from score_sde.data.kinds import Kind
-from score_sde.experiment import asking, editing, objects, solving
+from score_sde.experiment import asking, editing, framing, long_signals, objects, official, solving
 from score_sde.experiment.conditions import Conditions
 from score_sde.experiment.frozen import Frozen
 from score_sde.experiment.guiding import Guiding
 from score_sde.experiment.measuring import NUMBER, RULES, Measured, Y, measured, method, posterior_score, variance_of
 from score_sde.guidance import Measurement
-from score_sde.rng import Purpose, child, example_keys, normal, positions, root_key
+from score_sde.rng import Purpose, example_keys, positions, root_key
 from score_sde.sde import SDE
-from score_sde.solvers import RK45, AdaptiveSolver, Data, ExponentialAdams, PredictorCorrector, Solver, pilot, reference
+from score_sde.solvers import RK45, AdaptiveSolver, Data, ExponentialAdams, PredictorCorrector, Solver, pilot
 from score_sde.solvers.few_step import few_step
 from score_sde.solvers.particles import sample_particles
 from score_sde.solvers.sampling import Samples, sample
@@ -78,7 +77,7 @@ class Drawing:
             denoiser, num_steps = system.denoiser(params, condition), self.config.sampling.num_steps
             return few_step(keys, denoiser, system.sde(params), system.shape, num_steps=num_steps)
         if self.config.sampling.reference:
-            return self._reference(system, params, keys, condition)
+            return official.samples(self.config, system, params, keys, condition)
         if is_edited(self.config):
             return self._edited(system, params, keys, condition)
         sde, denoise = system.sde(params), self.config.sampling.denoise
@@ -86,7 +85,8 @@ class Drawing:
         if self.config.guidance.particles > 1:
             return self._particles(system, params, keys, condition, times)
         score, solver, guiding = self.prepared(system, params, condition)
-        samples = sample(keys, score, sde, system.shape, solver=solver, times=times, denoise=denoise)
+        shape = long_signals.shape(self.config, system.shape)
+        samples = sample(keys, score, sde, shape, solver=solver, times=times, denoise=denoise)
         return self._counted(samples, guiding, solver, sde, times)
 
     def _edited(self, system: Score, params: Params, keys: Keys, condition: Condition) -> Samples:
@@ -164,10 +164,19 @@ class Drawing:
         guiding, condition = self._given(condition)
         inner = self.solver(system, params, condition, guiding.measurement)
         return (
-            guiding.score(system, params, condition),
+            self._score(guiding, system, params, condition),
             guiding.solver(inner, system, params, condition),
             guiding,
         )
+
+    def _score(self, guiding: Guiding, system: Score, params: Params, condition: Condition) -> ScoreFn:
+        """The guided score, of overlapping windows where longer signals are drawn."""
+        spec = self.conditions.spec
+        windows = long_signals.windows(self.config, spec)
+        if windows is None:
+            return guiding.score(system, params, condition)
+        told = windows.condition(condition, long_signals.in_time(spec))
+        return windows.score(guiding.score(system, params, told))
 
     @property
     def guiding(self) -> Guiding:
@@ -193,6 +202,7 @@ class Drawing:
             conditions = Conditions(dataclasses.replace(conditions.spec, labels=labels))
         fields = c.condition or self.config.data.path
         found = conditions.of_samples(c.label, c.seed, position, c.caption, fields)
+        found |= framing.of_samples(self.config, self.conditions.spec, position)
         if (examples := self.examples) is not None:
             return found | examples.of_samples(position, own_label="label" in found and not c.label)
         return found if measured is None else found | measured.of_samples(position)
@@ -260,9 +270,11 @@ class Drawing:
         assert isinstance(solver, Solver)  # validation refuses an optimised grid for an adaptive one
         keys = example_keys(jax.random.fold_in(root_key(c.seed), Purpose.PILOT), position)
         options = {"solver": solver, "t_min": c.t_min, "num_steps": c.num_steps}
-        return pilot.optimised(
-            keys, self.guiding.score(system, params, condition), system.sde(params), system.shape, **options
+        score, shape = (
+            self._score(self.guiding, system, params, condition),
+            long_signals.shape(self.config, system.shape),
         )
+        return pilot.optimised(keys, score, system.sde(params), shape, **options)
 
     def solver(
         self,
@@ -282,27 +294,3 @@ class Drawing:
             return predictor
         assert isinstance(predictor, Solver)  # validation refuses a corrector behind an adaptive solver
         return PredictorCorrector(predictor, corrector)
-
-    def _reference(self, system: Score, params: Params, keys: Keys, condition: Condition) -> Samples:
-        """Samples by the official code's arithmetic, and by its noise in law."""
-        c, sde = self.config.sampling, self.config.sde
-        chain = objects.CHAINS[sde.name](sde, sde.num_scales if sde.discrete else c.num_steps)
-        adaptive = c.solver in RUNGE_KUTTA  # to the official code, one error norm for the batch
-        score = chain.score(system.apply(params, condition), continuous=adaptive or not sde.discrete)
-        x = chain.sde.prior_sample(child(keys, Purpose.PRIOR), system.shape)
-        if adaptive:
-            options = {"t_min": c.t_min, "denoise": c.denoise, "rtol": c.rtol, "atol": c.atol}
-            return Samples(*reference.probability_flow(chain, score, x, **options))
-        step_keys = child(keys, Purpose.STEPS)
-        drawn = reference.predictor_corrector(
-            chain,
-            score,
-            x,
-            objects.REFERENCE_PREDICTORS[c.solver](c),
-            objects.REFERENCE_CORRECTORS[c.corrector](c),
-            lambda i, j: normal(child(child(step_keys, i), j), system.shape),
-            corrections=c.corrector_steps,
-            t_min=c.t_min,
-            denoise=c.denoise,
-        )
-        return Samples(*drawn)

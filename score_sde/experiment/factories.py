@@ -66,6 +66,7 @@ def score_system(config: Config, spec: Spec, sampler: Callable[..., Samples], fr
         text=spec.text,
         shown=spec.beside.shape if spec.beside else degrading.shown(config, spec.shape),
         space=elements if spec.missing else None,
+        frames=spec.frames,
         remat=config.training.remat,
         scan_blocks=config.training.scan_blocks,
         platform=platform(config.parallel.topology),

@@ -23,7 +23,7 @@ from score_sde.experiment import objects
 from score_sde.experiment.building import build
 from score_sde.experiment.degrading import LEVEL
 from score_sde.experiment.experiment import Experiment
-from score_sde.names import IMAGE, PRESENT
+from score_sde.names import FRAMES, IMAGE, PRESENT
 from score_sde.networks.remat import compiler_options
 from score_sde.rng import example_keys, root_key
 from score_sde.sde import reverse
@@ -188,9 +188,9 @@ def _array(experiment: Experiment, shape: tuple[int, ...], dtype: Any, *axes: An
 
 
 def _condition(experiment: Experiment, shape: tuple[int, ...], *axes: Any) -> dict[str, Any]:
-    labels, text = experiment.spec.labels, experiment.spec.text
+    labels, text, frames = experiment.spec.labels, experiment.spec.text, experiment.spec.frames
     found = {} if labels is None else {"label": _array(experiment, shape, jnp.int32, *axes)}
-    told = {} if text is None else text.shapes
+    told = ({} if text is None else text.shapes) | ({FRAMES: (frames, "float32")} if frames else {})
     return found | {name: _array(experiment, (*shape, *own), dtype, *axes) for name, (own, dtype) in told.items()}
 
 

@@ -17,12 +17,12 @@ from score_sde.experiment.experiment import Experiment
 from score_sde.experiment.kept_grids import KeptGrids
 from score_sde.experiment.measuring import NUMBER, Measured, Y
 from score_sde.experiment.program import Program
-from score_sde.names import IMAGE, PRESENT
+from score_sde.names import FRAMES, IMAGE, PRESENT
 from score_sde.progress import Progress
 from score_sde.rng import example_keys, positions, root_key
 from score_sde.systems.base import Params
 
-NOT_TOLD = (Y, IMAGE, LEVEL, PRESENT)
+NOT_TOLD = (Y, IMAGE, LEVEL, PRESENT, FRAMES)
 """What samples are conditioned on and do not say, as it is large, as they do not a text but in words."""
 
 

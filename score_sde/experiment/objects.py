@@ -11,16 +11,19 @@ from score_sde import sde
 from score_sde.config import Config
 from score_sde.config.averages import power_name, stored_names
 from score_sde.config.data_checks import picture_shape, stored_ranges
-from score_sde.config.fields import DECODED, ZERO_NULL, network_fields
+from score_sde.config.fields import DECODED, WAVEGRAD, ZERO_NULL, network_fields
 from score_sde.data import kinds, nonleaking
 from score_sde.data.cache import Cache
 from score_sde.data.digit_pairs import digit_pairs
+from score_sde.data.mel import Mel
 from score_sde.data.pictures import Format
 from score_sde.data.resolve import CROPS, array, resolve
 from score_sde.data.sources import Dataset, Source, digits
 from score_sde.data.spec import Spec
+from score_sde.data.waves import waves
 from score_sde.devices.parallel import Pmap, Sharded, Strategy
 from score_sde.experiment.classifiers import CLASSIFIERS
+from score_sde.names import FRAMES
 from score_sde.networks.adm import ADM, dhariwal
 from score_sde.networks.ddpm import ddpm
 from score_sde.networks.edm2 import EDM2
@@ -28,6 +31,7 @@ from score_sde.networks.ncsnpp import NCSNpp
 from score_sde.networks.ncsnv2 import NCSNv2
 from score_sde.networks.perceptron import Perceptron
 from score_sde.networks.text import Text
+from score_sde.networks.wavegrad import WaveGrad
 from score_sde.objectives import denoising, score_matching, variational
 from score_sde.scores import parametrization
 from score_sde.scores.divergence import Coloured, Divergence, Exact, Gaussian, Rademacher
@@ -97,7 +101,7 @@ def objective(config: Config) -> Objective:
         return denoising.denoising_loss(keys, lambda x, t: model(x, t)[0], sde, x0, u=u, space=space, **options)
 
     # The other objectives differentiate the score forwards.
-    return Objective(loss, backwards=c.objective == "denoising")
+    return Objective(loss, backwards=c.objective in ("denoising", "absolute"))
 
 
 def _network_fields(config: Config, spec: Spec) -> dict[str, Any]:
@@ -118,6 +122,17 @@ def _u_net_fields(config: Config, spec: Spec) -> dict[str, Any]:
     """Those of a U-Net, which has twice the image's channels where it also learns variances."""
     twice = 2 * spec.shape[-1] if config.parametrization.learned_variance else None
     return {**_network_fields(config, spec), "out_channels": twice}
+
+
+def _wavegrad(config: Config) -> WaveGrad:
+    """WaveGrad's network, which reads fields of its own alone."""
+    own = {name: config.network[name] for name in WAVEGRAD}
+    return WaveGrad(**own, dtype=jnp.dtype(config.training.compute_dtype))
+
+
+def mel(data: Config) -> Mel:
+    """By what frames are computed of waveforms."""
+    return Mel(data.rate, data.hop, data.n_fft, data.window, data.mels, data.mel_low, data.mel_high)
 
 
 def _resolved(data: Config) -> Dataset:
@@ -155,6 +170,7 @@ NETWORKS: dict[str, Callable[[Config, Spec], nn.Module]] = {
     "ncsnv2_128": lambda c, s: NCSNv2(128, **_network_fields(c, s)),
     "ncsnv2_256": lambda c, s: NCSNv2(256, **_network_fields(c, s)),
     "perceptron": lambda c, s: Perceptron(tuple(c.network.hidden), jnp.dtype(c.training.compute_dtype)),
+    "wavegrad": lambda c, s: _wavegrad(c),
     "ncsn": lambda c, s: NCSNv2(64, num_classes=c.sde.num_scales, **_network_fields(c, s)),
     **CLASSIFIERS,
 }
@@ -174,10 +190,12 @@ LABELS: dict[str, Callable[[Config], parametrization.Label]] = {
     "log_sigma": lambda c: parametrization.log_sigma_label,
     "root_sigma": lambda c: parametrization.root_sigma_label,
     "level": levels,
+    "alpha": lambda c: parametrization.alpha_label,
     "gamma": lambda c: GammaLabel(c.vdm.gamma_min, c.vdm.gamma_max),
 }
 OBJECTIVES: dict[str, Callable[[Config], denoising.Objective]] = {
     "denoising": lambda c: denoising.denoising,
+    "absolute": lambda c: denoising.absolute,
     "implicit": lambda c: score_matching.implicit,
     "sliced": lambda c: score_matching.Sliced(c.projections, variance_reduced=False),
     "sliced_variance_reduced": lambda c: score_matching.Sliced(c.projections),
@@ -202,6 +220,7 @@ TIMES: dict[str, Callable[[Config], denoising.Times]] = {
     "likelihood": lambda c: denoising.LikelihoodTimes(c.training.t_min),
     "log_normal": lambda c: denoising.LogNormalTimes(c.training.p_mean, c.training.p_std),
     "levels": lambda c: denoising.LevelTimes(levels(c)),
+    "between_levels": lambda c: denoising.BetweenLevels(c.training.t_min),
 }
 AVERAGES: dict[str, Callable[[Config], dict[str, ema.Average]]] = {
     "constant": lambda c: {"constant": ema.Constant(c.ema.decay)},
@@ -254,6 +273,7 @@ GRIDS: dict[str, Callable[[Config, sde.SDE], Array]] = {
     "karras": lambda c, s: grids.karras(s, c.sampling.t_min, c.sampling.num_steps, c.sampling.rho),
     "edm_levels": lambda c, s: grids.edm_levels(s, c.sampling.t_min, c.sampling.num_steps),
     "levels": lambda c, s: grids.levels(s, levels(c), c.sampling.num_steps),
+    "betas": lambda c, s: grids.of_betas(s, c.sampling.betas),
     "peaked": lambda c, s: grids.peaked(s, c.sampling.t_min, c.sampling.num_steps, c.sampling.churn, c.sampling.center),
 }
 CHAINS: dict[str, Callable[[Config, int], reference.Discretization]] = {
@@ -273,6 +293,7 @@ REFERENCE_CORRECTORS: dict[str, Callable[[Config], reference.Corrector | None]] 
     "annealed_langevin": lambda c: reference.AnnealedLangevin(c.snr),
 }
 DATA: dict[str, Callable[[Config], Dataset]] = {
+    "waves": lambda c: waves(c.path, c.length, c.rate, mel(c) if FRAMES in c.condition else None),
     "digits": lambda c: digits(c.image_size),
     "digit_pairs": lambda c: digit_pairs(),
     "array": lambda c: array(c.path, tuple(c.condition), Cache(c.cache, c.cache_limit), tuple(c.shape)),

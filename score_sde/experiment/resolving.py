@@ -30,11 +30,11 @@ from score_sde.data.spec import Labels, Missing, Spec, channels, kind_of, labels
 from score_sde.devices.agreement import agree
 from score_sde.devices.distributed import place
 from score_sde.errors import UsageError, require
-from score_sde.experiment import objects
+from score_sde.experiment import framing, objects
 from score_sde.experiment.captions import asked_texts
 from score_sde.experiment.conditions import one_or_none, parsed
 from score_sde.experiment.fields import described_fields
-from score_sde.names import EMBEDDINGS, FIELD
+from score_sde.names import EMBEDDINGS, FIELD, FRAMES
 
 
 def load_data(config: Config, ranges: str = "") -> Dataset:
@@ -129,8 +129,8 @@ def told(config: Config) -> Spec:
         f"data.condition={c.condition} is of texts, whose words the data tell, and there are none: train a run on them",
     )
     require(
-        FIELD not in c.condition,
-        f"data.condition={c.condition} is of fields, which the data tell, and there are none: train a run on them",
+        not {FIELD, FRAMES} & set(c.condition),
+        f"data.condition={c.condition} is of what the data tell the shape of, and there are none: train a run on them",
     )
     labels = Labels((1 / c.num_classes,) * c.num_classes) if "label" in c.condition else None
     missing = Missing() if is_masked(config) else None
@@ -151,7 +151,8 @@ def _described(config: Config, data: Dataset) -> Spec:
         print(f"data: held-out captions have {words}: they are left out", file=sys.stderr)
     mean, std, missing = known or ((), (), None)
     beside = described_fields(data, c.condition, image_shape(shape)[:2])
-    return Spec(shape, kind, mean, std, labels, text=text, missing=missing, beside=beside)
+    frames = framing.described(shape, data.condition[FRAMES].shape) if FRAMES in c.condition else ()
+    return Spec(shape, kind, mean, std, labels, text=text, missing=missing, beside=beside, frames=frames)
 
 
 def _dtype(data: Dataset) -> np.dtype:
@@ -262,3 +263,5 @@ def check_resolved(config: Config, spec: Spec, own_system: bool = False) -> None
         one_or_none(config.likelihood.label, spec.labels)
     if spec.text is not None and config.sampling.caption:
         asked_texts(config.sampling.caption, spec.text)
+    if spec.frames and config.sampling.condition:
+        framing.asked(config, spec)

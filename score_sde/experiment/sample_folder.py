@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from score_sde.data import waves
 from score_sde.data.captions import CAPTION
 from score_sde.errors import require
 from score_sde.evaluation.likelihoods import completed
@@ -27,6 +28,8 @@ from score_sde.storage.workdir import read_json, write_json
 
 SAMPLES, GRID, SETTINGS, PARTS = "samples.npz", "grid.png", "settings.json", "unfinished"
 ANSWERS = "answers.png"
+SOUNDS = 100
+"""At most so many waveforms become .wav files."""
 OTHERS = "add --overwrite, or change sampling.seed"
 UNREADABLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error, RuntimeError)
 """What a damaged archive makes Python raise."""
@@ -44,13 +47,16 @@ class SampleFolder:
     """samples.npz, grid.png and settings.json of samples of these settings, and in `unfinished` what is drawn so far.
 
     settings: of JSON; {"sampling": the config's section, "step": ...}. given: what the samples answer or are made of,
-    for a picture of them beside it, answers.png. Whoever writes holds the folder's lock. Raises OSError for what cannot
+    for a picture of them beside it, answers.png. Where settings have a "rate", in samples per second, the first SOUNDS
+    waveforms are kept as .wav files too. Whoever writes holds the folder's lock. Raises OSError for what cannot
     be written: nothing that is not whole counts, and the next start goes on.
     """
 
     def __init__(self, path: pathlib.Path, settings: dict[str, Any], given: Asked | None = None) -> None:
         self.path, self.settings, self._given = path, json.loads(json.dumps(settings)), given
-        self._pictures = (GRID,) if given is None else (GRID, ANSWERS)
+        sounds = min(SOUNDS, settings["sampling"]["num_samples"]) if "rate" in settings else 0
+        self._sounds = tuple(f"{number:03d}.wav" for number in range(sounds))
+        self._pictures = (GRID, *((ANSWERS,) if given is not None else ()), *self._sounds)
         self._seals, self._parts = Seals(path), Seals(path / PARTS)
         sampling = self.settings["sampling"]
         self.count, self.size = sampling["num_samples"], sampling["batch_size"]
@@ -110,7 +116,7 @@ class SampleFolder:
         rows = selected(self.count, labels)
         numbers = rows.reshape(-1) % self.count
         _, scale = save_selected(self.path / GRID, rows, _rows(file, numbers), finite[numbers])
-        scale += self._save_answers(file)
+        scale += self._save_answers(file) + self._save_sounds(file)
         summary = Summary(evaluations, int(np.sum(~finite)), scale)
         found = {**self.settings, "evaluations": summary.evaluations, "not_finite": summary.not_finite}
         found |= known | (more or {})
@@ -127,6 +133,15 @@ class SampleFolder:
         found = answers(self._given, [_rows(file, numbers) for numbers in rows])
         save_grid(self.path / ANSWERS, found.images, found.columns)
         return f"; {ANSWERS}: {found}"
+
+    def _save_sounds(self, file: pathlib.Path) -> str:
+        """The first waveforms as .wav files; what is to be said of them."""
+        if not self._sounds:
+            return ""
+        for name, x in zip(self._sounds, _rows(file, np.arange(len(self._sounds))), strict=True):
+            with whole(self.path / name) as unfinished:
+                waves.write(unfinished, x, self.settings["rate"])
+        return f"; {self._sounds[0]} to {self._sounds[-1]} sound"
 
     def purified(self) -> str:
         """How many examples of a finished folder the classifier knows, purified and before; "" where none was asked."""

@@ -21,5 +21,6 @@ from score_sde.networks.transformer import TransformerBlock as TransformerBlock
 from score_sde.networks.vae import Decoder as Decoder
 from score_sde.networks.vae import Encoder as Encoder
 from score_sde.networks.vq import VectorQuantizer as VectorQuantizer
+from score_sde.networks.wavegrad import WaveGrad as WaveGrad
 from score_sde.networks.wideresnet import WideResNet as WideResNet
 from score_sde.networks.wideresnet import normalise_cifar10 as normalise_cifar10

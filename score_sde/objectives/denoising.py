@@ -170,6 +170,22 @@ class LevelTimes(Times):
         return self.levels.time(sde, jnp.floor(u * self.levels.num_scales)), jnp.ones_like(u)
 
 
+@dataclasses.dataclass(frozen=True)
+class BetweenLevels(Times):
+    """A step n of DDPM's chain evenly, then alpha(t) evenly between those of its two ends, t not below t_min.
+
+    The network learns every alpha, and so samples by any other chain. Source: Chen et al. 2021 (WaveGrad), section 2.3.
+    """
+
+    t_min: float = 1e-5
+
+    def __call__(self, sde: SDE, u: Array) -> tuple[Array, Array]:
+        place = u * sde.num_scales  # pyright: ignore[reportAttributeAccessIssue]
+        step = jnp.floor(place)
+        t = sde.between(step.astype(jnp.int32), place - step)  # pyright: ignore[reportAttributeAccessIssue]
+        return jnp.maximum(t, self.t_min), jnp.ones_like(u)
+
+
 def draw(keys: Keys, sde: SDE, x0: Array, times: Times, u: Array | None = None) -> tuple[Array, Array, Array]:
     """Times t [B], their ratio of densities [B] and noise z [B, ...], from the example's own key each.
 
@@ -189,6 +205,11 @@ def perturb(sde: SDE, x0: Array, t: Time, z: Array) -> tuple[Array, Array]:
 def denoising(keys: Keys | None, score: ScoreFn, x: Array, t: Array, sigma: Array, z: Array) -> Array:
     """(sigma score(x_t, t) + z)^2, elementwise (Vincent 2011)."""
     return (sigma * score(x, t) + z) ** 2
+
+
+def absolute(keys: Keys | None, score: ScoreFn, x: Array, t: Array, sigma: Array, z: Array) -> Array:
+    """|sigma score(x_t, t) + z|, elementwise: least at the median of z given x_t (Chen et al. 2021, WaveGrad)."""
+    return jnp.abs(sigma * score(x, t) + z)
 
 
 def denoising_loss_at(

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from score_sde.errors import require
+from score_sde.sde.base import one_minus_exp
 from score_sde.sde.linear import VariancePreserving
 from score_sde.typing import Array, Time
 
@@ -39,6 +40,16 @@ class VPChain(VariancePreserving):
     def integrated_beta(self, t: Time) -> Array:
         low, rise, fraction = self._piece(t)
         return low + rise * fraction
+
+    def between(self, step: Array, share: Array) -> Time:
+        """The time, shape of both, at which alpha is a + share (b - a), a and b those at nodes `step` and `step` + 1.
+
+        As B is linear there, B = B(a) - 2 log(1 + share (b / a - 1)).
+        """
+        table = jnp.asarray(self.integral, share.dtype)
+        rise = table[step + 1] - table[step]
+        fraction = -2 * jnp.log1p(-share * one_minus_exp(0.5 * rise)) / rise
+        return (step.astype(share.dtype) + fraction) * (self.T / self.num_scales)
 
     def _piece(self, t: Time) -> tuple[Array, Array, Array]:
         """B at the node below t, its rise to the node above, how far t is in between; shapes of t."""

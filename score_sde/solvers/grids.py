@@ -1,6 +1,6 @@
 """Time grids for fixed-grid solvers: num_steps + 1 nodes from T down to t_min, both included; or discrete levels."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -73,6 +73,28 @@ def karras(sde: SDE, t_min: float, num_steps: int, rho: float = 7.0) -> Array:
     root = lambda t: jnp.exp(-0.5 / rho * sde.log_snr(t))
     roots = root(t_min) + (root(sde.T) - root(t_min)) * _falling(num_steps)
     return _between(sde, t_min, sde.time(-2 * rho * jnp.log(roots)))
+
+
+def of_betas(sde: SDE, betas: Sequence[float]) -> Array:
+    """The nodes of a chain of betas [N], the least first: the times at which alpha^2 is prod_{j <= i} (1 - beta_j).
+
+    N nodes from the last one down, hence N - 1 steps; `sample` goes on by the final denoising. Of a variance preserving
+    SDE. Raises UsageError for betas outside of (0, 1), fewer than two of them, and levels that the SDE has not.
+    """
+    beta = np.asarray(betas, np.float64)
+    require(
+        beta.ndim == 1 and len(beta) > 1 and ((beta > 0) & (beta < 1)).all(),
+        f"betas={tuple(betas)}: give two or more numbers in (0, 1), the variances that the steps add",
+    )
+    log_abar = np.cumsum(np.log1p(-beta))
+    least = 2 * np.log(float(sde.alpha(jnp.asarray(sde.T, float))))
+    require(
+        log_abar[-1] >= least - 1e-6,
+        f"betas={tuple(betas)} go down to alpha^2={np.exp(log_abar[-1]):.3g}, and the SDE to {np.exp(least):.3g}: give"
+        " smaller ones",
+    )
+    log_snr = log_abar - np.log(-np.expm1(log_abar))
+    return jnp.clip(sde.time(jnp.asarray(log_snr[::-1].copy(), float)), 0, sde.T)
 
 
 def iddpm_levels(count: int = 1000, c1: float = 0.001, c2: float = 0.008) -> Array:

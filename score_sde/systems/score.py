@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from score_sde.data.captions import TextSpec
 from score_sde.devices.platform import Platform, platform
 from score_sde.guidance.classifier_free import with_null
-from score_sde.names import MASK, PRESENT
+from score_sde.names import FRAMES, MASK, PRESENT
 from score_sde.networks.concatenating import Concatenating
 from score_sde.networks.fourier import FourierFeatures
 from score_sde.networks.generator import Generator
@@ -72,7 +72,8 @@ class Score:
     shape: of an example; image_shape: what the network is shown of it, one more axis for [H, W]. network: x, noise
     label, sigma, dropout keys [, condition] -> output. labelled: whether it is told labels. text: what it reads, None
     for nothing. shown: the shape of the picture that it is shown, condition["image"], () for none. space: where
-    examples lie of which condition["present"] [B, *shape] are there, None where all always are. sampler: (system,
+    examples lie of which condition["present"] [B, *shape] are there, None where all always are. frames: the shape of
+    condition["frames"], () for none. sampler: (system,
     params, keys, condition) -> Samples. platform: what training is compiled for.
     """
 
@@ -90,6 +91,7 @@ class Score:
     text: TextSpec | None = None
     shown: tuple[int, ...] = ()
     space: Callable[[Array], Subspace] | None = None
+    frames: tuple[int, ...] = ()
     remat: str = "none"
     scan_blocks: bool = False
     platform: Platform = dataclasses.field(default_factory=platform)
@@ -106,6 +108,7 @@ class Score:
             condition |= {"image": jnp.zeros((1, *self.shown)), "level": jnp.zeros(1)}
         if self.space:
             condition |= {PRESENT: jnp.ones((1, *self.shape), bool)}
+        condition |= {FRAMES: jnp.zeros((1, *self.frames))} if self.frames else {}
         options: dict[str, Any] = {"condition": condition} if condition else {}
         return {PART: self.network.init(key, jnp.zeros((1, *self.image_shape)), ones, ones, **options)["params"]}
 
@@ -204,6 +207,7 @@ class Score:
         network = computed(self.network, execution)
         # A classifier may be told the label alone, or another run's network shown a picture.
         unknown = (() if self.labelled else ("label",)) + (() if self.shown else ("image", "level"))
+        unknown += () if self.frames else (FRAMES,)
         told = {name: value for name, value in (condition or {}).items() if name not in unknown}
         options: dict[str, Any] = {"condition": told} if told else {}
 
