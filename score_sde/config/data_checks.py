@@ -10,6 +10,7 @@ from score_sde.errors import require
 PATHS = {
     "array": "an .npy or .npz file of arrays [N, ...], such as uint8 images [N, H, W, C], or CIFAR's python batches",
     "folder": "a directory or a zip file of pictures",
+    "text": "a text, whose bytes are the tokens",
     "tfds": "a builder of tensorflow_datasets, such as cifar10, or a directory that it prepared",
 }
 """What data.path must name for a data.name."""
@@ -44,13 +45,17 @@ def picture_shape(data: Config) -> tuple[int, int, int]:
 def known_kind(config: Config) -> str | None:
     """The kind of the data, None where only an array file tells."""
     data = config.data
-    return data.kind if data.kind != "auto" else None if data.name == "array" else "bytes"
+    if data.kind != "auto":
+        return data.kind
+    return {"array": None, "text": "tokens"}.get(data.name, "bytes")
 
 
 def known_shape(config: Config) -> tuple[int, ...] | None:
     """The shape of one example, None where only an array file tells."""
     if config.data.shape:
         return tuple(config.data.shape)
+    if config.data.name == "text":
+        return (config.data.length,)
     pictures = config.data.name != "array" or config.data.kind == "bytes"
     return picture_shape(config.data) if pictures else None
 
@@ -75,6 +80,16 @@ def check_data(config: Config, own_system: bool = False) -> None:
         f"data.shape={data.shape} does not go with data.name={data.name!r}, whose pictures are brought to data.height,"
         " data.width and data.num_channels: set these",
     )
+    require(
+        data.name != "text" or (data.kind in ("auto", "tokens") and not data.shape),
+        f"data.kind={data.kind!r} and data.shape={data.shape} do not go with data.name='text', whose examples are"
+        f" data.length={data.length} tokens: leave them at 'auto' and ()",
+    )
+    require(
+        data.name == "text" or data.length == SCHEMA["data.length"],
+        f"data.length={data.length} is of data.name='text', and has no effect on {data.name!r}: leave it at"
+        f" {SCHEMA['data.length']}",
+    )
     require(all(n >= 1 for n in data.shape), f"data.shape={data.shape} must be positive numbers: such as (16, 16)")
     require(
         not stored_ranges(data) or not data.name.startswith("digit"),
@@ -92,10 +107,16 @@ def check_data(config: Config, own_system: bool = False) -> None:
 def check_kind(config: Config, kind: str, own_system: bool = False) -> None:
     """UsageError for settings that mean nothing for data of this kind."""
     data, objective = config.data, config.training.objective
+    masked = config.system.name == "masked"
     require(
-        kind != "tokens" or own_system,
+        kind != "tokens" or own_system or masked,
         f"data.kind='tokens' has no density to take a score of, nor noise: system.name={config.system.name!r} trains on"
-        " bytes or real numbers",
+        " bytes or real numbers, and 'masked' on tokens",
+    )
+    require(
+        kind == "tokens" or own_system or not masked,
+        f"the data are of kind {kind!r}, and system.name='masked' masks tokens: save them as int32, or set"
+        " data.kind='tokens' for bytes that are such",
     )
     for name in ("mean", "std"):
         require(
@@ -108,13 +129,14 @@ def check_kind(config: Config, kind: str, own_system: bool = False) -> None:
         f"data.range={data.range} is for pictures, which become bytes, and has no effect on data of kind {kind!r}:"
         " leave it at auto, or set data.kind='bytes'",
     )
-    if kind != "real":
+    if kind == "bytes" or (kind == "tokens" and own_system):
         return
-    for name in ("centered", "uniform_dequantization", "augmentation"):
+    names = ("centered", "uniform_dequantization", "augmentation")
+    what = "real numbers, which are standardised" if kind == "real" else "tokens, which are no numbers"
+    for name in names if kind == "real" else (*names, "random_flip"):
         require(
             data[name] == SCHEMA[f"data.{name}"],
-            f"data.{name}={data[name]} is for bytes, and the data are real numbers, which are standardised: leave it at"
-            f" {SCHEMA[f'data.{name}']}",
+            f"data.{name}={data[name]} is for bytes, and the data are {what}: leave it at {SCHEMA[f'data.{name}']}",
         )
     require(
         objective not in ("variational", "hybrid"),

@@ -11,6 +11,7 @@ import numpy as np
 
 from score_sde.data.captions import TextSpec
 from score_sde.data.sources import Dataset, Source, gather
+from score_sde.data.text import Alphabet
 from score_sde.errors import require
 from score_sde.progress import Progress
 
@@ -42,7 +43,7 @@ class Labels:
 
 @dataclasses.dataclass(frozen=True)
 class Spec:
-    """One example's shape, the data's kind, mean and std per channel of real data, the labels' classes, a text's words.
+    """One example's shape, the data's kind, mean and std per channel of real data, the labels' classes, a caption's words, tokens.
 
     content: what the data are known by, `identity.digest`, in a run that has begun with them.
     """
@@ -54,10 +55,11 @@ class Spec:
     labels: Labels | None = None
     content: dict[str, Any] | None = dataclasses.field(default=None, compare=False)
     text: TextSpec | None = None
+    alphabet: Alphabet | None = None
 
     def to_json(self) -> dict[str, Any]:
         """What JSON keeps exactly."""
-        left_out = [name for name in ("content", "text") if not getattr(self, name)]
+        left_out = [name for name in ("content", "text", "alphabet") if not getattr(self, name)]
         return {name: value for name, value in dataclasses.asdict(self).items() if name not in left_out}
 
     @classmethod
@@ -67,7 +69,9 @@ class Spec:
         found = None if labels is None else Labels(tuple(labels["frequencies"]), tuple(labels["names"]))
         numbers = {name: tuple(value[name]) for name in ("shape", "mean", "std")}
         text = TextSpec.from_json(value["text"]) if "text" in value else None
-        return cls(kind=value["kind"], labels=found, content=value.get("content"), text=text, **numbers)
+        alphabet = Alphabet.from_json(value["alphabet"]) if "alphabet" in value else None
+        parts = {"labels": found, "content": value.get("content"), "text": text, "alphabet": alphabet}
+        return cls(kind=value["kind"], **parts, **numbers)
 
 
 def channels(shape: tuple[int, ...]) -> int:

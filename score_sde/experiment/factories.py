@@ -33,6 +33,7 @@ from score_sde.systems import (
     Hierarchical,
     Joint,
     Latent,
+    Masked,
     Reflow,
     Score,
     System,
@@ -211,6 +212,22 @@ def coded(config: Config) -> dict[str, Any]:
     return {**own, "noisy": noisy, "platform": platform(config.parallel.topology)}
 
 
+def masked_system(config: Config, spec: Spec, sampler: Any, frozen: Mapping[str, Any]) -> Masked:
+    """The system of masked tokens."""
+    del sampler, frozen
+    assert spec.alphabet is not None  # validation refuses it for other data
+    return Masked(
+        shape=spec.shape,
+        vocabulary=spec.alphabet.size,
+        network=objects.NETWORKS[config.network.name](config, spec),
+        schedule=objects.MASKING[config.masked.schedule](),
+        steps=lambda: config.sampling.num_steps,
+        t_min=config.training.t_min,
+        num_scales=config.masked.num_scales,
+        dropout=config.network.dropout > 0,
+    )
+
+
 def vdm_system(config: Config, spec: Spec, sampler: Callable[..., Samples], frozen: Mapping[str, Any]) -> VDM:
     """The system of a score network and its noise schedule."""
     return vdm(config, spec, score_system(config, spec, sampler, frozen))
@@ -228,4 +245,5 @@ SYSTEMS: dict[str, Callable[..., System]] = {
     "autoencoder": autoencoder_system,
     "hierarchical": hierarchical_system,
     "vdm": vdm_system,
+    "masked": masked_system,
 }

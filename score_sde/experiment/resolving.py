@@ -26,6 +26,7 @@ from score_sde.data.layouts import advice
 from score_sde.data.ranges import EXAMPLES, PLAIN, Scaled, as_bytes, written
 from score_sde.data.sources import Dataset, Source, Subset, gather, hold_out
 from score_sde.data.spec import Labels, Spec, channels, kind_of, labels_of, statistics
+from score_sde.data.text import alphabet_of
 from score_sde.devices.agreement import agree
 from score_sde.devices.distributed import place
 from score_sde.errors import UsageError, require
@@ -45,7 +46,8 @@ def load_data(config: Config, ranges: str = "") -> Dataset:
     found = _as_bytes(section, objects.DATA[section.name](section))
     for line in found.values.said(f"data.path={section.path}") if found.values and not ranges else ():
         print(line, file=sys.stderr)
-    found = _with_channel(config, hold_out(found, config.data.held_out))
+    found = found if section.name == "text" else hold_out(found, config.data.held_out)  # whose own end is held out
+    found = _with_channel(config, found)
     for name in config.data.condition:
         has = sorted(found.condition)
         require(
@@ -140,7 +142,7 @@ def _described(config: Config, data: Dataset) -> Spec:
     if text and (missing := captions.unknown(data, text)):
         words = f"{len(missing)} words that are in none to train on, such as {min(missing)!r}"
         print(f"data: held-out captions have {words}: they are left out", file=sys.stderr)
-    return Spec(shape, kind, mean, std, labels, text=text)
+    return Spec(shape, kind, mean, std, labels, text=text, alphabet=alphabet_of(data) if kind == "tokens" else None)
 
 
 def _dtype(data: Dataset) -> np.dtype:

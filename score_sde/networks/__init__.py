@@ -16,6 +16,7 @@ from score_sde.networks.patch_critic import PatchCritic as PatchCritic
 from score_sde.networks.perceptron import Perceptron as Perceptron
 from score_sde.networks.transformer import SpatialTransformer as SpatialTransformer
 from score_sde.networks.transformer import TextEncoder as TextEncoder
+from score_sde.networks.transformer import Transformer as Transformer
 from score_sde.networks.transformer import TransformerBlock as TransformerBlock
 from score_sde.networks.vae import Decoder as Decoder
 from score_sde.networks.vae import Encoder as Encoder
