@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from score_sde.config.fields import ADMS, AUTOENCODERS, LEVELLED, SCHEMA, SONG_NETS, Config
+from score_sde.config.fields import ADMS, AUTOENCODERS, LEVELLED, SCHEMA, SONG_NETS, TRANSFORMER, Config
 from score_sde.config.latent_checks import coder_config
 from score_sde.config.text_checks import check_levels
 from score_sde.errors import UsageError, require
@@ -23,7 +23,7 @@ def image_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
 def multiple(config: Config) -> int:
     """Of what the sides of images must be multiples, for the named network."""
     name = config.network.name
-    if name in ("mlp", "perceptron"):
+    if name in ("mlp", "perceptron", TRANSFORMER):
         return 1
     if name == "wavegrad":
         return math.prod(config.network.factors)
@@ -62,6 +62,9 @@ def _told_of(what: str) -> Iterator[None]:
 def _check(config: Config, shape: tuple[int, ...]) -> None:
     """That the network of this name can be built for x of this shape."""
     name = config.network.name
+    if name == TRANSFORMER:
+        _check_transformer(config)
+        return
     if name == "perceptron":
         _check_perceptron(config)
         return
@@ -106,6 +109,16 @@ def _check(config: Config, shape: tuple[int, ...]) -> None:
         name != "ncsn" or config.parametrization.label == "level",
         "network.name='ncsn' has a row of parameters per noise level: set sde.discrete=True,"
         " parametrization.label='level' and training.times='levels'",
+    )
+
+
+def _check_transformer(config: Config) -> None:
+    """That its rows divide among heads, and have room for the noise level's sines and cosines."""
+    c = config.network
+    require(
+        c.nf % c.head_channels == 0 and c.nf >= 4,
+        f"network.nf={c.nf} channels, 4 or more, do not divide among heads of network.head_channels={c.head_channels}:"
+        " choose a multiple of that",
     )
 
 

@@ -13,9 +13,12 @@ PATHS = {
     " CIFAR's python batches",
     "folder": "a directory or a zip file of pictures",
     "waves": "a directory of .wav files, or one of them",
+    "text": "a text, whose bytes are the tokens",
     "tfds": "a builder of tensorflow_datasets, such as cifar10, or a directory that it prepared",
 }
 """What data.path must name for a data.name."""
+WINDOWED = {"text": "bytes, such as 64,", "waves": "samples, such as 7200,"}
+"""Sources whose examples are windows of data.length."""
 
 
 DEPTHS = ("uint8", "uint16", "int32", "float32")
@@ -47,14 +50,16 @@ def picture_shape(data: Config) -> tuple[int, int, int]:
 def known_kind(config: Config) -> str | None:
     """The kind of the data, None where only an array file tells."""
     data = config.data
-    return data.kind if data.kind != "auto" else {"array": None, "waves": "real"}.get(data.name, "bytes")
+    if data.kind != "auto":
+        return data.kind
+    return {"array": None, "waves": "real", "text": "tokens"}.get(data.name, "bytes")
 
 
 def known_shape(config: Config) -> tuple[int, ...] | None:
     """The shape of one example, None where only an array file tells."""
     if config.data.shape:
         return tuple(config.data.shape)
-    if config.data.name == "waves":
+    if config.data.name in WINDOWED:
         return (config.data.length,)
     pictures = config.data.name != "array" or config.data.kind == "bytes"
     return picture_shape(config.data) if pictures else None
@@ -81,6 +86,20 @@ def check_data(config: Config, own_system: bool = False) -> None:
         f"data.shape={data.shape} does not go with data.name={data.name!r}, whose pictures are brought to data.height,"
         " data.width and data.num_channels: set these",
     )
+    require(
+        data.name != "text" or (data.kind in ("auto", "tokens") and not data.shape),
+        f"data.kind={data.kind!r} and data.shape={data.shape} do not go with data.name='text', whose examples are"
+        f" data.length={data.length} tokens: leave them at 'auto' and ()",
+    )
+    require(
+        data.name in WINDOWED or data.length == SCHEMA["data.length"],
+        f"data.length={data.length} is of data.name={' or '.join(map(repr, WINDOWED))}, and has no effect on"
+        f" {data.name!r}: leave it at {SCHEMA['data.length']}",
+    )
+    require(
+        data.name not in WINDOWED or data.length > 0,
+        f"data.length=0 says nothing of data.name={data.name!r}: give the {WINDOWED.get(data.name)} of an example",
+    )
     require(all(n >= 1 for n in data.shape), f"data.shape={data.shape} must be positive numbers: such as (16, 16)")
     require(
         not stored_ranges(data) or not data.name.startswith("digit"),
@@ -98,10 +117,16 @@ def check_data(config: Config, own_system: bool = False) -> None:
 def check_kind(config: Config, kind: str, own_system: bool = False) -> None:
     """UsageError for settings that mean nothing for data of this kind."""
     data, objective = config.data, config.training.objective
+    masked = config.system.name == "masked"
     require(
-        kind != "tokens" or own_system,
+        kind != "tokens" or own_system or masked,
         f"data.kind='tokens' has no density to take a score of, nor noise: system.name={config.system.name!r} trains on"
-        " bytes or real numbers",
+        " bytes or real numbers, and 'masked' on tokens",
+    )
+    require(
+        kind == "tokens" or own_system or not masked,
+        f"the data are of kind {kind!r}, and system.name='masked' masks tokens: save them as int32, or set"
+        " data.kind='tokens' for bytes that are such",
     )
     for name in ("mean", "std"):
         require(
@@ -114,13 +139,14 @@ def check_kind(config: Config, kind: str, own_system: bool = False) -> None:
         f"data.range={data.range} is for pictures, which become bytes, and has no effect on data of kind {kind!r}:"
         " leave it at auto, or set data.kind='bytes'",
     )
-    if kind != "real":
+    if kind == "bytes" or (kind == "tokens" and own_system):
         return
-    for name in ("centered", "uniform_dequantization", "augmentation"):
+    names = ("centered", "uniform_dequantization", "augmentation")
+    what = "real numbers, which are standardised" if kind == "real" else "tokens, which are no numbers"
+    for name in names if kind == "real" else (*names, "random_flip"):
         require(
             data[name] == SCHEMA[f"data.{name}"],
-            f"data.{name}={data[name]} is for bytes, and the data are real numbers, which are standardised: leave it at"
-            f" {SCHEMA[f'data.{name}']}",
+            f"data.{name}={data[name]} is for bytes, and the data are {what}: leave it at {SCHEMA[f'data.{name}']}",
         )
     require(
         objective not in ("variational", "hybrid"),

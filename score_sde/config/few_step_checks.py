@@ -16,10 +16,15 @@ def check_few_step(config: Config) -> None:
     """Students and GANs draw by their own few steps; networks of an even SDE may."""
     c, system = config.sampling, config.system.name
     student, own = system in STUDENTS, system in SAMPLERS
+    name = "unmasking" if system == "masked" else "few_step"
     require(
-        not own or c.solver == "few_step",
-        f"sampling.solver={c.solver!r} asks for a score, which system.name={system!r} has not: set it to 'few_step',"
+        not own or c.solver == name,
+        f"sampling.solver={c.solver!r} asks for a score, which system.name={system!r} has not: set it to {name!r},"
         " its own sampler",
+    )
+    require(
+        own or c.solver != "unmasking",
+        f"sampling.solver='unmasking' draws tokens, and system.name={system!r} has none: choose auto",
     )
     require(
         system in TAUGHT or config.teacher.scale == 1,
@@ -28,7 +33,7 @@ def check_few_step(config: Config) -> None:
     )
     if system == "distilled":
         _check_distilled(config)
-    if c.solver != "few_step":
+    if c.solver not in ("few_step", "unmasking"):
         return
     require(
         own or config.sde.name in EVEN,
@@ -39,7 +44,7 @@ def check_few_step(config: Config) -> None:
     neutral = is_neutral(config.guidance) and not is_measured(config) and not edited
     require(
         neutral,
-        "sampling.solver='few_step' takes the network as it is, without guidance, measurement and editing: "
+        f"sampling.solver={c.solver!r} takes the network as it is, without guidance, measurement and editing: "
         + (
             "guide the teacher, by teacher.scale, and distil that"
             if student and acts(config.guidance)
@@ -49,7 +54,7 @@ def check_few_step(config: Config) -> None:
     for name, value in (("corrector", "none"), ("denoise", True), ("reference", False)):
         require(
             c[name] == value,
-            f"sampling.{name}={c[name]!r} does not go with sampling.solver='few_step', whose last evaluation is its"
+            f"sampling.{name}={c[name]!r} does not go with sampling.solver={c.solver!r}, whose last evaluation is its"
             f" step to t = 0: set it to {value!r}",
         )
 

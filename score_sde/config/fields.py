@@ -35,6 +35,8 @@ WAVEGRAD = ("factors", "up_widths", "down_widths", "frames_width", "long_blocks"
 """The fields of network.name='wavegrad'."""
 CLASSIFIERS = ("wideresnet", "adm_encoder")
 """Networks of logits, of system.name='classifier'."""
+TRANSFORMER = "transformer"
+"""The network of tokens, of system.name='masked'."""
 AUTOENCODERS = ("mlp", "convolutional")
 """Networks that are an encoder and a decoder."""
 LEVELLED = (*U_NETS, "adm_encoder")
@@ -76,9 +78,9 @@ STUDENTS = ("distilled", "consistency")
 """Systems that draw samples in few steps, as most learn of another run's score, and have no score themselves."""
 CODED = ("vae", "hierarchical", "autoencoder")
 """Systems of an encoder and a decoder."""
-SAMPLERS = (*STUDENTS, "adversarial", *CODED)
-"""Systems that draw samples by few steps of their own, and have no score."""
-BOUNDED = (*CODED, "latent", "vdm")
+SAMPLERS = (*STUDENTS, "adversarial", "masked", *CODED)
+"""Systems that draw samples by steps of their own, and have no score."""
+BOUNDED = (*CODED, "latent", "masked", "vdm")
 """Systems that bound the likelihood themselves."""
 TAUGHT = ("reflow", *STUDENTS)
 """Systems that learn from the score of another run, which teacher.scale guides."""
@@ -121,14 +123,18 @@ FIELDS: dict[str, Section] = {
         {
             "name": field(
                 "ncsnpp", "its architecture",
-                one_of(*U_NETS, *REFINE_NETS, "wavegrad", "perceptron", *CLASSIFIERS, *AUTOENCODERS),
+                one_of(*U_NETS, *REFINE_NETS, "wavegrad", "perceptron", TRANSFORMER, *CLASSIFIERS, *AUTOENCODERS),
             ),
-            "nf": field(128, "channels of the finest level; of wideresnet, of the noise level", AT_LEAST_ONE),
+            "nf": field(
+                128, "channels of the finest level; of wideresnet, of the noise level; of transformer, of every token",
+                AT_LEAST_ONE,
+            ),
             "ch_mult": field(
                 (1, 2, 2, 2), "multipliers of nf, one per level", networks=(*LEVELLED, "convolutional")
             ),
             "num_res_blocks": field(
-                4, "residual blocks per level", AT_LEAST_ONE, networks=(*LEVELLED, "wideresnet", "convolutional")
+                4, "residual blocks per level; of transformer, in all", AT_LEAST_ONE,
+                networks=(*LEVELLED, "wideresnet", "convolutional", TRANSFORMER),
             ),
             "hidden": field(
                 (400,), "widths of the dense layers; () for none", WIDTHS, element=int, networks=("mlp", "perceptron")
@@ -143,9 +149,13 @@ FIELDS: dict[str, Section] = {
                 "level", "on the way up, attention once a level or after every block", one_of("level", "block"),
                 networks=SONG_NETS,
             ),
-            "dropout": field(0.1, "probability that an activation is dropped in training", FRACTION, networks=U_NETS),
+            "dropout": field(
+                0.1, "probability that an activation is dropped in training", FRACTION, networks=(*U_NETS, TRANSFORMER)
+            ),
             "resamp_with_conv": field(True, "convolutions in DDPM's resampling", networks=(*SONG_NETS, *ADMS)),
-            "conditional": field(True, "whether the network is told the noise level", networks=SONG_NETS),
+            "conditional": field(
+                True, "whether the network is told the noise level", networks=(*SONG_NETS, TRANSFORMER)
+            ),
             "fir": field(True, "resampling by a FIR filter", networks=("ncsnpp",)),
             "fir_kernel": field((1, 3, 3, 1), "the filter's taps", element=float, networks=("ncsnpp",)),
             "skip_rescale": field(True, "residual sums over sqrt(2)", networks=("ncsnpp",)),
@@ -193,7 +203,9 @@ FIELDS: dict[str, Section] = {
             "text_heads": field(
                 4, "heads of attention in these and where pixels ask the text", AT_LEAST_ONE, networks=SONG_NETS
             ),
-            "head_channels": field(64, "channels of one head of attention", AT_LEAST_ONE, networks=(*ADMS, "edm2")),
+            "head_channels": field(
+                64, "channels of one head of attention", AT_LEAST_ONE, networks=(*ADMS, "edm2", TRANSFORMER)
+            ),
             "num_heads": field(0, "heads; 0 for as many as head_channels makes", NOT_NEGATIVE, networks=ADMS),
             "attention_order": field(
                 "legacy", "how queries, keys and values lie among the channels, as in the file that is imported",
@@ -248,7 +260,9 @@ FIELDS: dict[str, Section] = {
     "data": Section(
         "what is trained on",
         {
-            "name": field("digits", "the source", one_of("digits", "digit_pairs", "array", "waves", *DECODED)),
+            "name": field(
+                "digits", "the source", one_of("digits", "digit_pairs", "array", "waves", "text", *DECODED)
+            ),
             "path": field("", "a file or directory, or a builder of tensorflow_datasets", free=True),
             "category": field("", "of lsun: the category"),
             "held_out": field(0, "examples kept from training where the data have no split of their own", NOT_NEGATIVE),
@@ -288,7 +302,7 @@ FIELDS: dict[str, Section] = {
                 (), "what conditions, by the data's names: ('label',), ('caption',), ('embeddings',), ('field',) or"
                 " ('frames',)", element=str,
             ),
-            "length": field(0, "of waves: samples of a window", NOT_NEGATIVE),
+            "length": field(0, "of an example: bytes of text, samples of waves", NOT_NEGATIVE),
             "rate": field(
                 0, "of waveforms: samples per second, of .wav files that are read and written; 0 for no sound",
                 NOT_NEGATIVE,
@@ -485,6 +499,18 @@ FIELDS: dict[str, Section] = {
             ),
         },
     ),
+    "masked": Section(
+        "masked discrete diffusion of tokens, of system.name='masked'",
+        {
+            "schedule": field(
+                "loglinear", "the probability m(t) that a token is masked: t, 1 - cos(pi t / 2), sin^2(pi t / 2)",
+                one_of("loglinear", "cosine", "cosine_squared"),
+            ),
+            "num_scales": field(
+                0, "steps whose bound is minimised; 0 for continuous time, from training.t_min on", NOT_NEGATIVE
+            ),
+        },
+    ),
     "hierarchical": Section(
         "a Markov chain of latents, of system.name='hierarchical'",
         {
@@ -571,8 +597,9 @@ FIELDS: dict[str, Section] = {
         "how samples are drawn",
         {
             "solver": field(
-                "euler_maruyama", "from t to s; auto chooses all by num_steps evaluations; few_step is a student's",
-                one_of("auto", "few_step", *STOCHASTIC, *ODES, *ADAPTIVE_ODES, *MEASURING, "none"), free=True,
+                "euler_maruyama", "from t to s; auto chooses all by num_steps evaluations; few_step is a student's,"
+                " unmasking that of tokens",
+                one_of("auto", "few_step", "unmasking", *STOCHASTIC, *ODES, *ADAPTIVE_ODES, *MEASURING, "none"), free=True,
             ),
             "corrector": field(
                 "none", "behind every step", one_of("none", "langevin", "annealed_langevin"), free=True

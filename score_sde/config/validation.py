@@ -17,6 +17,7 @@ from score_sde.config.field_checks import check_fields, check_missing
 from score_sde.config.fields import BOUNDED, ROWS, SCHEMA, Config
 from score_sde.config.guidance_checks import check_guidance, check_measurement
 from score_sde.config.latent_checks import check_latent
+from score_sde.config.masked_checks import check_masked
 from score_sde.config.reading import element, flatten, nearest, require_field, wrong_type
 from score_sde.config.reflow_checks import check_reflow
 from score_sde.config.sampling_checks import ADAPTIVE, check_reference, check_sampling
@@ -30,11 +31,13 @@ from score_sde.errors import UsageError, require, require_increasing
 FROZEN: dict[str, tuple[str, ...]] = {
     "score": (), "classifier": (), "reflow": ("teacher",), "distilled": ("teacher",), "consistency": ("teacher",),
     "adversarial": (), "vae": (), "hierarchical": (), "vdm": (), "latent": ("autoencoder",), "autoencoder": (),
+    "masked": (),
 }  # fmt: skip
 """The parts of other runs that every system asks for."""
 SAMPLING: dict[str, tuple[str, ...]] = {
     "score": ("guide", "classifier"), "classifier": (), "reflow": ("guide", "classifier"), "distilled": (),
     "consistency": (), "adversarial": (), "vae": (), "hierarchical": (), "vdm": (), "latent": (), "autoencoder": (),
+    "masked": (),
 }  # fmt: skip
 """Those that its samples may take, by the section `guidance`, and its training never sees."""
 DECODERS = ("autoencoder",)
@@ -112,6 +115,7 @@ def validate(config: Config, own_system: bool = False) -> None:
     check_latent(config)
     check_autoencoder(config)
     check_vdm(config)
+    check_masked(config)
     check_sections(config)
     _check_frozen(config)
     if shape := known_shape(config):

@@ -15,15 +15,10 @@ MEL = ("hop", "n_fft", "window", "mels", "mel_low", "mel_high")
 def check_waves(config: Config) -> None:
     """UsageError for fields of waveforms without them, and for windows and frames that do not fit together."""
     data, told = config.data, FRAMES in config.data.condition
-    require(
-        data.name != "waves" or data.length > 0,
-        "data.length=0 says nothing of data.name='waves': give the samples of a window, such as 7200",
-    )
-    for name, read in (("length", data.name == "waves"), *((n, data.name == "waves" and told) for n in MEL)):
+    for name in MEL:
         require(
-            read or data[name] == SCHEMA[f"data.{name}"],
-            f"data.{name}={data[name]} has no effect without"
-            f" {'windows' if name == 'length' else 'frames'} of data.name='waves': leave it at"
+            (data.name == "waves" and told) or data[name] == SCHEMA[f"data.{name}"],
+            f"data.{name}={data[name]} has no effect without frames of data.name='waves': leave it at"
             f" {SCHEMA[f'data.{name}']}",
         )
     if data.name == "waves" and told:

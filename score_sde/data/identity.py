@@ -13,6 +13,7 @@ from score_sde.data.cache import checksum
 from score_sde.data.pictures import Pictures
 from score_sde.data.ranges import EXAMPLES, Scaled, written
 from score_sde.data.sources import Dataset, Source, Subset, chosen, gather
+from score_sde.data.text import Windows
 from score_sde.data.waves import Framed
 
 LARGEST = 10**9
@@ -65,6 +66,8 @@ def _crc32(source: Source) -> int | None:
     if isinstance(source, Subset | Scaled):
         inner, more = _crc32(source.source), source.chosen if isinstance(source, Subset) else source.low_high
         return None if inner is None else zlib.crc32(np.ascontiguousarray(more).data, inner)
+    if isinstance(source, Windows):
+        return _crc32(source.sequence)
     if not isinstance(source, np.ndarray):
         return None
     known = checksum(source)

@@ -47,6 +47,8 @@ class Dataset(NamedTuple):
     account: Account = NO_ACCOUNT
     values: Values | None = None
     """What the stored values of pictures were taken to lie in, where that was looked at."""
+    bytes: tuple[int, ...] = ()
+    """Of a text: the byte that token i stands for is bytes[i]."""
 
 
 def labelled(

@@ -13,6 +13,7 @@ import numpy as np
 from score_sde.data.beside import Beside
 from score_sde.data.captions import TextSpec
 from score_sde.data.sources import Dataset, Source, gather
+from score_sde.data.text import Alphabet
 from score_sde.errors import require
 from score_sde.progress import Progress
 
@@ -59,12 +60,17 @@ class Missing:
         return bits[: math.prod(shape)].astype(bool).reshape(shape)
 
 
+OPTIONAL = ("content", "text", "missing", "beside", "frames", "alphabet")
+"""What records leave out where it is none."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Spec:
-    """One example's shape, the data's kind, mean and std per channel of real data, the labels' classes, a text's words.
+    """One example's shape, the data's kind, mean and std per channel of real data, and what conditions examples.
 
-    missing: None where every example is whole. beside: fields that the network is shown, None for none. content: what
-    the data are known by, `identity.digest`, in a run that has begun with them.
+    labels: the classes. text: a caption's words. missing: None where every example is whole. beside: fields that the
+    network is shown. alphabet: tokens. content: what the data are known by, `identity.digest`, in a run that has begun
+    with them.
     """
 
     shape: tuple[int, ...]
@@ -78,6 +84,7 @@ class Spec:
     beside: Beside | None = None
     frames: tuple[int, ...] = ()
     """Of one example's condition["frames"], (T', M); () for none."""
+    alphabet: Alphabet | None = None
 
     def comparable(self, x: np.ndarray) -> np.ndarray:
         """Those of examples [N, ...] in which no more is missing than in samples."""
@@ -87,7 +94,7 @@ class Spec:
 
     def to_json(self) -> dict[str, Any]:
         """What JSON keeps exactly."""
-        left_out = [name for name in ("content", "text", "missing", "beside", "frames") if not getattr(self, name)]
+        left_out = [name for name in OPTIONAL if not getattr(self, name)]
         return {name: value for name, value in dataclasses.asdict(self).items() if name not in left_out}
 
     @classmethod
@@ -96,12 +103,11 @@ class Spec:
         labels = value["labels"]
         found = None if labels is None else Labels(tuple(labels["frequencies"]), tuple(labels["names"]))
         numbers: dict[str, Any] = {name: tuple(value[name]) for name in ("shape", "mean", "std")}
-        text = TextSpec.from_json(value["text"]) if "text" in value else None
-        missing = Missing(**value["missing"]) if "missing" in value else None
-        beside = Beside.from_json(value["beside"]) if "beside" in value else None
-        more: dict[str, Any] = {"content": value.get("content"), "text": text, "missing": missing, "beside": beside}
         numbers["frames"] = tuple(value.get("frames", ()))
-        return cls(kind=value["kind"], labels=found, **more, **numbers)
+        read = {"text": TextSpec.from_json, "missing": lambda v: Missing(**v), "beside": Beside.from_json}
+        read["alphabet"] = Alphabet.from_json
+        parts: dict[str, Any] = {name: make(value[name]) for name, make in read.items() if name in value}
+        return cls(kind=value["kind"], labels=found, content=value.get("content"), **parts, **numbers)
 
 
 def channels(shape: tuple[int, ...]) -> int:

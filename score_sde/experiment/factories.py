@@ -19,7 +19,7 @@ from score_sde.experiment.consistency import consistency
 from score_sde.experiment.latents import latent
 from score_sde.experiment.teaching import check_alike, check_drawing, check_steps, fields_of, read, taught
 from score_sde.experiment.variational import vdm
-from score_sde.networks import Critic, Generator, Masked, PatchCritic, VectorQuantizer
+from score_sde.networks import Critic, Generator, PatchCritic, Presence, VectorQuantizer
 from score_sde.networks.concatenating import Concatenating
 from score_sde.scores import parametrization
 from score_sde.scores.subspace import elements
@@ -36,6 +36,7 @@ from score_sde.systems import (
     Hierarchical,
     Joint,
     Latent,
+    Masked,
     Reflow,
     Score,
     System,
@@ -80,7 +81,7 @@ def showing(config: Config, spec: Spec) -> nn.Module:
         network = network.clone(out_channels=network.out_channels or image_shape(spec.shape)[-1])
     network = degrading.showing(config, spec.shape, network)
     network = Concatenating(network) if spec.beside else network
-    return Masked(network) if spec.missing else network
+    return Presence(network) if spec.missing else network
 
 
 def classifier_system(config: Config, spec: Spec, sampler: Any, frozen: Mapping[str, Any]) -> Classifier:
@@ -226,6 +227,22 @@ def coded(config: Config) -> dict[str, Any]:
     return {**own, "noisy": noisy, "platform": platform(config.parallel.topology)}
 
 
+def masked_system(config: Config, spec: Spec, sampler: Any, frozen: Mapping[str, Any]) -> Masked:
+    """The system of masked tokens."""
+    del sampler, frozen
+    assert spec.alphabet is not None  # validation refuses it for other data
+    return Masked(
+        shape=spec.shape,
+        vocabulary=spec.alphabet.size,
+        network=objects.NETWORKS[config.network.name](config, spec),
+        schedule=objects.MASKING[config.masked.schedule](),
+        steps=lambda: config.sampling.num_steps,
+        t_min=config.training.t_min,
+        num_scales=config.masked.num_scales,
+        dropout=config.network.dropout > 0,
+    )
+
+
 def vdm_system(config: Config, spec: Spec, sampler: Callable[..., Samples], frozen: Mapping[str, Any]) -> VDM:
     """The system of a score network and its noise schedule."""
     return vdm(config, spec, score_system(config, spec, sampler, frozen))
@@ -243,4 +260,5 @@ SYSTEMS: dict[str, Callable[..., System]] = {
     "autoencoder": autoencoder_system,
     "hierarchical": hierarchical_system,
     "vdm": vdm_system,
+    "masked": masked_system,
 }

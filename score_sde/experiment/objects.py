@@ -20,6 +20,7 @@ from score_sde.data.pictures import Format
 from score_sde.data.resolve import CROPS, array, resolve
 from score_sde.data.sources import Dataset, Source, digits
 from score_sde.data.spec import Spec
+from score_sde.data.text import text_file
 from score_sde.data.waves import waves
 from score_sde.devices.parallel import Pmap, Sharded, Strategy
 from score_sde.experiment.classifiers import CLASSIFIERS
@@ -31,8 +32,10 @@ from score_sde.networks.ncsnpp import NCSNpp
 from score_sde.networks.ncsnv2 import NCSNv2
 from score_sde.networks.perceptron import Perceptron
 from score_sde.networks.text import Text
+from score_sde.networks.transformer import Transformer
 from score_sde.networks.wavegrad import WaveGrad
-from score_sde.objectives import denoising, score_matching, variational
+from score_sde.objectives import denoising, masked, score_matching, variational
+from score_sde.objectives.masked import Schedule
 from score_sde.scores import parametrization
 from score_sde.scores.divergence import Coloured, Divergence, Exact, Gaussian, Rademacher
 from score_sde.scores.gamma_label import GammaLabel
@@ -135,6 +138,22 @@ def mel(data: Config) -> Mel:
     return Mel(data.rate, data.hop, data.n_fft, data.window, data.mels, data.mel_low, data.mel_high)
 
 
+def _transformer(config: Config, spec: Spec) -> Transformer:
+    """Of the data's tokens."""
+    c, alphabet = config.network, spec.alphabet
+    assert alphabet is not None  # validation refuses it for other data
+    return Transformer(
+        vocabulary=alphabet.size,
+        nf=c.nf,
+        num_res_blocks=c.num_res_blocks,
+        heads=c.nf // c.head_channels,
+        dropout=c.dropout,
+        conditional=c.conditional,
+        remat=config.training.remat,
+        dtype=jnp.dtype(config.training.compute_dtype),
+    )
+
+
 def _resolved(data: Config) -> Dataset:
     """The pictures of a `data` section that may lie in a folder, a zip file or a TFDS directory."""
     height, width, channels = picture_shape(data)
@@ -171,6 +190,7 @@ NETWORKS: dict[str, Callable[[Config, Spec], nn.Module]] = {
     "ncsnv2_256": lambda c, s: NCSNv2(256, **_network_fields(c, s)),
     "perceptron": lambda c, s: Perceptron(tuple(c.network.hidden), jnp.dtype(c.training.compute_dtype)),
     "wavegrad": lambda c, s: _wavegrad(c),
+    "transformer": lambda c, s: _transformer(c, s),
     "ncsn": lambda c, s: NCSNv2(64, num_classes=c.sde.num_scales, **_network_fields(c, s)),
     **CLASSIFIERS,
 }
@@ -249,9 +269,14 @@ OWN_RATES: dict[tuple[str, str], Callable[[Config], dict[str, float]]] = {
 """Fields of an optimizer that a part of a system has in the place of those for all."""
 DECAYS: dict[str, Callable[[Config], int]] = {"none": lambda c: 0, "linear": lambda c: c.training.num_steps}
 """Updates in which the rate falls to 0, by optimizer.decay."""
+MASKING: dict[str, Callable[[], Schedule]] = {
+    "loglinear": masked.loglinear,
+    "cosine": masked.cosine,
+    "cosine_squared": masked.cosine_squared,
+}
 SKIPPING = {"stop": False, "skip": True}
 """Whether an update that is not finite is left out, by training.nonfinite."""
-MASKING = {"refuse": False, "mask": True}
+MISSING = {"refuse": False, "mask": True}
 """Whether NaN stands for what is not there, by data.missing."""
 STRATEGIES: dict[str, Callable[[Config], Strategy]] = {"pmap": lambda c: Pmap(), "sharded": lambda c: Sharded(c.fsdp)}
 DIVERGENCES: dict[str, Callable[[Config], Divergence]] = {
@@ -297,6 +322,7 @@ DATA: dict[str, Callable[[Config], Dataset]] = {
     "digits": lambda c: digits(c.image_size),
     "digit_pairs": lambda c: digit_pairs(),
     "array": lambda c: array(c.path, tuple(c.condition), Cache(c.cache, c.cache_limit), tuple(c.shape)),
+    "text": lambda c: text_file(c.path, c.length, c.held_out),
     **dict.fromkeys(DECODED, _resolved),
 }
 KINDS: dict[str, Callable[[Config, Spec], kinds.Kind]] = {

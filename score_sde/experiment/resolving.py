@@ -27,6 +27,7 @@ from score_sde.data.layouts import advice
 from score_sde.data.ranges import EXAMPLES, PLAIN, Scaled, as_bytes, written
 from score_sde.data.sources import Dataset, Source, Subset, gather, hold_out
 from score_sde.data.spec import Labels, Missing, Spec, channels, kind_of, labels_of, statistics
+from score_sde.data.text import alphabet_of
 from score_sde.devices.agreement import agree
 from score_sde.devices.distributed import place
 from score_sde.errors import UsageError, require
@@ -47,7 +48,8 @@ def load_data(config: Config, ranges: str = "") -> Dataset:
     found = _as_bytes(section, objects.DATA[section.name](section))
     for line in found.values.said(f"data.path={section.path}") if found.values and not ranges else ():
         print(line, file=sys.stderr)
-    found = _with_channel(config, hold_out(found, config.data.held_out))
+    found = found if section.name == "text" else hold_out(found, config.data.held_out)  # whose own end is held out
+    found = _with_channel(config, found)
     for name in config.data.condition:
         has = sorted(found.condition)
         require(
@@ -143,7 +145,7 @@ def _described(config: Config, data: Dataset) -> Spec:
     shape = tuple(int(n) for n in data.train.shape[1:])
     check_shape(config, kind, shape)
     check_missing_kind(config, kind)
-    known = statistics(data, tuple(c.mean), tuple(c.std), objects.MASKING[c.missing]) if kind == "real" else None
+    known = statistics(data, tuple(c.mean), tuple(c.std), objects.MISSING[c.missing]) if kind == "real" else None
     labels = labels_of(data, c.num_classes) if "label" in c.condition else None
     text = captions.described(data, c.condition)
     if text and (missing := captions.unknown(data, text)):
@@ -152,7 +154,9 @@ def _described(config: Config, data: Dataset) -> Spec:
     mean, std, missing = known or ((), (), None)
     beside = described_fields(data, c.condition, image_shape(shape)[:2])
     frames = framing.described(shape, data.condition[FRAMES].shape) if FRAMES in c.condition else ()
-    return Spec(shape, kind, mean, std, labels, text=text, missing=missing, beside=beside, frames=frames)
+    alphabet = alphabet_of(data) if kind == "tokens" else None
+    more = {"text": text, "missing": missing, "beside": beside, "frames": frames, "alphabet": alphabet}
+    return Spec(shape, kind, mean, std, labels, **more)
 
 
 def _dtype(data: Dataset) -> np.dtype:

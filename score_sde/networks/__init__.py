@@ -9,14 +9,15 @@ from score_sde.networks.edm2 import EDM2 as EDM2
 from score_sde.networks.fourier import FourierFeatures as FourierFeatures
 from score_sde.networks.gamma import Gamma as Gamma
 from score_sde.networks.generator import Generator as Generator
-from score_sde.networks.masked import Masked as Masked
 from score_sde.networks.mlp import MLP as MLP
 from score_sde.networks.ncsnpp import NCSNpp as NCSNpp
 from score_sde.networks.ncsnv2 import NCSNv2 as NCSNv2
 from score_sde.networks.patch_critic import PatchCritic as PatchCritic
 from score_sde.networks.perceptron import Perceptron as Perceptron
+from score_sde.networks.presence import Presence as Presence
 from score_sde.networks.transformer import SpatialTransformer as SpatialTransformer
 from score_sde.networks.transformer import TextEncoder as TextEncoder
+from score_sde.networks.transformer import Transformer as Transformer
 from score_sde.networks.transformer import TransformerBlock as TransformerBlock
 from score_sde.networks.vae import Decoder as Decoder
 from score_sde.networks.vae import Encoder as Encoder

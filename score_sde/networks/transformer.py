@@ -1,4 +1,4 @@
-"""Transformers: attention of several heads, blocks that see everything at once, and pixels that ask rows of a text.
+"""Transformers: attention of several heads, blocks that see everything at once, pixels that ask rows of a text, tokens.
 
 Source: Vaswani et al. 2017; Xiong et al. 2020 (LayerNorm before every branch); Shazeer 2020 (GEGLU); Rombach et al.
 2022, appendix E (the blocks between the pixels of a U-Net).
@@ -14,8 +14,9 @@ from jax.nn import initializers
 
 from score_sde.networks.attention import attend
 from score_sde.networks.group_norm import GroupNorm
-from score_sde.networks.layers import Dense, Dtype
-from score_sde.typing import Array
+from score_sde.networks.layers import Dense, Dropout, Dtype, at_least_float32, ddpm_init, fold_in, positional_embedding
+from score_sde.networks.remat import remat
+from score_sde.typing import Array, Keys
 
 
 class Attention(nn.Module):
@@ -58,11 +59,13 @@ class TransformerBlock(nn.Module):
     """x + self-attention, + cross-attention where there is a context, + GEGLU, each of a LayerNorm: x [B, P, D].
 
     Every row sees every other, before and behind it. mask: bool [B, P], the rows of x that are there; context
-    [B, Q, E], of which context_mask, bool [B, Q], says the same. One row at least must be there.
+    [B, Q, E], of which context_mask, bool [B, Q], says the same. One row at least must be there. dropout: of what
+    every branch adds, by dropout_keys [B]; None for none.
     """
 
     heads: int = 1
     dtype: Dtype = jnp.float32
+    dropout: float = 0.0
 
     @nn.compact
     def __call__(
@@ -71,13 +74,16 @@ class TransformerBlock(nn.Module):
         mask: Array | None = None,
         context: Array | None = None,
         context_mask: Array | None = None,
+        dropout_keys: Keys | None = None,
     ) -> Array:
         norm = partial(nn.LayerNorm, epsilon=1e-5, dtype=self.dtype)
         attention = partial(Attention, self.heads, dtype=self.dtype)
-        x = x + attention(name="self")(norm(name="norm_self")(x), mask=mask)
+        own = lambda branch: None if dropout_keys is None else fold_in(dropout_keys, branch)
+        drop = lambda y, branch: Dropout(self.dropout)(y, own(branch)) if self.dropout else y
+        x = x + drop(attention(name="self")(norm(name="norm_self")(x), mask=mask), 0)
         if context is not None:
-            x = x + attention(name="cross")(norm(name="norm_cross")(x), context, context_mask)
-        return x + FeedForward(self.dtype, name="feed_forward")(norm(name="norm_feed_forward")(x))
+            x = x + drop(attention(name="cross")(norm(name="norm_cross")(x), context, context_mask), 1)
+        return x + drop(FeedForward(self.dtype, name="feed_forward")(norm(name="norm_feed_forward")(x)), 2)
 
 
 class SpatialTransformer(nn.Module):
@@ -140,3 +146,39 @@ class TextEncoder(nn.Module):
         for layer in range(self.layers):
             rows = TransformerBlock(self.heads, self.dtype, name=f"block_{layer}")(rows, there)
         return nn.LayerNorm(epsilon=1e-5, dtype=self.dtype, name="norm")(rows), there
+
+
+class Transformer(nn.Module):
+    """Tokens int32 [B, L], the last of which is the mask, and a noise label [B] -> logits [B, L, vocabulary] float32.
+
+    Rows of nf channels, of a table of vocabulary + 1 tokens and of learned positions, to which the label's embedding is
+    added where the network is `conditional`; num_res_blocks blocks in which every row sees all. Logits are 0 at first.
+    dropout: as of TransformerBlock. remat: as of `networks.remat`. Source: Peebles & Xie 2023 without its modulation.
+    """
+
+    vocabulary: int
+    nf: int = 64
+    num_res_blocks: int = 2
+    heads: int = 1
+    dropout: float = 0.0
+    conditional: bool = True
+    remat: str = "none"
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, x: Array, noise_label: Array, sigma: Array | None = None, dropout_keys: Keys | None = None
+    ) -> Array:
+        normal = initializers.normal(1 / math.sqrt(self.nf))
+        rows = nn.Embed(self.vocabulary + 1, self.nf, embedding_init=normal, name="tokens")(x)
+        rows = rows + self.param("positions", normal, (x.shape[1], self.nf), jnp.float32)[None]
+        if self.conditional:
+            label = Dense(4 * self.nf, name="label_0")(positional_embedding(noise_label, self.nf))
+            rows = rows + Dense(self.nf, name="label_1")(jax.nn.swish(label))[:, None]
+        rows, block = rows.astype(self.dtype), remat(TransformerBlock, self.remat)
+        for i in range(self.num_res_blocks):
+            keys = None if dropout_keys is None else fold_in(dropout_keys, i)
+            rows = block(self.heads, self.dtype, self.dropout, name=f"block_{i}")(rows, dropout_keys=keys)
+        rows = nn.LayerNorm(epsilon=1e-5, dtype=self.dtype, name="norm")(rows)
+        logits = Dense(self.vocabulary, ddpm_init(0.0), self.dtype, name="out")(rows)
+        return logits.astype(at_least_float32(self.dtype))

@@ -12,6 +12,7 @@ from score_sde.systems.hierarchical import Hierarchical as Hierarchical
 from score_sde.systems.latent import Joint as Joint
 from score_sde.systems.latent import Latent as Latent
 from score_sde.systems.latent_flow import FlowBound as FlowBound
+from score_sde.systems.masked import Masked as Masked
 from score_sde.systems.reflow import Reflow as Reflow
 from score_sde.systems.score import Score as Score
 from score_sde.systems.teacher import Teacher as Teacher

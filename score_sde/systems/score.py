@@ -14,7 +14,7 @@ from score_sde.names import FRAMES, MASK, PRESENT
 from score_sde.networks.concatenating import Concatenating
 from score_sde.networks.fourier import FourierFeatures
 from score_sde.networks.generator import Generator
-from score_sde.networks.masked import Masked
+from score_sde.networks.presence import Presence
 from score_sde.objectives.variational import Model
 from score_sde.rng import Purpose, child, uniform
 from score_sde.scores.parametrization import Parametrization
@@ -223,6 +223,6 @@ def computed(network: nn.Module, execution: dict[str, Any]) -> nn.Module:
     """The network with those fields of how it is computed that it has, or the one inside of it."""
     fields = {field.name for field in dataclasses.fields(network)}
     own = {name: value for name, value in execution.items() if name in fields}
-    if isinstance(network, Concatenating | FourierFeatures | Generator | Masked):
+    if isinstance(network, Concatenating | FourierFeatures | Generator | Presence):
         own["network"] = computed(network.network, execution)
     return network.clone(**own)

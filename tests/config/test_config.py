@@ -73,7 +73,7 @@ def test_the_defaults_are_valid_but_for_the_data():
 TABLES = {
     "system.name": factories.SYSTEMS,
     "data.kind": [*objects.KINDS, "auto"],
-    "data.missing": objects.MASKING,
+    "data.missing": objects.MISSING,
     "ema.averages": objects.AVERAGES,
     "sde.name": objects.SDES,
     "network.name": [*objects.NETWORKS, *autoencoders.AUTOENCODERS],

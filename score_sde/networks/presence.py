@@ -10,7 +10,7 @@ from score_sde.names import PRESENT
 from score_sde.typing import Array
 
 
-class Masked(nn.Module):
+class Presence(nn.Module):
     """x [B, ..., C] and condition["present"], bool of x's elements -> the network of both, 2 C channels.
 
     Behind x come 1 where an element is there and 0 where it is not; x has 0 there itself. Its out_channels are x's C,
