@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from score_sde.config.fields import ADMS, AUTOENCODERS, LEVELLED, SCHEMA, SONG_NETS, Config
+from score_sde.config.fields import ADMS, AUTOENCODERS, LEVELLED, POINT_NETS, SCHEMA, SONG_NETS, Config
 from score_sde.config.latent_checks import coder_config
 from score_sde.config.text_checks import check_levels
 from score_sde.errors import UsageError, require
@@ -22,7 +22,7 @@ def image_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
 def multiple(config: Config) -> int:
     """Of what the sides of images must be multiples, for the named network."""
     name = config.network.name
-    if name in ("mlp", "perceptron"):
+    if name in ("mlp", "perceptron", *POINT_NETS):
         return 1
     levelled = name in (*LEVELLED, "convolutional")
     return 2 ** (len(config.network.ch_mult) - 1 if levelled else (HALVINGS | CLASSIFIERS_HALVINGS)[name])
@@ -62,6 +62,8 @@ def _check(config: Config, shape: tuple[int, ...]) -> None:
     if name == "perceptron":
         _check_perceptron(config)
         return
+    if name in POINT_NETS:
+        return  # of which point_checks.py knows all
     if name == "mlp":
         require(
             len(config.vae.latent) == 1,

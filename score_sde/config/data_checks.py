@@ -10,6 +10,7 @@ from score_sde.errors import require
 PATHS = {
     "array": "an .npy or .npz file of arrays [N, ...], such as uint8 images [N, H, W, C], or CIFAR's python batches",
     "folder": "a directory or a zip file of pictures",
+    "xyz": "a .xyz file of one or more frames, or a folder of such files",
     "tfds": "a builder of tensorflow_datasets, such as cifar10, or a directory that it prepared",
 }
 """What data.path must name for a data.name."""
@@ -44,6 +45,8 @@ def picture_shape(data: Config) -> tuple[int, int, int]:
 def known_kind(config: Config) -> str | None:
     """The kind of the data, None where only an array file tells."""
     data = config.data
+    if data.name == "xyz":
+        return "points"
     return data.kind if data.kind != "auto" else None if data.name == "array" else "bytes"
 
 
@@ -51,7 +54,7 @@ def known_shape(config: Config) -> tuple[int, ...] | None:
     """The shape of one example, None where only an array file tells."""
     if config.data.shape:
         return tuple(config.data.shape)
-    pictures = config.data.name != "array" or config.data.kind == "bytes"
+    pictures = config.data.name not in ("array", "xyz") or config.data.kind == "bytes"
     return picture_shape(config.data) if pictures else None
 
 
@@ -99,7 +102,7 @@ def check_kind(config: Config, kind: str, own_system: bool = False) -> None:
     )
     for name in ("mean", "std"):
         require(
-            kind == "real" or not data[name],
+            kind in ("real", "points") or not data[name],
             f"data.{name}={data[name]} has no effect on data of kind {kind!r}, which are not standardised: leave it"
             " empty, or set data.kind='real'",
         )
@@ -108,7 +111,7 @@ def check_kind(config: Config, kind: str, own_system: bool = False) -> None:
         f"data.range={data.range} is for pictures, which become bytes, and has no effect on data of kind {kind!r}:"
         " leave it at auto, or set data.kind='bytes'",
     )
-    if kind != "real":
+    if kind not in ("real", "points"):
         return
     for name in ("centered", "uniform_dequantization", "augmentation"):
         require(
@@ -125,6 +128,11 @@ def check_kind(config: Config, kind: str, own_system: bool = False) -> None:
 
 def check_rank(config: Config, shape: tuple[int, ...]) -> None:
     """UsageError for flips and augmentation of what is no picture."""
+    require(
+        not config.data.random_flip or known_kind(config) != "points",
+        "data.random_flip=True mirrors pictures, and the data are points, of which a mirrored set is likely as it is: set"
+        " it to False",
+    )
     for name, ranks, asks in (("random_flip", (2, 3), "[H, W] or [H, W, C]"), ("augmentation", (3,), "[H, W, C]")):
         require(
             not config.data[name] or len(shape) in ranks,

@@ -17,6 +17,7 @@ from score_sde.config.fields import BOUNDED, ROWS, SCHEMA, Config
 from score_sde.config.guidance_checks import check_guidance, check_measurement
 from score_sde.config.latent_checks import check_latent
 from score_sde.config.missing_checks import check_missing
+from score_sde.config.point_checks import check_points
 from score_sde.config.reading import element, flatten, nearest, require_field, wrong_type
 from score_sde.config.reflow_checks import check_reflow
 from score_sde.config.sampling_checks import ADAPTIVE, check_reference, check_sampling
@@ -108,6 +109,7 @@ def validate(config: Config, own_system: bool = False) -> None:
     check_latent(config)
     check_autoencoder(config)
     check_vdm(config)
+    check_points(config)
     check_sections(config)
     _check_frozen(config)
     if shape := known_shape(config):
@@ -167,7 +169,7 @@ def _check_levels(config: Config) -> None:
             ("parametrization.label", label, "level"),
             ("training.times", config.training.times, "levels"),
             ("sampling.times", config.sampling.times, "levels"),
-            ("sde.schedule", c.schedule, "cosine"),
+            ("sde.schedule", c.schedule, c.schedule if c.schedule != "linear" else None),
         )
         if value == choice
     ]

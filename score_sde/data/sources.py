@@ -48,6 +48,9 @@ class Dataset(NamedTuple):
     values: Values | None = None
     """What the stored values of pictures were taken to lie in, where that was looked at."""
 
+    elements: tuple[str, ...] = ()
+    """Of point sets: what their features stand for, where files name it."""
+
 
 def labelled(
     train: Source,

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from score_sde.data.captions import TextSpec
+from score_sde.data.points import PointSpec
 from score_sde.data.sources import Dataset, Source, gather
 from score_sde.errors import require
 from score_sde.progress import Progress
@@ -24,6 +25,7 @@ ALLOWED = {
     "bytes": ("uint8", "uint16", "bool", "float32"),
     "real": ("float32", "uint8", "int32"),
     "tokens": ("int32", "uint8"),
+    "points": ("float32",),
 }
 """The dtypes that data of a kind may have."""
 
@@ -74,10 +76,11 @@ class Spec:
     content: dict[str, Any] | None = dataclasses.field(default=None, compare=False)
     text: TextSpec | None = None
     missing: Missing | None = None
+    points: PointSpec | None = None
 
     def to_json(self) -> dict[str, Any]:
         """What JSON keeps exactly."""
-        left_out = [name for name in ("content", "text", "missing") if not getattr(self, name)]
+        left_out = [name for name in ("content", "text", "missing", "points") if not getattr(self, name)]
         return {name: value for name, value in dataclasses.asdict(self).items() if name not in left_out}
 
     @classmethod
@@ -88,9 +91,9 @@ class Spec:
         numbers = {name: tuple(value[name]) for name in ("shape", "mean", "std")}
         text = TextSpec.from_json(value["text"]) if "text" in value else None
         missing = Missing(**value["missing"]) if "missing" in value else None
-        return cls(
-            kind=value["kind"], labels=found, content=value.get("content"), text=text, missing=missing, **numbers
-        )
+        points = PointSpec.from_json(value["points"]) if "points" in value else None
+        more = {"text": text, "missing": missing, "points": points}
+        return cls(kind=value["kind"], labels=found, content=value.get("content"), **numbers, **more)
 
 
 def channels(shape: tuple[int, ...]) -> int:
@@ -126,11 +129,11 @@ def statistics(dataset: Dataset, mean: tuple[float, ...], std: tuple[float, ...]
     shift = np.nan_to_num(first_one[0].astype(np.float64), posinf=0, neginf=0)
     total, first, second = np.zeros(count), np.zeros(count), np.zeros(count)
     seen = _Seen(masked)
-    for x in _chunks(dataset.train):
+    for x in chunks(dataset.train):
         there = seen.look(x).reshape(-1, count)
         moved = np.where(there, x.reshape(-1, count).astype(np.float64) - shift, 0)  # against cancellation
         total, first, second = total + there.sum(0), first + moved.sum(0), second + (moved**2).sum(0)
-    for x in _chunks(dataset.held_out):
+    for x in chunks(dataset.held_out):
         seen.look(x)
     seen.check()
     share = np.maximum(total, 1)
@@ -181,7 +184,7 @@ class _Seen:
         return Missing(common)
 
 
-def _chunks(source: Source) -> Iterator[np.ndarray]:
+def chunks(source: Source) -> Iterator[np.ndarray]:
     """All examples, some at a time."""
     size = max(1, CHUNK // max(1, int(np.prod(source.shape[1:])) * 8))
     with Progress("statistics", len(source), "examples") as progress:

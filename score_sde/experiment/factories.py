@@ -1,6 +1,7 @@
 """What `system.name` stands for: every system of a config's objects."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -21,7 +22,7 @@ from score_sde.experiment.teaching import check_alike, check_drawing, check_step
 from score_sde.experiment.variational import vdm
 from score_sde.networks import Critic, Generator, Masked, PatchCritic, VectorQuantizer
 from score_sde.scores import parametrization
-from score_sde.scores.subspace import elements
+from score_sde.scores.subspace import Subspace, centred, elements
 from score_sde.sde.chain import long_step_betas, vp_chain
 from score_sde.solvers.sampling import Samples
 from score_sde.systems import (
@@ -41,6 +42,7 @@ from score_sde.systems import (
 )
 from score_sde.systems.first_stage import CRITIC, PARTS
 from score_sde.systems.score import Dropped
+from score_sde.typing import Array
 
 
 def score_system(config: Config, spec: Spec, sampler: Callable[..., Samples], frozen: Mapping[str, Any]) -> Score:
@@ -50,7 +52,7 @@ def score_system(config: Config, spec: Spec, sampler: Callable[..., Samples], fr
     labels = spec.labels
     return Score(
         shape=spec.shape,
-        image_shape=image_shape(spec.shape),
+        image_shape=spec.shape if spec.points else image_shape(spec.shape),
         process=objects.SDES[config.sde.name](config.sde),
         network=degrading.showing(
             config, spec.shape, telling(spec, objects.NETWORKS[config.network.name](config, spec))
@@ -66,17 +68,25 @@ def score_system(config: Config, spec: Spec, sampler: Callable[..., Samples], fr
         labelled=labels is not None,
         text=spec.text,
         shown=degrading.shown(config, spec.shape),
-        space=elements if spec.missing else None,
+        space=space_of(spec),
         remat=config.training.remat,
         scan_blocks=config.training.scan_blocks,
         platform=platform(config.parallel.topology),
     )
 
 
+def space_of(spec: Spec) -> Callable[[Array], Subspace] | None:
+    """Where examples lie of which some elements are there; None for everywhere."""
+    if spec.points is not None:
+        return functools.partial(centred, dimension=spec.points.dimension)
+    return elements if spec.missing else None
+
+
 def telling(spec: Spec, network: Any) -> nn.Module:
     """The network, which is told what is there where examples may miss something."""
     channels = image_shape(spec.shape)[-1]
-    return Masked(network.clone(out_channels=network.out_channels or channels)) if spec.missing else network
+    told = spec.missing is not None and spec.points is None  # networks of points are told by themselves
+    return Masked(network.clone(out_channels=network.out_channels or channels)) if told else network
 
 
 def classifier_system(config: Config, spec: Spec, sampler: Any, frozen: Mapping[str, Any]) -> Classifier:

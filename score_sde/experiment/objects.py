@@ -19,11 +19,13 @@ from score_sde.data.pictures import Format
 from score_sde.data.resolve import CROPS, array, resolve
 from score_sde.data.sources import Dataset, Source, digits
 from score_sde.data.spec import Spec
+from score_sde.data.xyz import xyz
 from score_sde.devices.parallel import Pmap, Sharded, Strategy
 from score_sde.experiment.classifiers import CLASSIFIERS
 from score_sde.networks.adm import ADM, dhariwal
 from score_sde.networks.ddpm import ddpm
 from score_sde.networks.edm2 import EDM2
+from score_sde.networks.egnn import EGNN
 from score_sde.networks.ncsnpp import NCSNpp
 from score_sde.networks.ncsnv2 import NCSNv2
 from score_sde.networks.perceptron import Perceptron
@@ -120,6 +122,12 @@ def _u_net_fields(config: Config, spec: Spec) -> dict[str, Any]:
     return {**_network_fields(config, spec), "out_channels": twice}
 
 
+def _point_fields(config: Config) -> dict[str, Any]:
+    """Those of a network of point sets, but for their dimension."""
+    own = {field: config.network[field] for field in network_fields(config.network.name)}
+    return {**own, "dtype": jnp.dtype(config.training.compute_dtype)}
+
+
 def _resolved(data: Config) -> Dataset:
     """The pictures of a `data` section that may lie in a folder, a zip file or a TFDS directory."""
     height, width, channels = picture_shape(data)
@@ -131,6 +139,7 @@ def _resolved(data: Config) -> Dataset:
 SCHEDULES: dict[str, Callable[[Config], np.ndarray]] = {
     "linear": lambda c: chain.linear_betas(c.num_scales, c.beta_min, c.beta_max),
     "cosine": lambda c: chain.cosine_betas(c.num_scales),
+    "polynomial": lambda c: chain.polynomial_betas(c.num_scales),
 }
 SDES: dict[str, Callable[[Config], sde.SDE]] = {
     "vp": lambda c: chain.vp_chain(SCHEDULES[c.schedule](c)) if c.discrete else sde.vp(c.beta_min, c.beta_max),
@@ -155,6 +164,7 @@ NETWORKS: dict[str, Callable[[Config, Spec], nn.Module]] = {
     "ncsnv2_128": lambda c, s: NCSNv2(128, **_network_fields(c, s)),
     "ncsnv2_256": lambda c, s: NCSNv2(256, **_network_fields(c, s)),
     "perceptron": lambda c, s: Perceptron(tuple(c.network.hidden), jnp.dtype(c.training.compute_dtype)),
+    "egnn": lambda c, s: EGNN(s.points.dimension, **_point_fields(c)),
     "ncsn": lambda c, s: NCSNv2(64, num_classes=c.sde.num_scales, **_network_fields(c, s)),
     **CLASSIFIERS,
 }
@@ -276,10 +286,12 @@ DATA: dict[str, Callable[[Config], Dataset]] = {
     "digits": lambda c: digits(c.image_size),
     "digit_pairs": lambda c: digit_pairs(),
     "array": lambda c: array(c.path, tuple(c.condition), Cache(c.cache, c.cache_limit)),
+    "xyz": lambda c: xyz(c.path),
     **dict.fromkeys(DECODED, _resolved),
 }
 KINDS: dict[str, Callable[[Config, Spec], kinds.Kind]] = {
     "bytes": lambda c, s: kinds.Bytes(c.random_flip, c.uniform_dequantization, c.centered),
     "real": lambda c, s: kinds.Real(c.random_flip, s.mean, s.std, s.missing is not None),
     "tokens": lambda c, s: kinds.Tokens(),
+    "points": lambda c, s: kinds.Points(s.points.dimension, s.mean, s.std),
 }

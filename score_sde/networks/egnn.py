@@ -38,14 +38,14 @@ class Pairs(nn.Module):
 class Block(nn.Module):
     """h_i += phi(h_i, sum_j m_ij) so many times, then x_i += sum_j (x_i - x_j) / (d_ij + c) phi_x: EGNN's layer.
 
-    m_ij = phi_m(h_i, h_j, d_ij^2, d0_ij^2), times a gate of its own where there is attention. x [B, N, D], h
+    m_ij = phi_m(h_i, h_j, d_ij^2, d0_ij^2), times a gate of its own where there is attention (edge_attention). x [B, N, D], h
     [B, N, nf]; first [B, N, N, 1] are the squared distances at the network's input; pairs [B, N, N, 1]: 1 for those
     that see each other, else 0. The fields are those of EGNN.
     """
 
     nf: int
     sublayers: int = 1
-    attention: bool = True
+    edge_attention: bool = True
     coords_range: float = 15.0
     distance_offset: float = 1.0
     neighbours: float = 1.0
@@ -59,7 +59,7 @@ class Block(nn.Module):
         distances = jnp.concatenate([squares, first], -1)
         for i in range(self.sublayers):
             m = Pairs(self.nf, self.dtype, name=f"messages_{i}")(h, distances)
-            if self.attention:
+            if self.edge_attention:
                 m = m * jax.nn.sigmoid(dense(1, name=f"gate_{i}")(m))
             seen = jnp.concatenate([h, self._sum(m, pairs).astype(h.dtype)], -1)
             h = h + dense(self.nf, name=f"update_{i}_1")(jax.nn.swish(dense(self.nf, name=f"update_{i}_0")(seen)))
@@ -83,8 +83,8 @@ class EGNN(nn.Module):
     [B, N] or [B, N, D + F]: the points that are there (all without it); the others are not seen, and 0. The output
     of coordinates is what blocks moved them by, without its mean over the points that are there.
 
-    nf: channels of a point and of a pair. sublayers: rounds of messages in each of num_res_blocks blocks. attention: a
-    gate on every message. coords_range: bound of a block's step along one pair, by tanh; 0 for none.
+    nf: channels of a point and of a pair. sublayers: rounds of messages in each of num_res_blocks blocks. edge_attention:
+    a gate on every message. coords_range: bound of a block's step along one pair, by tanh; 0 for none.
     distance_offset: c in (x_i - x_j) / (d_ij + c). neighbours: what sums over the other points are divided by.
     frequencies: the label enters beside sin and cos of 1, 2, 4, ... times itself, so many.
     """
@@ -93,7 +93,7 @@ class EGNN(nn.Module):
     nf: int = 64
     num_res_blocks: int = 4
     sublayers: int = 1
-    attention: bool = True
+    edge_attention: bool = True
     coords_range: float = 15.0
     distance_offset: float = 1.0
     neighbours: float = 1.0
@@ -135,7 +135,7 @@ class EGNN(nn.Module):
         return jnp.broadcast_to(told[:, None], (*features.shape[:2], told.shape[-1]))
 
 
-_SHARED = ("nf", "sublayers", "attention", "coords_range", "distance_offset", "neighbours", "dtype")
+_SHARED = ("nf", "sublayers", "edge_attention", "coords_range", "distance_offset", "neighbours", "dtype")
 """The fields that a network hands on to its blocks."""
 
 
