@@ -153,7 +153,7 @@ def _make(final: Final, experiment: Experiment, generated: Generated) -> None:
     """The final grid and figures of these samples, written and printed by the first process."""
     wanted = experiment.config.evaluation.final_samples
     if jax.process_index() == 0:
-        scale = final.save_picture(generated.x, generated.classes, generated.finite)
+        scale = final.save_picture(experiment.kind.pictured(generated.x), generated.classes, generated.finite)
         said = f"{scale}{experiment.early.words(final.step)}"
         print(f"samples of {generated.evaluations:.0f} network evaluations each in {final.picture}{said}")
         if wanted:
@@ -262,6 +262,8 @@ def settings_of(experiment: Experiment, step: int | None) -> dict[str, Any]:
     """What tells samples from others: fields, the checkpoint, and what auto stood for."""
     choice, guidance = experiment.drawing.choice, experiment.config.guidance
     chosen: dict[str, Any] = {} if choice is None else {"auto": choice.words()}
+    if points := experiment.spec.points:
+        chosen |= {"points": {"dimension": points.dimension, "elements": points.elements}}
     asked = experiment.asked
     if asked is not None:
         section = "editing" if is_edited(experiment.config) else "measurement"

@@ -20,6 +20,7 @@ def samples_name(sampling: Config, guidance: Config, guide: str = "") -> str:
     label = label if len(label) < 80 else hashlib.sha256(label.encode()).hexdigest()[:16]
     name += (f"-{c.average}" if c.average else "") + (f"-label_{label}" if label else "")
     name += f"-caption_{word(c.caption)}" if c.caption else ""
+    name += f"-points_{word(c.points)}" if c.points else ""
     if strength(g) != 1:
         name += f"-guided{strength(g):g}" + (f"_by_{_word(guide)}" if guide else "")
     name += f"-classifier{g.classifier_scale:g}" if g.classifier_scale else ""

@@ -13,6 +13,7 @@ import numpy as np
 from score_sde.data.augment import bits_offset, preprocess, random_flip, to_uint8
 from score_sde.data.points import invariants
 from score_sde.rng import Purpose, child
+from score_sde.storage.scatter import scatter
 from score_sde.typing import Array, Keys, sum_per_example
 
 
@@ -46,6 +47,10 @@ class Kind(abc.ABC):
     @abc.abstractmethod
     def per_dimension(self, nats: Array, shape: tuple[int, ...]) -> Array:
         """-log p in nats of what `continuous` gives, examples of this shape -> that of the data, per dimension."""
+
+    def pictured(self, x: np.ndarray) -> np.ndarray:
+        """Examples in the data's units [n, ...] as they are looked at: themselves, or of points pictures, uint8."""
+        return x
 
     def log_volume(self, present: Array) -> Array:
         """log |d stored / d x| [B] of what is there of examples, present bool [B, ...]: what -log p in nats gains."""
@@ -170,6 +175,9 @@ class Points(Kind):
     def comparable(self, x: np.ndarray) -> np.ndarray:
         """What neither rotation nor order changes, standardised (points.invariants)."""
         return invariants((x - np.asarray(self.mean, np.float32)) / np.asarray(self.std, np.float32), self.dimension)
+
+    def pictured(self, x: np.ndarray) -> np.ndarray:
+        return scatter(x, self.dimension)
 
     def per_dimension(self, nats: Array, shape: tuple[int, ...]) -> Array:
         present = jnp.ones((1, *shape), bool)

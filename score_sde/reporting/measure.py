@@ -21,6 +21,7 @@ from score_sde.experiment.generation import Generator
 from score_sde.experiment.kept_grids import KeptGrids
 from score_sde.objectives.denoising import mean, perturb
 from score_sde.objectives.variational import prior_term
+from score_sde.names import PRESENT
 from score_sde.rng import Purpose, child, example_keys, normal, positions, root_key
 from score_sde.scores.subspace import Subspace, within
 from score_sde.sde import SDE, denoiser
@@ -122,7 +123,10 @@ def path(experiment: Experiment, params: Any) -> Path | None:
         stops = jnp.round(jnp.linspace(0, len(grid) - 1, STOPS)).astype(int)
         t = grid[stops]
         x = trajectory(keys, score, sde, experiment.shape, solver=solver, times=grid)[stops, 0]
-        return t, sde.log_snr(t), sde.alpha(t), sde.sigma(t), x, denoiser(sde, score)(x, t)
+        expected = denoiser(sde, score)(x, t)
+        if experiment.spec.points:
+            x, expected = (jnp.where(condition[PRESENT], v, jnp.nan) for v in (x, expected))
+        return t, sde.log_snr(t), sde.alpha(t), sde.sigma(t), x, expected
 
     position = positions(0, 1)
     condition = replicate(experiment.conditions(position))
