@@ -19,7 +19,7 @@ def get_config() -> Config:
     config.ema.update(averages=("warmup",), decay=0.995)
     config.sampling.update(solver="dpm_solver_pp_2m", num_steps=100, times="log_snr", t_min=1e-4)
     config.sampling.update(num_samples=1000, batch_size=250)
-    config.likelihood.update(num_images=64, batch_size=32, divergence="rademacher", dequantizations=1, t_min=1e-4)
+    config.likelihood.update(num_images=64, batch_size=32, dequantizations=1, t_min=1e-4)
     config.evaluation.update(every=2000, num_images=512)
     config.checkpoint.every = 2000
     config.logging.update(every=200, samples_every=2000)

@@ -18,7 +18,7 @@ def get_config() -> Config:
     config.optimizer.update(learning_rate=2e-3, warmup=100, decay="linear")
     config.ema.update(averages=("warmup",), decay=0.995)
     config.sampling.update(solver="dpm_solver_pp_2m", num_steps=60, times="log_snr", num_samples=1000, batch_size=500)
-    config.likelihood.update(num_images=256, batch_size=64, divergence="exact", dequantizations=1, t_min=1e-4)
+    config.likelihood.update(num_images=256, batch_size=64, dequantizations=2, t_min=1e-4)
     config.evaluation.update(every=1000, num_images=500)
     config.checkpoint.every = 1000
     config.logging.update(every=100, samples_every=1000)

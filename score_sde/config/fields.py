@@ -248,7 +248,7 @@ FIELDS: dict[str, Section] = {
             "cache": field("", "directory of decoded sets; empty for the user's cache directory", free=True),
             "cache_limit": field(8.0, "largest decoded set that is kept, in GiB", NOT_NEGATIVE, free=True),
             "kind": field(
-                "auto", "bytes (0 to 255), real numbers, tokens or points; auto goes by the dtype uint8, float32 or int32",
+                "auto", "bytes (0 to 255), real numbers, tokens, or points; auto: by the dtype uint8, float32 or int32",
                 one_of("auto", "bytes", "real", "tokens", "points"),
             ),
             "dimension": field(

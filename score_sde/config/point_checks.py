@@ -71,8 +71,8 @@ def check_point_network(config: Config) -> None:
     )
     require(
         label == "log_sigma",
-        f"parametrization.label={label!r} does not suit network.name='egnn', which is told ln(sigma / alpha) / 4: set it"
-        " to 'log_sigma'",
+        f"parametrization.label={label!r} does not suit network.name='egnn', which is told ln(sigma / alpha) / 4: set"
+        " it to 'log_sigma'",
     )
     require(
         not config.parametrization.learned_variance,

@@ -1,6 +1,7 @@
 """The kinds of data: from what is stored to what the network sees and back, and the unit of their likelihoods.
 
-Bytes are pictures, or anything else of 0 to 255; real numbers are standardised per channel, point sets around their centre; tokens are left alone.
+Bytes are pictures, or anything else of 0 to 255; real numbers are standardised per channel, point sets around their
+centre; tokens are left alone.
 """
 
 import abc
@@ -144,7 +145,7 @@ class Real(Kind):
 
 @dataclasses.dataclass(frozen=True)
 class Points(Kind):
-    """Sets [N, D + F] of coordinates and features: each set's centre is taken off, and (x - mean) / std of every number.
+    """Sets [N, D + F] of coordinates and features: each set's centre is taken off, then (x - mean) / std.
 
     dimension: D, whose mean is 0 and whose std is one. A point that is absent is a row of NaN, and stays one.
     """

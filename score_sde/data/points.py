@@ -95,14 +95,15 @@ class _Sums:
         self._first, self._second = self._first + moved.sum((0, 1)), self._second + (moved**2).sum((0, 1))
 
     def statistics(self, given: tuple[float, ...]) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        scale = (self._squares / max(1, self._degrees * self.dimension)) ** 0.5
+        scale = float(self._squares / max(1, self._degrees * self.dimension)) ** 0.5
         first = self._first / self._number
         std = np.sqrt(np.maximum(self._second / self._number - first**2, 0))
         constant = ["the coordinates around their centre"] * (not scale > 0)
         constant += [f"number {self.dimension + i} of a point" for i in np.flatnonzero(~(std > 0))]
         require(
             given or not constant,
-            f"the data are constant in {', '.join(constant)} and cannot be standardised: leave it out, or give data.std",
+            f"the data are constant in {', '.join(constant)} and cannot be standardised: leave it out, or give"
+            " data.std",
         )
         return (
             (*(0.0,) * self.dimension, *(first + self._shift).tolist()),
@@ -120,8 +121,8 @@ def _checked(x: np.ndarray) -> np.ndarray:
     parts = int((missing.any(-1) & there).sum())
     require(
         parts == 0,
-        f"{parts} points have NaN among their numbers and are not all NaN, as a point that is absent is: give such points"
-        " all their numbers, or make them NaN altogether",
+        f"{parts} points have NaN among their numbers and are not all NaN, as a point that is absent is: give such"
+        " points all their numbers, or make them NaN altogether",
     )
     empty = int((~there.any(1)).sum())
     require(empty == 0, f"{empty} examples have no point: leave them out")

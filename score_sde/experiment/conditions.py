@@ -35,8 +35,8 @@ class Conditions:
 
         asked: `sampling.label`. A label for all, several in turn, or by default one drawn with the training split's
         frequencies. caption: `sampling.caption`, one for all, a file's in turn, or by default one of the training
-        split's. points: `sampling.points`, of point sets: a number for all, several in turn, or by default one drawn as often
-        as the training split has it.
+        split's. points: `sampling.points`, of point sets: a number for all, several in turn, or by default one drawn
+        as often as the training split has it.
         """
         turn = lambda values: values[(numbers(position) % np.uint64(len(values))).astype(np.int64)]
         labels, text, found = self.spec.labels, self.spec.text, {}

@@ -47,8 +47,9 @@ class SampleFolder:
     """samples.npz, grid.png and settings.json of samples of these settings, and in `unfinished` what is drawn so far.
 
     settings: of JSON; {"sampling": the config's section, "step": ...}. given: what the samples answer or are made of,
-    for a picture of them beside it, answers.png. Settings of "points" whose elements have names make samples.xyz. Whoever writes holds the folder's lock. Raises OSError for what cannot
-    be written: nothing that is not whole counts, and the next start goes on.
+    for a picture of them beside it, answers.png. Settings of "points" whose elements have names make samples.xyz.
+    Whoever writes holds the folder's lock. Raises OSError for what cannot be written: nothing that is not whole counts,
+    and the next start goes on.
     """
 
     def __init__(self, path: pathlib.Path, settings: dict[str, Any], given: Asked | None = None) -> None:

@@ -38,7 +38,7 @@ class Pairs(nn.Module):
 class Block(nn.Module):
     """h_i += phi(h_i, sum_j m_ij) so many times, then x_i += sum_j (x_i - x_j) / (d_ij + c) phi_x: EGNN's layer.
 
-    m_ij = phi_m(h_i, h_j, d_ij^2, d0_ij^2), times a gate of its own where there is attention (edge_attention). x [B, N, D], h
+    m_ij = phi_m(h_i, h_j, d_ij^2, d0_ij^2), times a gate of its own where there is edge_attention. x [B, N, D], h
     [B, N, nf]; first [B, N, N, 1] are the squared distances at the network's input; pairs [B, N, N, 1]: 1 for those
     that see each other, else 0. The fields are those of EGNN.
     """
@@ -79,12 +79,12 @@ class Block(nn.Module):
 class EGNN(nn.Module):
     """x [B, N, D + F], label [B] -> output of x's shape: of coordinates, equivariant; of features, invariant.
 
-    The first D = `dimension` numbers of a point are its coordinates, the others its features. condition["present"], bool
-    [B, N] or [B, N, D + F]: the points that are there (all without it); the others are not seen, and 0. The output
+    The first D = `dimension` numbers of a point are its coordinates, the others its features. condition["present"],
+    bool [B, N] or [B, N, D + F]: the points that are there (all without it); the others are not seen, and 0. The output
     of coordinates is what blocks moved them by, without its mean over the points that are there.
 
-    nf: channels of a point and of a pair. sublayers: rounds of messages in each of num_res_blocks blocks. edge_attention:
-    a gate on every message. coords_range: bound of a block's step along one pair, by tanh; 0 for none.
+    nf: channels of a point and of a pair. sublayers: rounds of messages in each of num_res_blocks blocks.
+    edge_attention: a gate on every message. coords_range: bound of a block's step along one pair, by tanh; 0 for none.
     distance_offset: c in (x_i - x_j) / (d_ij + c). neighbours: what sums over the other points are divided by.
     frequencies: the label enters beside sin and cos of 1, 2, 4, ... times itself, so many.
     """

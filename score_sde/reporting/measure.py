@@ -19,9 +19,9 @@ from score_sde.evaluation.neighbours import flat, neighbour_figures, reading
 from score_sde.experiment import Experiment, objects
 from score_sde.experiment.generation import Generator
 from score_sde.experiment.kept_grids import KeptGrids
+from score_sde.names import PRESENT
 from score_sde.objectives.denoising import mean, perturb
 from score_sde.objectives.variational import prior_term
-from score_sde.names import PRESENT
 from score_sde.rng import Purpose, child, example_keys, normal, positions, root_key
 from score_sde.scores.subspace import Subspace, within
 from score_sde.sde import SDE, denoiser

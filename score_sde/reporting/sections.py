@@ -44,7 +44,7 @@ Results = Mapping[str, Mapping[int, Result]]
 
 
 def result(drawn: Drawn, yardstick: Yardstick | None, kind: Kind | None = None) -> Result:
-    """The first samples as a picture of their kind, and the distance of all that are finite; None for what is not known."""
+    """The first samples as a picture of their kind, the distance of all that are finite; None for what is not known."""
     x = drawn.x[drawn.finite]
     distance, error = map(if_finite, yardstick(x)) if yardstick else (None, None)
     neighbours = yardstick.neighbours(x) if yardstick else {}

@@ -1,4 +1,4 @@
-"""Pictures of point sets: a disc for every point, in the colour of its largest feature; in 3-D seen along the last axis.
+"""Pictures of point sets: a disc for every point, in the colour of its largest feature; 3-D along the last axis.
 
 Nearer points are larger and hide those behind them, which are paler.
 """

@@ -72,7 +72,15 @@ def test_the_network_with_features_and_a_mask_is_the_published_one(float64):
 def test_the_bare_network_is_the_published_one(float64):
     g = golden("bare")
     network = EGNN(
-        3, 8, 2, sublayers=2, edge_attention=False, coords_range=0.0, distance_offset=0.0, frequencies=0, dtype=jnp.float64
+        3,
+        8,
+        2,
+        sublayers=2,
+        edge_attention=False,
+        coords_range=0.0,
+        distance_offset=0.0,
+        frequencies=0,
+        dtype=jnp.float64,
     )
     variables = parameters(g, 0)
     apply = quick_jit(lambda x: network.apply(variables, x, jnp.asarray(g["t"][:, 0])))
