@@ -31,7 +31,7 @@ from collections.abc import Sequence
 import numpy as np
 
 PARTICLES = 13
-CHAINS, BURN_IN, THIN, KEPT = 400, 600, 15, 55
+CHAINS, BURN_IN, THIN, KEPT = 400, 600, 30, 55
 HELD_OUT = 40
 """Chains of the held-out states."""
 
