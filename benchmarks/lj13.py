@@ -9,7 +9,7 @@ Particles x [13, 3] with r_m = epsilon = 1, held together by a spring to their c
 
     U(x) = sum_{i != j} [(1 / r_ij)^12 - 2 (1 / r_ij)^6] + 1/2 sum_i |x_i - c|^2,    p(x) ~ exp(-U)
 
-The sum is over ordered pairs, so kT is half the depth of a pair's well, at which the cluster is liquid: the benchmark of
+The sum is over ordered pairs, so kT is half the depth of a pair's well, and the cluster is liquid: the benchmark of
 Köhler, Klein & Noé 2020 (arXiv 2006.02425), with the factor of its published code.
 Metropolis Monte Carlo: CHAINS chains at once, each from 13 places of a lattice, one particle of each moved at a time by
 N(0, s^2 I), s set during the burn-in so that about a third is accepted. A state is kept every THIN sweeps of 13 moves.

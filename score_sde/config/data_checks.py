@@ -130,7 +130,8 @@ def check_rank(config: Config, shape: tuple[int, ...]) -> None:
     """UsageError for flips and augmentation of what is no picture."""
     require(
         not config.data.random_flip or known_kind(config) != "points",
-        "data.random_flip=True mirrors pictures, and the data are points, whose networks turn with them: set it to False",
+        "data.random_flip=True mirrors pictures, and the data are points, whose networks turn with them: set it to"
+        " False",
     )
     for name, ranks, asks in (("random_flip", (2, 3), "[H, W] or [H, W, C]"), ("augmentation", (3,), "[H, W, C]")):
         require(

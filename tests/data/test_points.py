@@ -36,7 +36,7 @@ def test_one_point_has_no_scale():
     with pytest.raises(UsageError, match="the coordinates around their centre"):
         described([np.ones((4, 1, 2), np.float32)], [], 2)
     with pytest.raises(UsageError, match="number 2 of a point"):
-        described([np.concatenate([SETS[..., :2], np.ones((30, 4, 1), np.float32)], -1)], [], 2)
+        described([np.concatenate([SETS[1::3, :, :2], np.ones((10, 4, 1), np.float32)], -1)], [], 2)
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ OXYGEN = "2\n\nO 0 0 -0.6\nO 0.0 0.0 6.0D-1\n"
 def write(folder, **files):
     for name, content in files.items():
         place = folder / name.replace("__", "/")
-        place.parent.mkdir(exist_ok=True)
+        place.parent.mkdir(parents=True, exist_ok=True)
         place.with_suffix(".xyz").write_text(content)
     return folder
 
@@ -105,7 +105,7 @@ def test_files_of_atoms(tmp_path):
 def test_one_element_has_no_feature(tmp_path):
     found = xyz(str(write(tmp_path, one=OXYGEN)))
     assert found.elements == ("O",) and found.train.shape == (1, 2, 3)
-    assert list(frames(write(tmp_path, two=text(found.train, ("O",))) / "two.xyz"))[0][0] == ["O", "O"]
+    assert next(frames(write(tmp_path, two=text(found.train, ("O",))) / "two.xyz"))[0] == ["O", "O"]
 
 
 def test_folders_and_their_splits(tmp_path):
@@ -141,7 +141,7 @@ def test_what_is_no_frame(tmp_path, content, message):
 def test_what_is_no_file(tmp_path):
     with pytest.raises(UsageError, match="does not exist"):
         xyz(str(tmp_path / "none"))
-    with pytest.raises(UsageError, match="holds no .xyz file"):
+    with pytest.raises(UsageError, match=r"holds no \.xyz file"):
         xyz(str(tmp_path))
     (tmp_path / "bytes.xyz").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(UsageError, match="is no text"):

@@ -90,12 +90,13 @@ def test_losses_are_each_example_s_own(both, losses):
     np.testing.assert_allclose(losses(x + 4.0), loss, rtol=1e-4)
 
 
-class TestRuns:
-    @pytest.fixture(scope="class")
-    def whole(self, path, tmp_path_factory):
-        folder = tmp_path_factory.mktemp("points") / "whole"
-        return leaves(learn(config(path), folder, Pmap(jax.devices()[:1]))), folder
+@pytest.fixture(scope="module")
+def whole(path, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("points") / "whole"
+    return leaves(learn(config(path), folder, Pmap(jax.devices()[:1]))), folder
 
+
+class TestRuns:
     def test_resumed_is_bitwise_the_uninterrupted_run(self, whole, path, tmp_path):
         expected, folder = whole
         again = learn(config(path), without_its_end(folder, tmp_path / "run"), Pmap(jax.devices()[:1]))
@@ -151,8 +152,8 @@ def test_atoms_by_command(tmp_path, capsys):
         and lines[0] == "2"
         and {row.split()[0] for row in lines if len(row.split()) == 4} <= {"O", "H"}
     )
-    for mode in ("evaluate", "export"):
-        assert main([*line, f"--mode={mode}"]) == 2
+    for mode in (["evaluate"], ["export", "--format=jax"]):
+        assert main([*line, "--mode", *mode]) == 2
         assert "the data are points" in capsys.readouterr().err
 
 
@@ -171,7 +172,7 @@ def test_atoms_by_command(tmp_path, capsys):
         ({"sampling__points": "6"}, "'6' is no number of points from 1 to 5"),
         ({"data__kind": "real"}, "network.name='egnn' is for point sets"),
         ({"data__name": "xyz", "data__kind": "real"}, "does not go with data.name='xyz'"),
-        ({"sampling__reference": True}, "points have none"),
+        ({"guidance__threshold": "static"}, "points have none"),
         ({"degradation__name": "gray"}, "degradation"),
     ],
     ids=lambda value: "" if isinstance(value, str) else "-".join(value),
@@ -206,7 +207,7 @@ def test_polygons_and_clusters():
 
 @pytest.mark.oracles
 def test_pentagons(tmp_path):
-    """Distances of a trained run's samples within 0.03 of the data's; the centre's part of x_T .. x_0 has variance 1."""
+    """Distances of a trained run's samples within 0.03 of the data's; the centre beside it has variance 1."""
     from configs.polygons import get_config
 
     c = get_config()
