@@ -59,6 +59,7 @@ _MODULES = {
     "networks.concatenating": "Concatenating",
     "networks.ddpm": "ddpm",
     "networks.edm2": "EDM2",
+    "networks.egnn": "EGNN",
     "networks.fourier": "FourierFeatures",
     "networks.gamma": "Gamma",
     "networks.ncsnpp": "NCSNpp",
@@ -81,7 +82,7 @@ _MODULES = {
     ),
     "sde.analytic": "gaussian mixture",
     "sde.base": "SDE Reverse denoiser reverse transition",
-    "sde.chain": "VPChain cosine_betas linear_betas vp_chain",
+    "sde.chain": "VPChain cosine_betas linear_betas polynomial_betas vp_chain",
     "sde.conditioning": "condition condition_noised edited log_evidence",
     "sde.cosine": "Cosine cosine",
     "sde.exploding": "VE Karras karras ve",
@@ -177,6 +178,7 @@ if TYPE_CHECKING:  # the same names, for what reads Python without running it
     from score_sde.networks.concatenating import Concatenating
     from score_sde.networks.ddpm import ddpm
     from score_sde.networks.edm2 import EDM2
+    from score_sde.networks.egnn import EGNN
     from score_sde.networks.fourier import FourierFeatures
     from score_sde.networks.gamma import Gamma
     from score_sde.networks.ncsnpp import NCSNpp
@@ -215,7 +217,7 @@ if TYPE_CHECKING:  # the same names, for what reads Python without running it
     )
     from score_sde.sde.analytic import gaussian, mixture
     from score_sde.sde.base import SDE, Reverse, denoiser, reverse, transition
-    from score_sde.sde.chain import VPChain, cosine_betas, linear_betas, vp_chain
+    from score_sde.sde.chain import VPChain, cosine_betas, linear_betas, polynomial_betas, vp_chain
     from score_sde.sde.conditioning import condition, condition_noised, edited, log_evidence
     from score_sde.sde.cosine import Cosine, cosine
     from score_sde.sde.exploding import VE, Karras, karras, ve

@@ -153,7 +153,7 @@ def _make(final: Final, experiment: Experiment, generated: Generated) -> None:
     """The final grid and figures of these samples, written and printed by the first process."""
     wanted = experiment.config.evaluation.final_samples
     if jax.process_index() == 0:
-        scale = final.save_picture(generated.x, generated.classes, generated.finite)
+        scale = final.save_picture(experiment.kind.pictured(generated.x), generated.classes, generated.finite)
         said = f"{scale}{experiment.early.words(final.step)}"
         print(f"samples of {generated.evaluations:.0f} network evaluations each in {final.picture}{said}")
         if wanted:
@@ -263,6 +263,8 @@ def settings_of(experiment: Experiment, step: int | None) -> dict[str, Any]:
     choice, guidance, asked = experiment.drawing.choice, experiment.config.guidance, experiment.asked
     chosen: dict[str, Any] = {} if choice is None else {"auto": choice.words()}
     chosen |= {"rate": rate} if (rate := experiment.config.data.rate) else {}
+    if points := experiment.spec.points:
+        chosen |= {"points": {"dimension": points.dimension, "elements": points.elements}}
     if asked is not None:
         section = "editing" if is_edited(experiment.config) else "measurement"
         chosen |= {section: experiment.config[section].to_dict(), f"{section}_sha256": asked.digest}

@@ -22,6 +22,7 @@ def samples_name(sampling: Config, guidance: Config, guide: str = "") -> str:
     name += f"-caption_{word(c.caption)}" if c.caption else ""
     name += f"-frames_{word(c.condition)}" if c.condition else ""
     name += f"-length{c.length}" if c.length else ""
+    name += f"-points_{'_'.join(re.findall(r'[0-9a-z]+', c.points))}" if c.points else ""
     if strength(g) != 1:
         name += f"-guided{strength(g):g}" + (f"_by_{_word(guide)}" if guide else "")
     name += f"-classifier{g.classifier_scale:g}" if g.classifier_scale else ""

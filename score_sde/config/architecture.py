@@ -4,7 +4,16 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from score_sde.config.fields import ADMS, AUTOENCODERS, LEVELLED, SCHEMA, SONG_NETS, TRANSFORMER, Config
+from score_sde.config.fields import (
+    ADMS,
+    AUTOENCODERS,
+    LEVELLED,
+    POINT_NETS,
+    SCHEMA,
+    SONG_NETS,
+    TRANSFORMER,
+    Config,
+)
 from score_sde.config.latent_checks import coder_config
 from score_sde.config.text_checks import check_levels
 from score_sde.errors import UsageError, require
@@ -23,7 +32,7 @@ def image_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
 def multiple(config: Config) -> int:
     """Of what the sides of images must be multiples, for the named network."""
     name = config.network.name
-    if name in ("mlp", "perceptron", TRANSFORMER):
+    if name in ("mlp", "perceptron", TRANSFORMER, *POINT_NETS):
         return 1
     if name == "wavegrad":
         return math.prod(config.network.factors)
@@ -71,6 +80,8 @@ def _check(config: Config, shape: tuple[int, ...]) -> None:
     if name == "wavegrad":
         _check_wavegrad(config, shape)
         return
+    if name in POINT_NETS:
+        return  # of which point_checks.py knows all
     if name == "mlp":
         require(
             len(config.vae.latent) == 1,

@@ -14,6 +14,7 @@ PATHS = {
     "folder": "a directory or a zip file of pictures",
     "waves": "a directory of .wav files, or one of them",
     "text": "a text, whose bytes are the tokens",
+    "xyz": "a .xyz file of one or more frames, or a folder of such files",
     "tfds": "a builder of tensorflow_datasets, such as cifar10, or a directory that it prepared",
 }
 """What data.path must name for a data.name."""
@@ -50,6 +51,8 @@ def picture_shape(data: Config) -> tuple[int, int, int]:
 def known_kind(config: Config) -> str | None:
     """The kind of the data, None where only an array file tells."""
     data = config.data
+    if data.name == "xyz":
+        return "points"
     if data.kind != "auto":
         return data.kind
     return {"array": None, "waves": "real", "text": "tokens"}.get(data.name, "bytes")
@@ -61,7 +64,7 @@ def known_shape(config: Config) -> tuple[int, ...] | None:
         return tuple(config.data.shape)
     if config.data.name in WINDOWED:
         return (config.data.length,)
-    pictures = config.data.name != "array" or config.data.kind == "bytes"
+    pictures = config.data.name not in ("array", "xyz") or config.data.kind == "bytes"
     return picture_shape(config.data) if pictures else None
 
 
@@ -130,7 +133,7 @@ def check_kind(config: Config, kind: str, own_system: bool = False) -> None:
     )
     for name in ("mean", "std"):
         require(
-            kind == "real" or not data[name],
+            kind in ("real", "points") or not data[name],
             f"data.{name}={data[name]} has no effect on data of kind {kind!r}, which are not standardised: leave it"
             " empty, or set data.kind='real'",
         )
@@ -157,6 +160,11 @@ def check_kind(config: Config, kind: str, own_system: bool = False) -> None:
 
 def check_rank(config: Config, shape: tuple[int, ...]) -> None:
     """UsageError for flips and augmentation of what is no picture."""
+    require(
+        not config.data.random_flip or known_kind(config) != "points",
+        "data.random_flip=True mirrors pictures, and the data are points, whose networks turn with them: set it to"
+        " False",
+    )
     for name, ranks, asks in (("random_flip", (2, 3), "[H, W] or [H, W, C]"), ("augmentation", (3,), "[H, W, C]")):
         require(
             not config.data[name] or len(shape) in ranks,

@@ -37,6 +37,8 @@ CLASSIFIERS = ("wideresnet", "adm_encoder")
 """Networks of logits, of system.name='classifier'."""
 TRANSFORMER = "transformer"
 """The network of tokens, of system.name='masked'."""
+POINT_NETS = ("egnn",)
+"""Networks of point sets."""
 AUTOENCODERS = ("mlp", "convolutional")
 """Networks that are an encoder and a decoder."""
 LEVELLED = (*U_NETS, "adm_encoder")
@@ -115,7 +117,7 @@ FIELDS: dict[str, Section] = {
             "power": field(2.0, "of polynomial: alpha = (1 - t)^power", POSITIVE),
             "discrete": field(False, "a chain of num_scales noise levels (DDPM under vp, SMLD under ve)"),
             "num_scales": field(1000, "noise levels of a chain, 2 or more"),
-            "schedule": field("linear", "the betas of vp's chain", one_of("linear", "cosine")),
+            "schedule": field("linear", "the betas of vp's chain", one_of("linear", "cosine", "polynomial")),
         },
     ),
     "network": Section(
@@ -123,7 +125,10 @@ FIELDS: dict[str, Section] = {
         {
             "name": field(
                 "ncsnpp", "its architecture",
-                one_of(*U_NETS, *REFINE_NETS, "wavegrad", "perceptron", TRANSFORMER, *CLASSIFIERS, *AUTOENCODERS),
+                one_of(
+                    *U_NETS, *REFINE_NETS, "wavegrad", "perceptron", TRANSFORMER, *POINT_NETS, *CLASSIFIERS,
+                    *AUTOENCODERS,
+                ),
             ),
             "nf": field(
                 128, "channels of the finest level; of wideresnet, of the noise level; of transformer, of every token",
@@ -133,8 +138,8 @@ FIELDS: dict[str, Section] = {
                 (1, 2, 2, 2), "multipliers of nf, one per level", networks=(*LEVELLED, "convolutional")
             ),
             "num_res_blocks": field(
-                4, "residual blocks per level; of transformer, in all", AT_LEAST_ONE,
-                networks=(*LEVELLED, "wideresnet", "convolutional", TRANSFORMER),
+                4, "residual blocks per level; of transformer and egnn, in all", AT_LEAST_ONE,
+                networks=(*LEVELLED, "wideresnet", "convolutional", TRANSFORMER, *POINT_NETS),
             ),
             "hidden": field(
                 (400,), "widths of the dense layers; () for none", WIDTHS, element=int, networks=("mlp", "perceptron")
@@ -235,6 +240,15 @@ FIELDS: dict[str, Section] = {
                 5000.0, "times the noise level, in its embedding; ports of the paper have 1", POSITIVE,
                 networks=("wavegrad",),
             ),
+            "sublayers": field(1, "rounds of messages per block", AT_LEAST_ONE, networks=POINT_NETS),
+            "edge_attention": field(True, "a gate on every message", networks=POINT_NETS),
+            "coords_range": field(
+                15.0, "bound of a block's step along one pair, by tanh; 0 for none", NOT_NEGATIVE, networks=POINT_NETS
+            ),
+            "distance_offset": field(
+                1.0, "c of a step's direction (x_i - x_j) / (d_ij + c)", NOT_NEGATIVE, networks=POINT_NETS
+            ),
+            "neighbours": field(1.0, "what sums over the other points are divided by", POSITIVE, networks=POINT_NETS),
             "logvar_channels": field(
                 128, "of the head for the loss's variance in EDM2's files; 0 for none", NOT_NEGATIVE, networks=("edm2",)
             ),
@@ -261,7 +275,7 @@ FIELDS: dict[str, Section] = {
         "what is trained on",
         {
             "name": field(
-                "digits", "the source", one_of("digits", "digit_pairs", "array", "waves", "text", *DECODED)
+                "digits", "the source", one_of("digits", "digit_pairs", "array", "waves", "text", "xyz", *DECODED)
             ),
             "path": field("", "a file or directory, or a builder of tensorflow_datasets", free=True),
             "category": field("", "of lsun: the category"),
@@ -270,8 +284,12 @@ FIELDS: dict[str, Section] = {
             "cache": field("", "directory of decoded sets; empty for the user's cache directory", free=True),
             "cache_limit": field(8.0, "largest decoded set that is kept, in GiB", NOT_NEGATIVE, free=True),
             "kind": field(
-                "auto", "bytes (0 to 255), real numbers or tokens; auto goes by the dtype uint8, float32 or int32",
-                one_of("auto", "bytes", "real", "tokens"),
+                "auto", "bytes (0 to 255), real numbers, tokens, or points; auto: by the dtype uint8, float32 or int32",
+                one_of("auto", "bytes", "real", "tokens", "points"),
+            ),
+            "dimension": field(
+                0, "of points: how many of a point's numbers are coordinates, the first; 0 for all, of xyz files 3",
+                NOT_NEGATIVE,
             ),
             "shape": field(
                 (), "of one example that is no picture; empty for pictures, and for what the file has", element=int
@@ -652,6 +670,10 @@ FIELDS: dict[str, Section] = {
             "label": field(
                 "", "classes asked for: a number, several as 3,5, or the word each; empty for the training data's law",
                 free=True,
+            ),
+            "points": field(
+                "", "of point sets, how many: a number, several as 5,7, or the word each; empty for the training data's"
+                " law", free=True,
             ),
             "decode_parts": field(
                 1, "of latents: parts in which a batch of them is decoded, one after the other", AT_LEAST_ONE, free=True

@@ -4,6 +4,7 @@ from score_sde.config.degradation_checks import check_degraded_mode
 from score_sde.config.field_checks import check_missing_mode
 from score_sde.config.fields import BOUNDED, CLASSIFIERS, CODED, SAMPLERS, Config
 from score_sde.config.masked_checks import check_masked_mode
+from score_sde.config.point_checks import check_point_mode
 from score_sde.config.reading import require_defaults, require_nothing_drawn
 from score_sde.config.vdm_checks import check_vdm_mode
 from score_sde.errors import require
@@ -87,6 +88,7 @@ def check_mode(config: Config, mode: str) -> None:
     check_degraded_mode(config, mode)
     check_vdm_mode(config, mode)
     check_missing_mode(config, mode)
+    check_point_mode(config, mode)
     if config.system.name == "masked":
         check_masked_mode(mode)
         return

@@ -18,6 +18,7 @@ from score_sde.config.fields import BOUNDED, ROWS, SCHEMA, Config
 from score_sde.config.guidance_checks import check_guidance, check_measurement
 from score_sde.config.latent_checks import check_latent
 from score_sde.config.masked_checks import check_masked
+from score_sde.config.point_checks import check_points
 from score_sde.config.reading import element, flatten, nearest, require_field, wrong_type
 from score_sde.config.reflow_checks import check_reflow
 from score_sde.config.sampling_checks import ADAPTIVE, check_reference, check_sampling
@@ -116,6 +117,7 @@ def validate(config: Config, own_system: bool = False) -> None:
     check_autoencoder(config)
     check_vdm(config)
     check_masked(config)
+    check_points(config)
     check_sections(config)
     _check_frozen(config)
     if shape := known_shape(config):
@@ -176,7 +178,7 @@ def _check_levels(config: Config) -> None:
             ("training.times", config.training.times, "levels"),
             ("training.times", config.training.times, "between_levels"),
             ("sampling.times", config.sampling.times, "levels"),
-            ("sde.schedule", c.schedule, "cosine"),
+            ("sde.schedule", c.schedule, c.schedule if c.schedule != "linear" else None),
         )
         if value == choice
     ]

@@ -1,6 +1,7 @@
 """The kinds of data: from what is stored to what the network sees and back, and the unit of their likelihoods.
 
-Bytes are pictures, or anything else of 0 to 255; real numbers are standardised per channel; tokens are left alone.
+Bytes are pictures, or anything else of 0 to 255; real numbers are standardised per channel, point sets around their
+centre; tokens are left alone.
 """
 
 import abc
@@ -11,7 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from score_sde.data.augment import bits_offset, preprocess, random_flip, to_uint8
+from score_sde.data.points import invariants
 from score_sde.rng import Purpose, child
+from score_sde.storage.scatter import scatter
 from score_sde.typing import Array, Keys, sum_per_example
 
 
@@ -45,6 +48,10 @@ class Kind(abc.ABC):
     @abc.abstractmethod
     def per_dimension(self, nats: Array, shape: tuple[int, ...]) -> Array:
         """-log p in nats of what `continuous` gives, examples of this shape -> that of the data, per dimension."""
+
+    def pictured(self, x: np.ndarray) -> np.ndarray:
+        """Examples in the data's units [n, ...] as they are looked at: themselves, or of points pictures, uint8."""
+        return x
 
     def log_volume(self, present: Array) -> Array:
         """log |d stored / d x| [B] of what is there of examples, present bool [B, ...]: what -log p in nats gains."""
@@ -133,6 +140,60 @@ class Real(Kind):
     def _statistics(self, ndim: int) -> tuple[Array, Array]:
         """Mean and std, broadcasting against examples of so many axes."""
         one = lambda v: jnp.asarray(v, jnp.float32).reshape((1,) * (ndim - 1) + (len(v),))
+        return one(self.mean), one(self.std)
+
+
+@dataclasses.dataclass(frozen=True)
+class Points(Kind):
+    """Sets [N, D + F] of coordinates and features: each set's centre is taken off, then (x - mean) / std.
+
+    dimension: D, whose mean is 0 and whose std is one. A point that is absent is a row of NaN, and stays one.
+    """
+
+    dimension: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    unit: str = "nats"
+
+    def encode(self, keys: Keys, stored: Array, training: bool = True) -> Array:
+        return self.continuous(keys, stored)
+
+    def continuous(self, keys: Keys, stored: Array) -> Array:
+        mean, std = self._statistics
+        coordinates = stored[..., : self.dimension].astype(jnp.float32)
+        centre = jnp.nanmean(coordinates, axis=1, keepdims=True)
+        x = jnp.concatenate([coordinates - centre, stored[..., self.dimension :].astype(jnp.float32)], axis=-1)
+        return (x - mean) / std
+
+    def decode(self, x: Array) -> Array:
+        mean, std = self._statistics
+        return x * std + mean
+
+    @property
+    def units(self) -> tuple[np.ndarray, np.ndarray]:
+        return np.asarray(self.mean, float), np.asarray(self.std, float)
+
+    def comparable(self, x: np.ndarray) -> np.ndarray:
+        """What neither rotation nor order changes, standardised (points.invariants)."""
+        return invariants((x - np.asarray(self.mean, np.float32)) / np.asarray(self.std, np.float32), self.dimension)
+
+    def pictured(self, x: np.ndarray) -> np.ndarray:
+        return scatter(x, self.dimension)
+
+    def per_dimension(self, nats: Array, shape: tuple[int, ...]) -> Array:
+        present = jnp.ones((1, *shape), bool)
+        return (nats + self.log_volume(present)[0]) / (math.prod(shape) - self.dimension)
+
+    def log_volume(self, present: Array) -> Array:
+        """Of the centred shape: one row of coordinates counts for nothing."""
+        logs, count = jnp.log(self._statistics[1]), present[..., 0].sum(1)
+        rows = jnp.stack([count - 1] * self.dimension + [count] * (len(self.std) - self.dimension), axis=-1)
+        return sum_per_example(rows * logs.reshape(1, -1))
+
+    @property
+    def _statistics(self) -> tuple[Array, Array]:
+        """Mean and std [1, 1, D + F]."""
+        one = lambda v: jnp.asarray(v, jnp.float32).reshape(1, 1, -1)
         return one(self.mean), one(self.std)
 
 

@@ -50,6 +50,9 @@ class Dataset(NamedTuple):
     bytes: tuple[int, ...] = ()
     """Of a text: the byte that token i stands for is bytes[i]."""
 
+    elements: tuple[str, ...] = ()
+    """Of point sets: what their features stand for, where files name it."""
+
 
 def labelled(
     train: Source,

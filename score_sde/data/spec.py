@@ -12,6 +12,7 @@ import numpy as np
 
 from score_sde.data.beside import Beside
 from score_sde.data.captions import TextSpec
+from score_sde.data.points import PointSpec
 from score_sde.data.sources import Dataset, Source, gather
 from score_sde.data.text import Alphabet
 from score_sde.errors import require
@@ -26,6 +27,7 @@ ALLOWED = {
     "bytes": ("uint8", "uint16", "bool", "float32"),
     "real": ("float32", "uint8", "int32"),
     "tokens": ("int32", "uint8"),
+    "points": ("float32",),
 }
 """The dtypes that data of a kind may have."""
 
@@ -60,7 +62,7 @@ class Missing:
         return bits[: math.prod(shape)].astype(bool).reshape(shape)
 
 
-OPTIONAL = ("content", "text", "missing", "beside", "frames", "alphabet")
+OPTIONAL = ("content", "text", "missing", "beside", "frames", "alphabet", "points")
 """What records leave out where it is none."""
 
 
@@ -85,6 +87,7 @@ class Spec:
     frames: tuple[int, ...] = ()
     """Of one example's condition["frames"], (T', M); () for none."""
     alphabet: Alphabet | None = None
+    points: PointSpec | None = None
 
     def comparable(self, x: np.ndarray) -> np.ndarray:
         """Those of examples [N, ...] in which no more is missing than in samples."""
@@ -105,7 +108,7 @@ class Spec:
         numbers: dict[str, Any] = {name: tuple(value[name]) for name in ("shape", "mean", "std")}
         numbers["frames"] = tuple(value.get("frames", ()))
         read = {"text": TextSpec.from_json, "missing": lambda v: Missing(**v), "beside": Beside.from_json}
-        read["alphabet"] = Alphabet.from_json
+        read |= {"alphabet": Alphabet.from_json, "points": PointSpec.from_json}
         parts: dict[str, Any] = {name: make(value[name]) for name, make in read.items() if name in value}
         return cls(kind=value["kind"], labels=found, content=value.get("content"), **parts, **numbers)
 
@@ -143,11 +146,11 @@ def statistics(dataset: Dataset, mean: tuple[float, ...], std: tuple[float, ...]
     shift = np.nan_to_num(first_one[0].astype(np.float64), posinf=0, neginf=0)
     total, first, second = np.zeros(count), np.zeros(count), np.zeros(count)
     seen = _Seen(masked)
-    for x in _chunks(dataset.train):
+    for x in chunks(dataset.train):
         there = seen.look(x).reshape(-1, count)
         moved = np.where(there, x.reshape(-1, count).astype(np.float64) - shift, 0)  # against cancellation
         total, first, second = total + there.sum(0), first + moved.sum(0), second + (moved**2).sum(0)
-    for x in _chunks(dataset.held_out):
+    for x in chunks(dataset.held_out):
         seen.look(x)
     seen.check()
     share = np.maximum(total, 1)
@@ -198,7 +201,7 @@ class _Seen:
         return Missing(common)
 
 
-def _chunks(source: Source) -> Iterator[np.ndarray]:
+def chunks(source: Source) -> Iterator[np.ndarray]:
     """All examples, some at a time."""
     size = max(1, CHUNK // max(1, int(np.prod(source.shape[1:])) * 8))
     with Progress("statistics", len(source), "examples") as progress:

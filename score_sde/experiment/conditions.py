@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from score_sde.data.captions import CAPTION
+from score_sde.data.points import PointSpec
 from score_sde.data.sources import Source, gather
 from score_sde.data.spec import Labels, Spec
 from score_sde.errors import require
@@ -29,13 +30,14 @@ class Conditions:
     spec: Spec
 
     def of_samples(
-        self, asked: str, seed: int, position: np.ndarray, caption: str = "", fields: str = ""
+        self, asked: str, seed: int, position: np.ndarray, caption: str = "", fields: str = "", points: str = ""
     ) -> dict[str, Any]:
         """The conditions of samples at these positions (two words each) [B, 2]: of sample k a function of (seed, k).
 
         asked: `sampling.label`. A label for all, several in turn, or by default one drawn with the training split's
         frequencies. caption: `sampling.caption`, one for all, a file's in turn, or by default one of the training
-        split's. fields: the file of `sampling.condition`, whose fields are shown in turn.
+        split's. fields: the file of `sampling.condition`, whose fields are shown in turn. points: `sampling.points`, of
+        point sets: a number for all, several in turn, or by default one drawn as often as the training split has it.
         """
         turn = lambda values: values[(numbers(position) % np.uint64(len(values))).astype(np.int64)]
         labels, text, found = self.spec.labels, self.spec.text, {}
@@ -56,7 +58,17 @@ class Conditions:
             found |= text.encode([text.captions[i] for i in (u * len(text.captions)).astype(int)])
         if self.spec.beside is not None:
             found[IMAGE] = turn(asked_fields(fields, self.spec.beside))
+        if self.spec.points is not None:
+            chosen = asked_counts(points, self.spec.points)
+            counts = turn(np.asarray(chosen)) if chosen else self.counts(keys)
+            return found | {PRESENT: self.spec.points.rows(counts, self.spec.shape[-1])}
         return found | self.present(len(position))
+
+    def counts(self, keys: Keys) -> np.ndarray:
+        """Numbers of points by the training split's law, each drawn by its own key [B], of a point set."""
+        assert self.spec.points is not None
+        u = uniform(child(child(keys, Purpose.CONDITION), 2))
+        return 1 + np.asarray(_quantile(self.spec.points.shares, u))
 
     def present(self, count: int) -> dict[str, np.ndarray]:
         """Which elements of so many samples are there: what is common to all examples, or all; {} of whole ones."""
@@ -120,6 +132,24 @@ def parsed(field: str, asked: str, labels: Labels) -> tuple[int, ...]:
     if words == [EACH]:
         return tuple(i for i, share in enumerate(labels.frequencies) if share > 0)
     return tuple(_class(field, word, labels) for word in words)
+
+
+def asked_counts(asked: str, points: PointSpec) -> tuple[int, ...]:
+    """The numbers of points that `sampling.points` names, several with commas between, or each that there are in
+    training; () for "".
+    """
+    words = [word.strip() for word in asked.split(",") if word.strip()]
+    require(words or not asked, f"sampling.points={asked!r} names no number: name one, {EACH}, or leave it empty")
+    if words == [EACH]:
+        return tuple(n for n, share in enumerate(points.shares, 1) if share > 0)
+    for word in words:
+        most = len(points.shares)
+        require(
+            word.isdecimal() and len(word) < 10 and 1 <= int(word) <= most,
+            f"sampling.points={asked!r}: {word!r} is no number of points from 1 to {most}, the most of an example:"
+            f" name such, or {EACH}",
+        )
+    return tuple(map(int, words))
 
 
 def one_or_none(asked: str, labels: Labels) -> tuple[int, ...]:

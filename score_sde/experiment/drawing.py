@@ -201,7 +201,7 @@ class Drawing:
             labels = self.parts["classifier"].experiment.spec.labels
             conditions = Conditions(dataclasses.replace(conditions.spec, labels=labels))
         fields = c.condition or self.config.data.path
-        found = conditions.of_samples(c.label, c.seed, position, c.caption, fields)
+        found = conditions.of_samples(c.label, c.seed, position, c.caption, fields, c.points)
         found |= framing.of_samples(self.config, self.conditions.spec, position)
         if (examples := self.examples) is not None:
             return found | examples.of_samples(position, own_label="label" in found and not c.label)

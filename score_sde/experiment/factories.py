@@ -1,6 +1,7 @@
 """What `system.name` stands for: every system of a config's objects."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -22,7 +23,7 @@ from score_sde.experiment.variational import vdm
 from score_sde.networks import Critic, Generator, PatchCritic, Presence, VectorQuantizer
 from score_sde.networks.concatenating import Concatenating
 from score_sde.scores import parametrization
-from score_sde.scores.subspace import elements
+from score_sde.scores.subspace import Subspace, centred, elements
 from score_sde.sde.chain import long_step_betas, vp_chain
 from score_sde.solvers.sampling import Samples
 from score_sde.systems import (
@@ -43,6 +44,7 @@ from score_sde.systems import (
 )
 from score_sde.systems.first_stage import CRITIC, PARTS
 from score_sde.systems.score import Dropped
+from score_sde.typing import Array
 
 
 def score_system(config: Config, spec: Spec, sampler: Callable[..., Samples], frozen: Mapping[str, Any]) -> Score:
@@ -52,7 +54,7 @@ def score_system(config: Config, spec: Spec, sampler: Callable[..., Samples], fr
     labels = spec.labels
     return Score(
         shape=spec.shape,
-        image_shape=image_shape(spec.shape),
+        image_shape=spec.shape if spec.points else image_shape(spec.shape),
         process=objects.SDES[config.sde.name](config.sde),
         network=showing(config, spec),
         parametrization=parametrization.Parametrization(
@@ -66,7 +68,7 @@ def score_system(config: Config, spec: Spec, sampler: Callable[..., Samples], fr
         labelled=labels is not None,
         text=spec.text,
         shown=spec.beside.shape if spec.beside else degrading.shown(config, spec.shape),
-        space=elements if spec.missing else None,
+        space=space_of(spec),
         frames=spec.frames,
         remat=config.training.remat,
         scan_blocks=config.training.scan_blocks,
@@ -74,9 +76,18 @@ def score_system(config: Config, spec: Spec, sampler: Callable[..., Samples], fr
     )
 
 
+def space_of(spec: Spec) -> Callable[[Array], Subspace] | None:
+    """Where examples lie of which some elements are there; None for everywhere."""
+    if spec.points is not None:
+        return functools.partial(centred, dimension=spec.points.dimension)
+    return elements if spec.missing else None
+
+
 def showing(config: Config, spec: Spec) -> nn.Module:
     """The config's network of x and of what it is shown beside: a picture, a field, which elements are there."""
     network: Any = objects.NETWORKS[config.network.name](config, spec)
+    if spec.points is not None:
+        return network  # which is told by itself
     if spec.missing or spec.beside:
         network = network.clone(out_channels=network.out_channels or image_shape(spec.shape)[-1])
     network = degrading.showing(config, spec.shape, network)

@@ -22,12 +22,14 @@ from score_sde.data.sources import Dataset, Source, digits
 from score_sde.data.spec import Spec
 from score_sde.data.text import text_file
 from score_sde.data.waves import waves
+from score_sde.data.xyz import xyz
 from score_sde.devices.parallel import Pmap, Sharded, Strategy
 from score_sde.experiment.classifiers import CLASSIFIERS
 from score_sde.names import FRAMES
 from score_sde.networks.adm import ADM, dhariwal
 from score_sde.networks.ddpm import ddpm
 from score_sde.networks.edm2 import EDM2
+from score_sde.networks.egnn import EGNN
 from score_sde.networks.ncsnpp import NCSNpp
 from score_sde.networks.ncsnv2 import NCSNv2
 from score_sde.networks.perceptron import Perceptron
@@ -154,6 +156,12 @@ def _transformer(config: Config, spec: Spec) -> Transformer:
     )
 
 
+def _point_fields(config: Config) -> dict[str, Any]:
+    """Those of a network of point sets, but for their dimension."""
+    own = {field: config.network[field] for field in network_fields(config.network.name)}
+    return {**own, "dtype": jnp.dtype(config.training.compute_dtype)}
+
+
 def _resolved(data: Config) -> Dataset:
     """The pictures of a `data` section that may lie in a folder, a zip file or a TFDS directory."""
     height, width, channels = picture_shape(data)
@@ -165,6 +173,7 @@ def _resolved(data: Config) -> Dataset:
 SCHEDULES: dict[str, Callable[[Config], np.ndarray]] = {
     "linear": lambda c: chain.linear_betas(c.num_scales, c.beta_min, c.beta_max),
     "cosine": lambda c: chain.cosine_betas(c.num_scales),
+    "polynomial": lambda c: chain.polynomial_betas(c.num_scales),
 }
 SDES: dict[str, Callable[[Config], sde.SDE]] = {
     "vp": lambda c: chain.vp_chain(SCHEDULES[c.schedule](c)) if c.discrete else sde.vp(c.beta_min, c.beta_max),
@@ -191,6 +200,7 @@ NETWORKS: dict[str, Callable[[Config, Spec], nn.Module]] = {
     "perceptron": lambda c, s: Perceptron(tuple(c.network.hidden), jnp.dtype(c.training.compute_dtype)),
     "wavegrad": lambda c, s: _wavegrad(c),
     "transformer": lambda c, s: _transformer(c, s),
+    "egnn": lambda c, s: EGNN(s.points.dimension, **_point_fields(c)),
     "ncsn": lambda c, s: NCSNv2(64, num_classes=c.sde.num_scales, **_network_fields(c, s)),
     **CLASSIFIERS,
 }
@@ -323,10 +333,12 @@ DATA: dict[str, Callable[[Config], Dataset]] = {
     "digit_pairs": lambda c: digit_pairs(),
     "array": lambda c: array(c.path, tuple(c.condition), Cache(c.cache, c.cache_limit), tuple(c.shape)),
     "text": lambda c: text_file(c.path, c.length, c.held_out),
+    "xyz": lambda c: xyz(c.path),
     **dict.fromkeys(DECODED, _resolved),
 }
 KINDS: dict[str, Callable[[Config, Spec], kinds.Kind]] = {
     "bytes": lambda c, s: kinds.Bytes(c.random_flip, c.uniform_dequantization, c.centered),
     "real": lambda c, s: kinds.Real(c.random_flip, s.mean, s.std, s.missing is not None),
     "tokens": lambda c, s: kinds.Tokens(),
+    "points": lambda c, s: kinds.Points(s.points.dimension, s.mean, s.std),
 }

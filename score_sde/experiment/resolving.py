@@ -21,19 +21,23 @@ from score_sde.config.data_checks import (
 )
 from score_sde.config.field_checks import check_compared, check_missing_kind, is_masked
 from score_sde.config.fields import DECODED
+from score_sde.config.point_checks import check_dimension
 from score_sde.data import captions
 from score_sde.data.identity import difference, digest, flat, other_files
 from score_sde.data.layouts import advice
+from score_sde.data.points import PointSpec, check_scales
+from score_sde.data.points import described as points_described
 from score_sde.data.ranges import EXAMPLES, PLAIN, Scaled, as_bytes, written
 from score_sde.data.sources import Dataset, Source, Subset, gather, hold_out
-from score_sde.data.spec import Labels, Missing, Spec, channels, kind_of, labels_of, statistics
+from score_sde.data.spec import Labels, Missing, Spec, channels, chunks, kind_of, labels_of, statistics
 from score_sde.data.text import alphabet_of
+from score_sde.data.xyz import DIMENSION
 from score_sde.devices.agreement import agree
 from score_sde.devices.distributed import place
 from score_sde.errors import UsageError, require
 from score_sde.experiment import framing, objects
 from score_sde.experiment.captions import asked_texts
-from score_sde.experiment.conditions import one_or_none, parsed
+from score_sde.experiment.conditions import asked_counts, one_or_none, parsed
 from score_sde.experiment.fields import described_fields
 from score_sde.names import EMBEDDINGS, FIELD, FRAMES
 
@@ -135,15 +139,25 @@ def told(config: Config) -> Spec:
         f"data.condition={c.condition} is of what the data tell the shape of, and there are none: train a run on them",
     )
     labels = Labels((1 / c.num_classes,) * c.num_classes) if "label" in c.condition else None
-    missing = Missing() if is_masked(config) else None
+    missing = Missing() if is_masked(config) or kind == "points" else None
     shape = known_shape(config) or picture_shape(c)
-    return Spec(shape, kind, tuple(c.mean), tuple(c.std), labels, missing=missing)
+    points = _told_points(config) if kind == "points" else None
+    return Spec(shape, kind, tuple(c.mean), tuple(c.std), labels, missing=missing, points=points)
+
+
+def _told_points(config: Config) -> PointSpec:
+    """Of sets that all have as many points as data.shape says."""
+    shape = config.data.shape
+    require(shape, "data.shape is empty, and there are no data to count the points of: give it, as (5, 2)")
+    return PointSpec(config.data.dimension or shape[1], (*(0.0,) * (shape[0] - 1), 1.0))
 
 
 def _described(config: Config, data: Dataset) -> Spec:
-    kind, c = kind_of(config.data.kind, _dtype(data)), config.data
+    kind, c = kind_of(known_kind(config) or "auto", _dtype(data)), config.data
     shape = tuple(int(n) for n in data.train.shape[1:])
     check_shape(config, kind, shape)
+    if kind == "points":
+        return _described_points(config, data, shape)
     check_missing_kind(config, kind)
     known = statistics(data, tuple(c.mean), tuple(c.std), objects.MISSING[c.missing]) if kind == "real" else None
     labels = labels_of(data, c.num_classes) if "label" in c.condition else None
@@ -157,6 +171,27 @@ def _described(config: Config, data: Dataset) -> Spec:
     alphabet = alphabet_of(data) if kind == "tokens" else None
     more = {"text": text, "missing": missing, "beside": beside, "frames": frames, "alphabet": alphabet}
     return Spec(shape, kind, mean, std, labels, **more)
+
+
+def _described_points(config: Config, data: Dataset, shape: tuple[int, ...]) -> Spec:
+    c = config.data
+    require(
+        len(shape) == 2,
+        f"the data are of kind 'points' and one example has the shape {shape}: give [N, C], N points of C numbers, the"
+        " coordinates first",
+    )
+    require(
+        not data.elements or c.dimension in (0, DIMENSION),
+        f"data.dimension={c.dimension} and points of {c.path} have {DIMENSION} coordinates: leave it at 0",
+    )
+    dimension = DIMENSION if data.elements else c.dimension or shape[1]
+    check_dimension(dimension, shape[1])
+    given = tuple(c.mean), tuple(c.std)
+    for name, values in zip(("mean", "std"), given, strict=True):
+        check_channels(name, values, shape[1])
+    check_scales(*given, dimension)
+    points, mean, std = points_described(chunks(data.train), chunks(data.held_out), dimension, given, data.elements)
+    return Spec(shape, "points", mean, std, missing=Missing(), points=points)
 
 
 def _dtype(data: Dataset) -> np.dtype:
@@ -203,7 +238,7 @@ def check_layout(config: Config, shape: tuple[int, ...]) -> None:
 def check_same(config: Config, spec: Spec, data: Dataset) -> None:
     """UsageError where data that were read are not as described."""
     found = tuple(data.train.shape[1:])
-    kind = kind_of(config.data.kind, _dtype(data))
+    kind = kind_of(known_kind(config) or "auto", _dtype(data))
     require(
         kind == spec.kind,
         f"the data are of kind {kind!r} and the run was begun with {spec.kind!r}: give it those data again, or train in"
@@ -257,11 +292,13 @@ def check_resolved(config: Config, spec: Spec, own_system: bool = False) -> None
     """
     check_kind(config, spec.kind, own_system)
     for name, values in (("mean", config.data.mean), ("std", config.data.std)):
-        check_channels(name, values, channels(spec.shape))
+        check_channels(name, values, spec.shape[1] if spec.points else channels(spec.shape))
     if not own_system:
         check_network(config, spec.shape)
     check_rank(config, spec.shape)
-    check_compared(config, differ=spec.missing is not None and not spec.missing.common)
+    check_compared(config, differ=spec.missing is not None and not (spec.missing.common or spec.points))
+    if spec.points is not None:
+        asked_counts(config.sampling.points, spec.points)
     if spec.labels is not None:
         parsed("sampling.label", config.sampling.label, spec.labels)
         one_or_none(config.likelihood.label, spec.labels)

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from score_sde.data import waves
+from score_sde.data import waves, xyz
 from score_sde.data.captions import CAPTION
 from score_sde.errors import require
 from score_sde.evaluation.likelihoods import completed
@@ -23,6 +23,7 @@ from score_sde.experiment.editing import KNOWN, Asked
 from score_sde.experiment.generation import Drawn
 from score_sde.storage.files import whole
 from score_sde.storage.images import save_grid, save_selected, selected
+from score_sde.storage.scatter import scatter
 from score_sde.storage.seals import Seals
 from score_sde.storage.workdir import read_json, write_json
 
@@ -30,6 +31,7 @@ SAMPLES, GRID, SETTINGS, PARTS = "samples.npz", "grid.png", "settings.json", "un
 ANSWERS = "answers.png"
 SOUNDS = 100
 """At most so many waveforms become .wav files."""
+FRAMES = "samples.xyz"
 OTHERS = "add --overwrite, or change sampling.seed"
 UNREADABLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error, RuntimeError)
 """What a damaged archive makes Python raise."""
@@ -48,8 +50,9 @@ class SampleFolder:
 
     settings: of JSON; {"sampling": the config's section, "step": ...}. given: what the samples answer or are made of,
     for a picture of them beside it, answers.png. Where settings have a "rate", in samples per second, the first SOUNDS
-    waveforms are kept as .wav files too. Whoever writes holds the folder's lock. Raises OSError for what cannot
-    be written: nothing that is not whole counts, and the next start goes on.
+    waveforms are kept as .wav files too; settings of "points" whose elements have names make samples.xyz. Whoever
+    writes holds the folder's lock. Raises OSError for what cannot be written: nothing that is not whole counts, and the
+    next start goes on.
     """
 
     def __init__(self, path: pathlib.Path, settings: dict[str, Any], given: Asked | None = None) -> None:
@@ -57,6 +60,8 @@ class SampleFolder:
         sounds = min(SOUNDS, settings["sampling"]["num_samples"]) if "rate" in settings else 0
         self._sounds = tuple(f"{number:03d}.wav" for number in range(sounds))
         self._pictures = (GRID, *((ANSWERS,) if given is not None else ()), *self._sounds)
+        if settings.get("points", {}).get("elements"):
+            self._pictures += (FRAMES,)
         self._seals, self._parts = Seals(path), Seals(path / PARTS)
         sampling = self.settings["sampling"]
         self.count, self.size = sampling["num_samples"], sampling["batch_size"]
@@ -115,8 +120,8 @@ class SampleFolder:
             known = {name: float(np.mean(arrays[name])) for name in KNOWN if name in arrays}
         rows = selected(self.count, labels)
         numbers = rows.reshape(-1) % self.count
-        _, scale = save_selected(self.path / GRID, rows, _rows(file, numbers), finite[numbers])
-        scale += self._save_answers(file) + self._save_sounds(file)
+        _, scale = save_selected(self.path / GRID, rows, self._pictured(_rows(file, numbers)), finite[numbers])
+        scale += self._save_answers(file) + self._save_sounds(file) + self._save_frames(file)
         summary = Summary(evaluations, int(np.sum(~finite)), scale)
         found = {**self.settings, "evaluations": summary.evaluations, "not_finite": summary.not_finite}
         found |= known | (more or {})
@@ -142,6 +147,18 @@ class SampleFolder:
             with whole(self.path / name) as unfinished:
                 waves.write(unfinished, x, self.settings["rate"])
         return f"; {self._sounds[0]} to {self._sounds[-1]} sound"
+
+    def _pictured(self, x: np.ndarray) -> np.ndarray:
+        """Samples as they are looked at."""
+        return scatter(x, self.settings["points"]["dimension"]) if "points" in self.settings else x
+
+    def _save_frames(self, file: pathlib.Path) -> str:
+        """All samples as frames of atoms, where the points' elements have names; what is to be said of it."""
+        if FRAMES not in self._pictures:
+            return ""
+        with np.load(file) as arrays, whole(self.path / FRAMES) as unfinished:
+            unfinished.write_text(xyz.text(arrays["samples"], tuple(self.settings["points"]["elements"])))
+        return f"; {FRAMES}"
 
     def purified(self) -> str:
         """How many examples of a finished folder the classifier knows, purified and before; "" where none was asked."""

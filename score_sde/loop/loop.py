@@ -285,7 +285,7 @@ class _Run:
             drawn = self.generator(average, min(self.config.sampling.num_samples, GRID), show=False)
             if self.first:
                 path = self.workdir.samples / f"step_{self.step:08d}.png"
-                picture, scale = save_samples(path, drawn.x, drawn.classes, drawn.finite)
+                picture, scale = save_samples(path, self.experiment.kind.pictured(drawn.x), drawn.classes, drawn.finite)
                 self.log.add_image("samples", picture, self.step)
                 if scale:
                     self._say(f"{path}{scale}")

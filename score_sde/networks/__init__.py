@@ -6,6 +6,7 @@ from score_sde.networks.adm_encoder import ADMEncoder as ADMEncoder
 from score_sde.networks.critic import Critic as Critic
 from score_sde.networks.ddpm import ddpm as ddpm
 from score_sde.networks.edm2 import EDM2 as EDM2
+from score_sde.networks.egnn import EGNN as EGNN
 from score_sde.networks.fourier import FourierFeatures as FourierFeatures
 from score_sde.networks.gamma import Gamma as Gamma
 from score_sde.networks.generator import Generator as Generator

@@ -20,6 +20,7 @@ from score_sde.evaluation.spectrum import Spectrum, spectrum
 from score_sde.experiment import Experiment, objects
 from score_sde.experiment.generation import Generator
 from score_sde.experiment.kept_grids import KeptGrids
+from score_sde.names import PRESENT
 from score_sde.objectives.denoising import mean, perturb
 from score_sde.objectives.variational import prior_term
 from score_sde.rng import Purpose, child, example_keys, normal, positions, root_key
@@ -130,7 +131,10 @@ def path(experiment: Experiment, params: Any) -> Path | None:
         t = grid[stops]
         x = trajectory(keys, score, sde, experiment.shape, solver=solver, times=grid)[stops, 0]
         at_stops = experiment.score_of(params, {name: jnp.repeat(v, STOPS, 0) for name, v in condition.items()})
-        return t, sde.log_snr(t), sde.alpha(t), sde.sigma(t), x, denoiser(sde, at_stops)(x, t)
+        expected = denoiser(sde, at_stops)(x, t)
+        if experiment.spec.points:
+            x, expected = (jnp.where(condition[PRESENT], v, jnp.nan) for v in (x, expected))
+        return t, sde.log_snr(t), sde.alpha(t), sde.sigma(t), x, expected
 
     position = positions(0, 1)
     condition = replicate(experiment.conditions(position))

@@ -68,7 +68,11 @@ def report(experiment: Experiment, params: Any, step: int, workdir: Workdir, com
         _distances(experiment, results, data, choices),
         *([sections.neighbours(results)] if data.yardstick else []),
         *_spectra(results, data),
-        sections.trajectories(paths, config.data.centered or experiment.spec.kind != "bytes"),
+        sections.trajectories(
+            paths,
+            config.data.centered or experiment.spec.kind != "bytes",
+            experiment.kind if experiment.spec.points else None,
+        ),
         sections.noise_levels(levels, data.is_held_out) if levels else _without("Score and loss", data),
         *([rate_distortion(levels, experiment.kind)] if levels and levels.rate else []),
         sections.training(log(workdir.metrics)),
@@ -151,12 +155,12 @@ def _results(
     for row in compared:
         for budget, cell in row.cells.items():
             drawn = measure.draw(cell, params, count, grids)
-            results.setdefault(row.name, {})[budget] = sections.result(drawn, data.yardstick)
+            results.setdefault(row.name, {})[budget] = sections.result(drawn, data.yardstick, experiment.kind)
             progress.update(1, f"{row.name}, {budget} evaluations")
     if own is not None:
         drawn = measure.draw(own, params, count, grids)
         budget = min(rows.BUDGETS, key=lambda b: abs(b - drawn.evaluations))
-        results[OWN] = {budget: sections.result(drawn, data.yardstick)}
+        results[OWN] = {budget: sections.result(drawn, data.yardstick, experiment.kind)}
         progress.update(1, OWN)
     return results
 

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from score_sde.data.kinds import Kind
 from score_sde.evaluation.neighbours import if_finite
 from score_sde.evaluation.spectrum import Spectrum
 from score_sde.evaluation.two_sample import number
@@ -46,12 +47,13 @@ Results = Mapping[str, Mapping[int, Result]]
 """By the name of the solver and by the budget; the config's own way stands under the budget next to it."""
 
 
-def result(drawn: Drawn, yardstick: Yardstick | None) -> Result:
-    """The first samples as a picture, and the distance of all that are finite; None for what is not known."""
+def result(drawn: Drawn, yardstick: Yardstick | None, kind: Kind | None = None) -> Result:
+    """The first samples as a picture of their kind, the distance of all that are finite; None for what is not known."""
     x = drawn.x[drawn.finite]
     distance, error = map(if_finite, yardstick(x)) if yardstick else (None, None)
     neighbours = yardstick.neighbours(x) if yardstick else {}
-    images = shown(drawn.x[:SHOWN], yardstick.scale if yardstick else None).images.copy()
+    looked_at = drawn.x[:SHOWN] if kind is None else kind.pictured(drawn.x[:SHOWN])
+    images = shown(looked_at, yardstick.scale if yardstick else None).images.copy()
     if len(bad := images[~drawn.finite[:SHOWN]]):
         mark(bad)
         images[~drawn.finite[:SHOWN]] = bad
@@ -198,24 +200,29 @@ def neighbours(results: Results) -> Section:
     return Section("Nearest neighbours", caption, table=Table(heading, rows))
 
 
-def trajectories(paths: Mapping[str, Path], centered: bool) -> Section:
-    """One sample on its way, by several solvers from the same noise."""
+def trajectories(paths: Mapping[str, Path], centered: bool, points: Kind | None = None) -> Section:
+    """One sample on its way, by several solvers from the same noise; points: the kind of point sets."""
     lines = []
+    seen = lambda x, limit: visible(x, limit, centered) if points is None else points.pictured(x[None])[0]
     for name, path in paths.items():
         titles = [f"t = {t:.3g}\nlog-SNR {s:.1f}" for t, s in zip(path.t, path.log_snr)]
         limits = path.alpha + 2 * path.sigma
-        states = [visible(x, limit, centered) for x, limit in zip(path.x, limits)]
+        states = [seen(x, limit) for x, limit in zip(path.x, limits)]
         lines.append(figures.Strip(f"{name}\n$x_t$", states, titles))
-        denoised = [visible(x, 1.0, centered) for x in path.denoised]
+        denoised = [seen(x, 1.0) for x in path.denoised]
         lines.append(figures.Strip(r"$E[x_0\,|\,x_t]$", denoised, [""] * len(denoised)))
+    contrast = "States are shown with the contrast alpha + 2 sigma."
+    if points is not None:
+        contrast = "Every set fits into its picture."
     caption = (
         "Sample 0 on its way from the prior (left) to the data (right), and below each state what the network expects"
-        " of its end. States are shown with the contrast alpha + 2 sigma. Good: the expectation begins near the mean of"
+        f" of its end. {contrast} Good: the expectation begins near the mean of"
         " the data and sharpens without jumps; middle times decide on the shape, the last ones on the detail. (Near T a"
         " network that predicts noise has its errors divided by a tiny alpha: the first expectations may be wild.)"
     )
     states = [x for path in paths.values() for part in (path.x, path.denoised) for x in part]
-    if bad := sum(not np.isfinite(x).all() for x in states):
+    bad = sum(not np.isfinite(x).all() for x in states)
+    if bad and points is None:
         caption += f" {bad} of {len(states)} pictures have numbers that are not finite, shown grey."
     return Section("Trajectory", caption, "trajectory", figures.png(figures.strips(lines)))
 

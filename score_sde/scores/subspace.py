@@ -39,6 +39,22 @@ def elements(present: Array) -> Subspace:
     return Subspace(lambda x: jnp.where(present, x, 0), sum_per_example(there))
 
 
+def centred(present: Array, dimension: int) -> Subspace:
+    """That of point sets whose centre is 0: present bool [B, N, C], rows of points of which all is there, or nothing.
+
+    P x takes the mean over the points that are there off the first `dimension` numbers of each of them. The rank is
+    (n - 1) D + n (C - D), of n points.
+    """
+    moved = (jnp.arange(present.shape[-1]) < dimension).reshape(1, 1, -1)
+
+    def project(x: Array) -> Array:
+        own, count = jnp.where(present, x, 0), present.sum(1, keepdims=True)
+        mean = jnp.where(moved, own.sum(1, keepdims=True) / jnp.maximum(count, 1).astype(x.dtype), 0)
+        return jnp.where(present, own - mean, 0)
+
+    return Subspace(project, jnp.maximum(sum_per_example(present.astype(jnp.float32)) - dimension, 0))
+
+
 def filled(x: Array) -> tuple[Array, Array]:
     """x [B, ...] with 0 in the place of NaN, and what was there, bool [B, ...]."""
     absent = jnp.isnan(x)

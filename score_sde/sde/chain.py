@@ -79,6 +79,18 @@ def cosine_betas(num_scales: int = 1000, offset: float = 0.008, largest: float =
     return np.minimum(1 - abar[1:] / abar[:-1], largest)
 
 
+def polynomial_betas(num_scales: int = 1001, power: float = 2.0, least: float = 1e-5) -> np.ndarray:
+    """1 - abar_i / abar_{i-1} with abar_i = (1 - 2 s) (1 - (i / (N - 1))^p)^2 + s, i = 0 .. N - 1, abar_{-1} = 1 [N].
+
+    Before s is put in, ratios below 0.001 are raised to it. Source: Hoogeboom et al. 2022 (arXiv 2203.17003), appendix
+    B, N - 1 = 1000 and p = 2.
+    """
+    squares = (1 - (np.arange(num_scales) / (num_scales - 1)) ** power) ** 2
+    abar = np.cumprod(np.clip(squares / np.concatenate([[1.0], squares[:-1]]), 0.001, 1))
+    abar = (1 - 2 * least) * abar + least
+    return 1 - abar / np.concatenate([[1.0], abar[:-1]])
+
+
 def long_step_betas(
     num_scales: int = 4, beta_min: float = 0.1, beta_max: float = 20.0, t_min: float = 1e-3
 ) -> np.ndarray:
