@@ -1,4 +1,4 @@
-"""WaveGrad's sampling against recorded runs of a port of it, and against this package's own steps, which do not clamp."""
+"""WaveGrad's sampling against recorded runs of a port of it, and this package's own steps, which do not clamp."""
 
 import jax.numpy as jnp
 import numpy as np
