@@ -95,7 +95,7 @@ def test_six_betas_by_the_reference_are_within_its_clamp(run):
         "--config.sampling.betas=(1e-4,1e-2,0.5)",
         "--config.sampling.num_steps=2",
     )
-    assert launch("--mode=sample", *betas) == 0
+    assert launch("--mode=sample", *betas, "--overwrite") == 0
     _, free = samples_of(place)
     assert launch("--mode=sample", *betas, "--config.sampling.reference=True") == 0
     _, clamped = samples_of(place)

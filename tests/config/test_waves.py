@@ -17,7 +17,7 @@ REFUSED = [  # of configs/wavegrad.py changes, and what the sentence must hold
     ({"data.name": "array"}, ["data.length=7200 has no effect"]),
     ({"data.condition": ()}, ["has no effect without frames"]),
     ({"network.name": "ddpm"}, ["data.condition contains 'frames'"]),
-    ({"network.up_widths": (512, 512)}, ["network.up_widths=(512, 512)", "one entry per block"]),
+    ({"network.up_widths": (512, 512)}, ["up_widths=(512, 512)", "one entry per block"]),
     ({"parametrization.label": "level", "training.times": "levels"}, ["set it to 'alpha'"]),
     ({"training.times": "levels"}, ["'alpha'", "'between_levels'"]),
     ({"sde.discrete": False}, ["training.times='between_levels'", "set sde.discrete=True"]),

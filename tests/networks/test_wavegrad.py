@@ -1,5 +1,7 @@
 """WaveGrad's blocks against an independent port of the paper in float64, and the network as a whole."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -49,7 +51,7 @@ def given(group: str, *names: str) -> list[jax.Array]:
     return [x.transpose(0, 2, 1) if x.ndim == 3 else x for x in found]
 
 
-def compare(ours: jax.Array, key: str) -> None:
+def compare(ours: Any, key: str) -> None:
     agree(ours.transpose(0, 2, 1) if ours.ndim == 3 else ours, "wavegrad", key, "latent", folder="systems")
 
 

@@ -1,4 +1,4 @@
-"""Damped sinusoids, Gaussian given their frequency: the exact noise as recorded, and a network that is trained to it."""
+"""Damped sinusoids, Gaussian given their frequency: the exact noise as recorded, and a network trained to it."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ def recorded(name: str) -> np.ndarray:
 
 def test_the_exact_noise_is_the_oracles():
     xt, abar = recorded("xt")[None], float(recorded("alpha_bar"))
-    assert (sinusoids.DECAY, sinusoids.NOISE) == (recorded("decay"), recorded("noise"))
+    assert (recorded("decay"), recorded("noise")) == (sinusoids.DECAY, sinusoids.NOISE)
     np.testing.assert_array_equal(sinusoids.FREQUENCIES, recorded("freqs"))
     own = sinusoids.exact_noise(np.repeat(xt, 3, axis=0), abar, np.arange(3))
     assert relative_error(own, recorded("eps_conditional")) < 1e-12
