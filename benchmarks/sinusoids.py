@@ -1,21 +1,22 @@
-"""Damped sinusoids of three frequencies: makes them, holds a trained network's noise against the exact one, and few steps.
+"""Damped sinusoids of three frequencies: makes them, and holds a network's noise and few steps against the exact ones.
 
     python benchmarks/sinusoids.py --write runs/sinusoids.npz
     python launch.py --config configs/sinusoids.py
     python benchmarks/sinusoids.py --run runs/sinusoids --max 0.25
     python benchmarks/sinusoids.py --steps
 
-A waveform has 32 samples x_n = exp(-.06 n) (a cos 2 pi f n + b sin 2 pi f n) + .02 w_n, a, b and w_n standard normal and
+A waveform has 32 samples x_n = exp(-.06 n) (a cos 2 pi f n + b sin 2 pi f n) + .02 w_n, a, b, w_n standard normal and
 f one of .05, .11, .19 per sample. Given f it is N(0, C_f), C_f(n, m) = exp(-.06 (n + m)) cos 2 pi f (n - m) + .02^2
 delta_nm, so the noise that a network is to predict is known: eps = sqrt(1 - abar) (abar C_f + (1 - abar) I)^{-1} x_t.
 Its frames say f: four of them, one number for each frequency, 1 for its own.
   error     of --run, at levels abar: sqrt(E |eps_network - eps|^2 / E |eps|^2) over the held-out waveforms
-  distance  of --steps, by the exact noise: sqrt(W_2^2 / E |x|^2) of the samples' law to the data's, of samples drawn in six
-            evaluations: on WaveGrad's betas, by its own arithmetic with its clamp, and by grids that a pilot run chooses
+  distance  of --steps, by the exact noise: sqrt(W_2^2 / E |x|^2) of the samples' law to the data's, of samples of six
+            evaluations: of WaveGrad's six betas, by its own arithmetic with its clamp, and on grids of a pilot run
 Exit codes: 0 done, 1 the largest error exceeds --max, 2 bad usage.
 """
 
 import argparse
+import functools
 import json
 import pathlib
 import sys
@@ -110,8 +111,8 @@ def distances() -> dict[str, float]:
     keys = example_keys(root_key(0), positions(0, pilot.SAMPLES))
     found = {"betas": relative(_of_betas()), "betas, reference": relative(_of_reference())}
     for name, solver in (("ddim", DDIM()), ("adams_3", ExponentialAdams(3, corrected=True, lower_final=True))):
-        options: dict[str, Any] = {"solver": solver, "t_min": 1e-3, "num_steps": 5}
-        chosen = jax.jit(lambda keys: pilot.optimised(keys, mixture.score(sde), sde, (LENGTH,), **options))(keys)
+        found_by = functools.partial(pilot.optimised, solver=solver, t_min=1e-3, num_steps=5)
+        chosen = jax.jit(lambda keys, found_by=found_by: found_by(keys, mixture.score(sde), sde, (LENGTH,)))(keys)
         for grid, times in (("optimised", chosen), ("log_snr", grids.log_snr(sde, 1e-3, 5))):
             found[f"{name}, {grid}"] = relative(_of_ode(sde, laws, solver, times))
     return found

@@ -10,7 +10,7 @@ def get_config() -> Config:
     """WaveGrad's way at a small size: the absolute error at levels between those of a chain."""
     config = default()
     config.sde.update(discrete=True)
-    config.data.update(name="array", path="runs/sinusoids.npz", condition=("frames",), mean=(0.0,), std=(1.0,), rank=1)
+    config.data.update(name="array", path="runs/sinusoids.npz", condition=("frames",), mean=(0.0,), std=(1.0,))
     config.network.update(name="wavegrad", factors=(2, 2, 2), up_widths=(64, 64, 64), down_widths=(16, 32, 64))
     config.network.update(frames_width=32, long_blocks=2)
     config.parametrization.label = "alpha"

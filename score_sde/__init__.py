@@ -16,6 +16,7 @@ _MODULES = {
     "config.validation": "validate",
     "data.arrays": "array_file",
     "data.augment": "preprocess",
+    "data.mel": "Mel",
     "data.sources": "Dataset Source digits",
     "data.spec": "Spec",
     "data.stream": "Batch Stream",
@@ -66,9 +67,10 @@ _MODULES = {
     "networks.ncsnv2": "NCSNv2",
     "networks.text": "Text",
     "networks.transformer": "SpatialTransformer TextEncoder TransformerBlock",
+    "networks.wavegrad": "WaveGrad",
     "networks.wideresnet": "WideResNet normalise_cifar10",
     "objectives.denoising": (
-        "LevelTimes LikelihoodTimes LogNormalTimes UniformTimes denoising_loss denoising_loss_at perturb"
+        "BetweenLevels LevelTimes LikelihoodTimes LogNormalTimes UniformTimes denoising_loss denoising_loss_at perturb"
     ),
     "objectives.variational": "BoundLoss HybridLoss bits_per_dim variational_bound",
     "reporting.records": "curves",
@@ -135,6 +137,7 @@ if TYPE_CHECKING:  # the same names, for what reads Python without running it
     from score_sde.config.validation import validate
     from score_sde.data.arrays import array_file
     from score_sde.data.augment import preprocess
+    from score_sde.data.mel import Mel
     from score_sde.data.sources import Dataset, Source, digits
     from score_sde.data.spec import Spec
     from score_sde.data.stream import Batch, Stream
@@ -185,8 +188,10 @@ if TYPE_CHECKING:  # the same names, for what reads Python without running it
     from score_sde.networks.ncsnv2 import NCSNv2
     from score_sde.networks.text import Text
     from score_sde.networks.transformer import SpatialTransformer, TextEncoder, TransformerBlock
+    from score_sde.networks.wavegrad import WaveGrad
     from score_sde.networks.wideresnet import WideResNet, normalise_cifar10
     from score_sde.objectives.denoising import (
+        BetweenLevels,
         LevelTimes,
         LikelihoodTimes,
         LogNormalTimes,

@@ -14,7 +14,7 @@ def windows(config: Config, spec: Spec) -> Windows | None:
         return None
     size = spec.shape[0]
     require(
-        len(spec.shape) == 1 or config.data.rank == 1,
+        len(spec.shape) == 1 or config.network.name == "wavegrad",
         f"sampling.length={length} is of waveforms, and one example has the shape {spec.shape}: leave it at 0",
     )
     require(

@@ -101,12 +101,13 @@ class UBlock(nn.Module):
 
 
 class WaveGrad(nn.Module):
-    """x [B, L, C], label [B] = sqrt(alpha_bar), condition["frames"] [B, T', M] -> [B, L, C], float32.
+    """x [B, L, C] or [B, L], label [B] = sqrt(alpha_bar), condition["frames"] [B, T', M] -> x's shape, float32.
 
     L is T' times the product of `factors`, those of the U-blocks from the frames on. up_widths, down_widths: channels
     of the U-blocks, and of the waveform's first convolution and the D-blocks. frames_width: of the frames' first one.
     long_blocks: so many U-blocks, the last ones, have dilations to 8. level_scale: as of `level_encoding`. Without
-    frames they are 0, of one channel. An example's output depends on it alone. Raises ValueError for other lengths.
+    frames they are 0, of one channel. It begins at the output 0: what x has passed through is a polynomial of it, which
+    an untrained network would make huge. An example's output depends on it alone. ValueError for other lengths.
     """
 
     factors: tuple[int, ...] = (5, 5, 3, 2, 2)
@@ -136,6 +137,7 @@ class WaveGrad(nn.Module):
         dropout_keys: Keys | None = None,
         condition: Mapping[str, Array] | None = None,
     ) -> Array:
+        flat, x = x.ndim == 2, x[..., None] if x.ndim == 2 else x
         frames = self._frames(x, condition)
         own: dict[str, Any] = {"dtype": self.dtype, "convolution": self.convolution}
         level = label.astype(jnp.promote_types(label.dtype, jnp.float32))
@@ -145,8 +147,9 @@ class WaveGrad(nn.Module):
         short = len(self.factors) - self.long_blocks
         for i, (width, factor) in enumerate(zip(self.up_widths, self.factors, strict=True)):
             h = block(width, factor, LONG if i >= short else SHORT, name=f"up_{i}", **own)(h, *told[-1 - i])
-        h = Conv(x.shape[-1], kernel_init=orthogonal, name="last", **own)(h)
-        return h.astype(jnp.promote_types(h.dtype, jnp.float32))
+        h = Conv(x.shape[-1], kernel_init=ddpm_init(0.0), name="last", **own)(h)
+        h = h.astype(jnp.promote_types(h.dtype, jnp.float32))
+        return h[..., 0] if flat else h
 
     def _told(self, x: Array, level: Array, own: dict[str, Any]) -> list[tuple[Array, Array]]:
         """Shift and scale for every U-block, the last one's first."""

@@ -87,7 +87,8 @@ def of_betas(sde: SDE, betas: Sequence[float]) -> Array:
         f"betas={tuple(betas)}: give two or more numbers in (0, 1), the variances that the steps add",
     )
     log_abar = np.cumsum(np.log1p(-beta))
-    least = 2 * np.log(float(sde.alpha(jnp.asarray(sde.T, float))))
+    with jax.ensure_compile_time_eval():
+        least = 2 * np.log(float(sde.alpha(jnp.asarray(sde.T, float))))
     require(
         log_abar[-1] >= least - 1e-6,
         f"betas={tuple(betas)} go down to alpha^2={np.exp(log_abar[-1]):.3g}, and the SDE to {np.exp(least):.3g}: give"

@@ -100,7 +100,10 @@ def test_frames_are_the_sums_that_define_them():
     part = x[j * 40 + 20 - 128 : j * 40 + 20 + 128] * window
     k = np.arange(129)
     magnitude = 2 * np.abs(np.exp(-2j * np.pi * np.outer(k, n) / 256) @ part) / window.sum()
-    edges = [700 * (10 ** (m / 2595) - 1) for m in np.linspace(*(2595 * np.log10(1 + f / 700) for f in (50, 4000)), 22)]
+    edges = [
+        700 * (10 ** (m / 2595) - 1)
+        for m in np.linspace(2595 * np.log10(1 + 50 / 700), 2595 * np.log10(1 + 4000 / 700), 22)
+    ]
     own = []
     for low, middle, high in zip(edges, edges[1:], edges[2:]):
         f = k * 8000 / 256

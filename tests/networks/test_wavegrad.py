@@ -1,12 +1,14 @@
 """WaveGrad's blocks against an independent port of the paper in float64, and the network as a whole."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from score_sde.networks import WaveGrad
-from score_sde.networks.wavegrad import SHORT, DBlock, FiLM, UBlock, level_encoding
+from score_sde.networks.wavegrad import LONG, DBlock, FiLM, UBlock, level_encoding
 from tests.golden_files import agree, load, quick_jit
 from tests.networks.drawing import drawn_params
 
@@ -49,7 +51,7 @@ def given(group: str, *names: str) -> list[jax.Array]:
     return [x.transpose(0, 2, 1) if x.ndim == 3 else x for x in found]
 
 
-def compare(ours: jax.Array, key: str) -> None:
+def compare(ours: Any, key: str) -> None:
     agree(ours.transpose(0, 2, 1) if ours.ndim == 3 else ours, "wavegrad", key, "latent", folder="systems")
 
 
@@ -73,7 +75,7 @@ def test_d_block(wide):
 
 def test_u_block(wide):
     x, shift, scale = given("ublock", "x", "shift", "scale")
-    compare(UBlock(4, 3, SHORT, dtype=jnp.float64).apply(params("ublock"), x, shift, scale), "ublock__out")
+    compare(UBlock(4, 3, LONG, dtype=jnp.float64).apply(params("ublock"), x, shift, scale), "ublock__out")
 
 
 @pytest.fixture(scope="module")
@@ -95,15 +97,30 @@ def test_an_example_depends_on_itself_alone_and_on_all_that_it_is_told(small):
         assert float(jnp.abs(apply(tree, *other) - out).max()) > 1e-3
 
 
-def test_it_is_as_published_at_its_default(small):
-    """15.8 million parameters and 15 of its 44 convolutions dilated; the paper tells 15 million."""
-    network = WaveGrad()
-    shapes = jax.eval_shape(
-        network.init, jax.random.key(0), jnp.zeros((1, 600, 1)), jnp.ones(1), None, None,
+def test_the_default_has_the_publisheds_convolutions():
+    """Counted by hand: the frames' and the last, five U-blocks, the waveform's and four D-blocks, five of FiLM."""
+    own = jax.eval_shape(
+        WaveGrad().init, jax.random.key(0), jnp.zeros((1, 600, 1)), jnp.ones(1), None, None,
         {"frames": jnp.zeros((1, 2, 128))},
     )["params"]  # fmt: skip
-    assert sum(leaf.size for leaf in jax.tree.leaves(shapes)) == 15_810_433
-    assert network.factors == (5, 5, 3, 2, 2)
+    conv = lambda i, o, k: i * o * k + o
+    total = conv(128, 768, 3) + conv(128, 1, 3) + conv(1, 32, 5)
+    for i, o in ((768, 512), (512, 512), (512, 256), (256, 128), (128, 128)):
+        total += conv(i, o, 1) + conv(i, o, 3) + 3 * conv(o, o, 3)
+    for i, o in ((32, 128), (128, 128), (128, 256), (256, 512)):
+        total += conv(i, o, 1) + conv(i, o, 3) + 2 * conv(o, o, 3)
+    for i, o in ((32, 128), (128, 128), (128, 256), (256, 512), (512, 512)):
+        total += conv(i, i, 3) + conv(i, 2 * o, 3)
+    assert sum(leaf.size for leaf in jax.tree.leaves(own)) == total == 15_920_993
+
+
+def test_without_frames_it_is_told_nothing_else(small):
+    network, _, x, level, *_ = small
+    tree = network.init(jax.random.key(0), x, level)
+    assert tree["params"]["first"]["kernel"].shape == (3, 1, 8)
+    flat, one = network.init(jax.random.key(0), x[..., 0], level), network.init(jax.random.key(0), x[..., :1], level)
+    jax.tree.map(np.testing.assert_array_equal, flat, one)
+    np.testing.assert_array_equal(network.apply(flat, x[..., 0], level), network.apply(one, x[..., :1], level)[..., 0])
 
 
 def test_lengths_and_blocks_that_do_not_fit_are_named(small):

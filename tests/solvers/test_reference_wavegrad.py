@@ -1,4 +1,4 @@
-"""WaveGrad's sampling against recorded runs of a port of it, and against this package's own steps, which do not clamp."""
+"""WaveGrad's sampling against recorded runs of a port of it, and this package's own steps, which do not clamp."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -26,7 +26,7 @@ def stub(frames: jnp.ndarray):
 @pytest.mark.parametrize("steps", ["six", "fifty"])
 def test_recorded_runs_with_the_clamp(steps, float64):
     run = recorded(steps)
-    found = inference(stub(run["spectrogram_stub"]), run["beta"], run["x_T"], lambda i: run["noise"][i])
+    found = inference(stub(run["spectrogram_stub"]), run["beta"].tolist(), run["x_T"], lambda i: run["noise"][i])
     assert relative_error(found, run["audio"]) < 1e-12
 
 
@@ -37,7 +37,7 @@ def test_our_steps_are_those_without_the_clamp(steps, float64, monkeypatch):
     network, betas = stub(run["spectrogram_stub"]), np.asarray(run["beta"])
     sde = vp()
     score = Parametrization(Noise(), alpha_label)(lambda x, level, sigma: network(x, level), sde)
-    times = grids.of_betas(sde, betas)
+    times = grids.of_betas(sde, betas.tolist())
     np.testing.assert_allclose(sde.alpha(times) ** 2, np.cumprod(1 - betas)[::-1], rtol=1e-9)
     x = run["x_T"]
     for i in range(len(betas) - 1):
@@ -45,7 +45,7 @@ def test_our_steps_are_those_without_the_clamp(steps, float64, monkeypatch):
     last = times[-1]
     ours = (x + sde.sigma(last) ** 2 * score(x, last)) / sde.alpha(last)
     monkeypatch.setattr("score_sde.solvers.reference_wavegrad.jnp.clip", lambda x, low, high: x)
-    theirs = inference(network, run["beta"], run["x_T"], lambda i: run["noise"][i])
+    theirs = inference(network, betas.tolist(), run["x_T"], lambda i: run["noise"][i])
     assert relative_error(ours, theirs) < 1e-8
     assert relative_error(ours, run["audio"]) > 1e-2  # the clamp's bias
 
