@@ -57,6 +57,10 @@ class Spec:
     text: TextSpec | None = None
     alphabet: Alphabet | None = None
 
+    def texts(self, x: np.ndarray) -> list[str] | None:
+        """Examples [N, ...] as texts, None where they are none."""
+        return self.alphabet.texts(x) if self.alphabet else None
+
     def to_json(self) -> dict[str, Any]:
         """What JSON keeps exactly."""
         left_out = [name for name in ("content", "text", "alphabet") if not getattr(self, name)]

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from score_sde.data.captions import CAPTION
+from score_sde.data.text import Alphabet
 from score_sde.errors import require
 from score_sde.evaluation.likelihoods import completed
 from score_sde.experiment.answers import answers, wanted
@@ -23,10 +24,11 @@ from score_sde.experiment.generation import Drawn
 from score_sde.storage.files import whole
 from score_sde.storage.images import save_grid, save_selected, selected
 from score_sde.storage.seals import Seals
+from score_sde.storage.texts import save_texts
 from score_sde.storage.workdir import read_json, write_json
 
 SAMPLES, GRID, SETTINGS, PARTS = "samples.npz", "grid.png", "settings.json", "unfinished"
-ANSWERS = "answers.png"
+ANSWERS, TEXTS = "answers.png", "samples.txt"
 OTHERS = "add --overwrite, or change sampling.seed"
 UNREADABLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error, RuntimeError)
 """What a damaged archive makes Python raise."""
@@ -44,13 +46,21 @@ class SampleFolder:
     """samples.npz, grid.png and settings.json of samples of these settings, and in `unfinished` what is drawn so far.
 
     settings: of JSON; {"sampling": the config's section, "step": ...}. given: what the samples answer or are made of,
-    for a picture of them beside it, answers.png. Whoever writes holds the folder's lock. Raises OSError for what cannot
+    for a picture of them beside it, answers.png. alphabet: of tokens; those of a text are written as such too, into
+    samples.txt. Whoever writes holds the folder's lock. Raises OSError for what cannot
     be written: nothing that is not whole counts, and the next start goes on.
     """
 
-    def __init__(self, path: pathlib.Path, settings: dict[str, Any], given: Asked | None = None) -> None:
+    def __init__(
+        self,
+        path: pathlib.Path,
+        settings: dict[str, Any],
+        given: Asked | None = None,
+        alphabet: Alphabet | None = None,
+    ) -> None:
         self.path, self.settings, self._given = path, json.loads(json.dumps(settings)), given
-        self._pictures = (GRID,) if given is None else (GRID, ANSWERS)
+        self._alphabet = alphabet if alphabet and alphabet.bytes else None
+        self._pictures = (GRID, *((ANSWERS,) if given else ()), *((TEXTS,) if self._alphabet else ()))
         self._seals, self._parts = Seals(path), Seals(path / PARTS)
         sampling = self.settings["sampling"]
         self.count, self.size = sampling["num_samples"], sampling["batch_size"]
@@ -111,6 +121,7 @@ class SampleFolder:
         numbers = rows.reshape(-1) % self.count
         _, scale = save_selected(self.path / GRID, rows, _rows(file, numbers), finite[numbers])
         scale += self._save_answers(file)
+        self._save_texts(file)
         summary = Summary(evaluations, int(np.sum(~finite)), scale)
         found = {**self.settings, "evaluations": summary.evaluations, "not_finite": summary.not_finite}
         found |= known | (more or {})
@@ -127,6 +138,11 @@ class SampleFolder:
         found = answers(self._given, [_rows(file, numbers) for numbers in rows])
         save_grid(self.path / ANSWERS, found.images, found.columns)
         return f"; {ANSWERS}: {found}"
+
+    def _save_texts(self, file: pathlib.Path) -> None:
+        """All samples as texts, where they are such."""
+        if self._alphabet:
+            save_texts(self.path / TEXTS, self._alphabet.texts(_rows(file, np.arange(self.count))) or [])
 
     def purified(self) -> str:
         """How many examples of a finished folder the classifier knows, purified and before; "" where none was asked."""
