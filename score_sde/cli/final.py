@@ -6,6 +6,7 @@ from typing import Any
 
 from score_sde.storage.images import is_picture, save_samples
 from score_sde.storage.seals import Seals
+from score_sde.storage.texts import save_texts
 from score_sde.storage.workdir import Workdir, read_json, write_json
 
 
@@ -47,6 +48,11 @@ class Final:
         _, said = save_samples(self.picture, *samples)
         self._seals.seal(self._names[self.picture])
         return said
+
+    def save_texts(self, texts: list[str] | None) -> None:
+        """Write samples that are texts beside the grid."""
+        if texts is not None:
+            save_texts(self.picture.with_suffix(".txt"), texts)
 
     def save_figures(self, figures: dict[str, Any]) -> None:
         """Write the figures."""

@@ -71,7 +71,8 @@ def likelihood(config: Config, workdir: Workdir, overwrite: bool = False) -> int
         if isinstance(program, ImageLikelihood) and c.solver == "grid":
             options["pilot"] = _pilot(folder, lambda: program.pilot(params, source, numbers, given), first)
         _compute(program(params, source, numbers, given, done, **options), folder, len(numbers), done)
-        summary = together(lambda: folder.finish(_by_class(experiment, program, folder)) if first else None)
+        more = lambda: _by_class(experiment, program, folder) | _of_tokens(experiment, folder)
+        summary = together(lambda: folder.finish(more()) if first else None)
         early = experiment.early.words(meta["step"], c.average)
         say(f"{describe(summary)}\nwritten to {folder.path}{early}")
     left_out = max(count for name, count in summary.items() if name.endswith("not_finite"))
@@ -100,6 +101,13 @@ def _by_class(experiment: Experiment, program: ImageLikelihood | OwnBound, folde
     found = bayes(jnp.asarray(log_prob, jnp.float32), jnp.asarray([labels.frequencies[k] for k in program.classes]))
     posterior = np.asarray(found.log_posterior)[np.arange(len(own)), own]
     return {"accuracy": float(np.mean(np.asarray(found.label) == own)), "log_posterior": float(posterior.mean())}
+
+
+def _of_tokens(experiment: Experiment, folder: LikelihoodFolder) -> dict[str, Any]:
+    """The perplexity e^(nats of a token) by the mean bound, of tokens."""
+    if experiment.spec.kind != "tokens" or not len(rows := folder.table.rows()):
+        return {}
+    return {"perplexity": math.exp(float(np.nanmean(rows[:, folder.table.columns.index("nats_per_dim")])))}
 
 
 def _pilot(folder: LikelihoodFolder, fly: Callable[[], Pilot], first: bool) -> Pilot:

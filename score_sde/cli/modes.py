@@ -42,7 +42,7 @@ from score_sde.storage.checkpoint import Checkpoints
 from score_sde.storage.images import GRID
 from score_sde.storage.workdir import Workdir
 from score_sde.storage.writing import writing
-from score_sde.systems import Classifier, FirstStage
+from score_sde.systems import Classifier, FirstStage, Masked
 from score_sde.training.step import TrainState
 
 NOT_FINITE = 6
@@ -154,6 +154,7 @@ def _make(final: Final, experiment: Experiment, generated: Generated) -> None:
     wanted = experiment.config.evaluation.final_samples
     if jax.process_index() == 0:
         scale = final.save_picture(experiment.kind.pictured(generated.x), generated.classes, generated.finite)
+        final.save_texts(experiment.spec.texts(generated.x))
         said = f"{scale}{experiment.early.words(final.step)}"
         print(f"samples of {generated.evaluations:.0f} network evaluations each in {final.picture}{said}")
         if wanted:
@@ -193,20 +194,22 @@ def sample(config: Config, workdir: Workdir, overwrite: bool = False) -> int:
 def _sample(experiment: Experiment, workdir: Workdir, overwrite: bool) -> int:
     """`sample`, of what is built."""
     draw_shown(experiment, overwrite)
-    c, asked = experiment.config.sampling, experiment.asked
+    c, asked, alphabet = experiment.config.sampling, experiment.asked, experiment.spec.alphabet
     if asked is not None:
         asked.check(c.num_samples)
         warn(asked.note)
     path = samples_folder(experiment, workdir)
     with closing(Checkpoints(workdir.checkpoints)) as checkpoints:
-        folder = SampleFolder(path, settings_of(experiment, checkpoints.latest_step()), asked)
+        folder = SampleFolder(path, settings_of(experiment, checkpoints.latest_step()), asked, alphabet)
         if together(folder.is_done):
             say(f"{path} already holds these samples")
             _tell_accuracy(folder)
             _require_finite(experiment, path, together(folder.not_finite))
             return 0
         state, meta = experiment.restore(checkpoints)
-    folder = SampleFolder(path, settings_of(experiment, meta["step"]), asked)  # not the newest, if that is damaged
+    folder = SampleFolder(
+        path, settings_of(experiment, meta["step"]), asked, alphabet
+    )  # not the newest, if that is damaged
     if choice := experiment.drawing.choice:
         say(choice, file=sys.stderr)
     if experiment.drawing.method:
@@ -309,13 +312,15 @@ def _require_finite(experiment: Experiment, path: pathlib.Path, count: int) -> N
 def report(config: Config, workdir: Workdir, command: str) -> int:
     """Make the page about the newest checkpoint's averaged weights; `command` is the run's without a mode."""
     from score_sde.reporting.report import report  # with matplotlib, for which nothing else waits
+    from score_sde.reporting.tokens import report_of_tokens
 
     experiment = built(config, workdir)
+    write = report_of_tokens if isinstance(experiment.system, Masked) else report
     with writing(workdir.path / "report"):
         with closing(Checkpoints(workdir.checkpoints)) as checkpoints:
             state, meta = experiment.restore(checkpoints)
         params = weights(experiment, state, meta["position"], workdir)
-        say(f"report in {report(experiment, params, meta['step'], workdir, command)}")
+        say(f"report in {write(experiment, params, meta['step'], workdir, command)}")
     return 0
 
 

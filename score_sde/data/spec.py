@@ -95,6 +95,10 @@ class Spec:
             return x
         return x[~np.isnan(x).any(tuple(range(1, x.ndim)))]
 
+    def texts(self, x: np.ndarray) -> list[str] | None:
+        """Examples [N, ...] as texts, None where they are none."""
+        return self.alphabet.texts(x) if self.alphabet else None
+
     def to_json(self) -> dict[str, Any]:
         """What JSON keeps exactly."""
         left_out = [name for name in OPTIONAL if not getattr(self, name)]

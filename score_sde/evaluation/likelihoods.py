@@ -1,6 +1,7 @@
 """The folder of a run's likelihoods: rows as they are computed, what they are of, and their means."""
 
 import json
+import math
 import pathlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -216,6 +217,9 @@ def describe(summary: dict[str, Any]) -> str:
     if own and summary["nats"]["mean"] is not None:
         terms = [_nats(name, term) for name, term in summary["terms"].items()]
         lines.append(f"nats of an image: {', '.join([_nats('in all', summary['nats']), *terms])}")
+    if "perplexity" in summary:
+        bits = summary["nats_per_dim"] / math.log(2)
+        lines.append(f"of a token: perplexity {summary['perplexity']:.4f}, {bits:.4f} bits, at most")
     if "t_0" in summary:
         lines.append(f"{FIRST_TIME[summary['likelihood']['solver']]} t_0 = {summary['t_0']:g} (training.t_min)")
     if summary.get("accuracy") is not None:

@@ -16,6 +16,7 @@ import numpy as np
 
 from score_sde.data import waves, xyz
 from score_sde.data.captions import CAPTION
+from score_sde.data.text import Alphabet
 from score_sde.errors import require
 from score_sde.evaluation.likelihoods import completed
 from score_sde.experiment.answers import answers, wanted
@@ -25,13 +26,13 @@ from score_sde.storage.files import whole
 from score_sde.storage.images import save_grid, save_selected, selected
 from score_sde.storage.scatter import scatter
 from score_sde.storage.seals import Seals
+from score_sde.storage.texts import save_texts
 from score_sde.storage.workdir import read_json, write_json
 
 SAMPLES, GRID, SETTINGS, PARTS = "samples.npz", "grid.png", "settings.json", "unfinished"
-ANSWERS = "answers.png"
+ANSWERS, TEXTS, FRAMES = "answers.png", "samples.txt", "samples.xyz"
 SOUNDS = 100
 """At most so many waveforms become .wav files."""
-FRAMES = "samples.xyz"
 OTHERS = "add --overwrite, or change sampling.seed"
 UNREADABLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error, RuntimeError)
 """What a damaged archive makes Python raise."""
@@ -50,18 +51,26 @@ class SampleFolder:
 
     settings: of JSON; {"sampling": the config's section, "step": ...}. given: what the samples answer or are made of,
     for a picture of them beside it, answers.png. Where settings have a "rate", in samples per second, the first SOUNDS
-    waveforms are kept as .wav files too; settings of "points" whose elements have names make samples.xyz. Whoever
-    writes holds the folder's lock. Raises OSError for what cannot be written: nothing that is not whole counts, and the
-    next start goes on.
+    waveforms are kept as .wav files too; settings of "points" whose elements have names make samples.xyz. alphabet: of
+    tokens; those of a text are written as such too, into samples.txt. Whoever writes holds the folder's lock. Raises
+    OSError for what cannot be written: nothing that is not whole counts, and the next start goes on.
     """
 
-    def __init__(self, path: pathlib.Path, settings: dict[str, Any], given: Asked | None = None) -> None:
+    def __init__(
+        self,
+        path: pathlib.Path,
+        settings: dict[str, Any],
+        given: Asked | None = None,
+        alphabet: Alphabet | None = None,
+    ) -> None:
         self.path, self.settings, self._given = path, json.loads(json.dumps(settings)), given
         sounds = min(SOUNDS, settings["sampling"]["num_samples"]) if "rate" in settings else 0
         self._sounds = tuple(f"{number:03d}.wav" for number in range(sounds))
+        self._alphabet = alphabet if alphabet and alphabet.bytes else None
         self._pictures = (GRID, *((ANSWERS,) if given is not None else ()), *self._sounds)
-        if settings.get("points", {}).get("elements"):
-            self._pictures += (FRAMES,)
+        self._pictures += ((TEXTS,) if self._alphabet else ()) + (
+            (FRAMES,) if settings.get("points", {}).get("elements") else ()
+        )
         self._seals, self._parts = Seals(path), Seals(path / PARTS)
         sampling = self.settings["sampling"]
         self.count, self.size = sampling["num_samples"], sampling["batch_size"]
@@ -122,6 +131,7 @@ class SampleFolder:
         numbers = rows.reshape(-1) % self.count
         _, scale = save_selected(self.path / GRID, rows, self._pictured(_rows(file, numbers)), finite[numbers])
         scale += self._save_answers(file) + self._save_sounds(file) + self._save_frames(file)
+        self._save_texts(file)
         summary = Summary(evaluations, int(np.sum(~finite)), scale)
         found = {**self.settings, "evaluations": summary.evaluations, "not_finite": summary.not_finite}
         found |= known | (more or {})
@@ -159,6 +169,11 @@ class SampleFolder:
         with np.load(file) as arrays, whole(self.path / FRAMES) as unfinished:
             unfinished.write_text(xyz.text(arrays["samples"], tuple(self.settings["points"]["elements"])))
         return f"; {FRAMES}"
+
+    def _save_texts(self, file: pathlib.Path) -> None:
+        """All samples as texts, where they are such."""
+        if self._alphabet:
+            save_texts(self.path / TEXTS, self._alphabet.texts(_rows(file, np.arange(self.count))) or [])
 
     def purified(self) -> str:
         """How many examples of a finished folder the classifier knows, purified and before; "" where none was asked."""

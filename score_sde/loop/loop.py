@@ -30,6 +30,7 @@ from score_sde.progress import Progress
 from score_sde.signals import Caught, Stopped, collected
 from score_sde.storage.checkpoint import Checkpoints
 from score_sde.storage.images import GRID, save_samples
+from score_sde.storage.texts import save_texts, written
 from score_sde.storage.workdir import Workdir
 from score_sde.training.snapshots import discard_after, save_snapshot, snapshot_path
 from score_sde.training.step import TrainState
@@ -287,6 +288,9 @@ class _Run:
                 path = self.workdir.samples / f"step_{self.step:08d}.png"
                 picture, scale = save_samples(path, self.experiment.kind.pictured(drawn.x), drawn.classes, drawn.finite)
                 self.log.add_image("samples", picture, self.step)
+                if (texts := self.experiment.spec.texts(drawn.x)) is not None:
+                    save_texts(path.with_suffix(".txt"), texts)
+                    self.log.add_text("samples", written(texts), self.step)
                 if scale:
                     self._say(f"{path}{scale}")
                 if not drawn.finite.all():

@@ -112,6 +112,12 @@ class MetricsLog:
             self._writer.add(summary.image(name, pixels, dataformats=form), step)
             self._writer.flush()
 
+    def add_text(self, name: str, text: str, step: int) -> None:
+        """Put a text into TensorBoard, its lines as they are."""
+        if self._writer is not None:
+            self._writer.add(summary.text(name, "".join(f"    {line}\n" for line in text.splitlines())), step)
+            self._writer.flush()
+
     def sync(self) -> None:
         """Return when the lines so far are on the disk itself: a checkpoint goes on behind them."""
         if self._writer is not None and self._path.exists():

@@ -83,7 +83,7 @@ def report(experiment: Experiment, params: Any, step: int, workdir: Workdir, com
         measured = {"step": step, "samples": _count(experiment)}
         numbers = {**measured, **sections.numbers(results, levels)}
         automatic = {**measured, "best": choices}
-        _write(workdir, experiment, _facts(experiment, params, step, workdir), parts, numbers, automatic)
+        write(workdir, experiment, facts(experiment, params, step, workdir), parts, numbers, automatic)
     if missing := sections.not_finite(results, levels, found):
         raise NotFinite(f"{workdir.report / INDEX} is written, without what is not finite: {'; '.join(missing)}")
     return workdir.report / INDEX
@@ -199,7 +199,7 @@ def _without(title: str, data: Data) -> Section:
     return Section(title, f"Not measured, for want of images: {data.missing}.")
 
 
-def _facts(experiment: Experiment, params: Any, step: int, workdir: Workdir) -> dict[str, str]:
+def facts(experiment: Experiment, params: Any, step: int, workdir: Workdir) -> dict[str, str]:
     """What the page is about."""
     config, device = experiment.config, jax.devices()[0]
     average = canonical(config.sampling.average) or next(iter(experiment.averages))
@@ -221,10 +221,10 @@ def _config_table(experiment: Experiment) -> Table:
     return Table(("field", "value"), [(name, repr(value)) for name, value in flat.items()], bold)
 
 
-def _write(
+def write(
     workdir: Workdir,
     experiment: Experiment,
-    facts: dict[str, str],
+    about: dict[str, str],
     parts: list[Section],
     numbers: dict[str, Any],
     automatic: dict[str, Any],
@@ -242,10 +242,10 @@ def _write(
     for name in sections.FIGURES:
         if f"{name}.png" not in pictures:
             (folder / f"{name}.png").unlink(missing_ok=True)
-    write_json(folder / "numbers.json", {**facts, **numbers})
+    write_json(folder / "numbers.json", {**about, **numbers})
     config = _config_table(experiment)
     folded = {f"Config: {len(config.rows)} fields, {len(config.bold)} of them not the defaults (bold)": config}
     with whole(folder / INDEX) as unfinished:
-        unfinished.write_text(page(f"Report of {facts['run']}", facts, parts, folded), encoding="utf-8")
+        unfinished.write_text(page(f"Report of {about['run']}", about, parts, folded), encoding="utf-8")
     seals.forget(*(f"{name}.png" for name in sections.FIGURES))
     seals.seal(*pictures, workdir.automatic.name, "numbers.json", INDEX)

@@ -38,6 +38,8 @@ def shown(x: np.ndarray, scale: tuple[float, float] | None = None) -> Shown:
 
     scale: what black and white stand for, None for the least and the largest finite number that there is.
     """
+    if x.dtype == np.int32:
+        return Shown(strips(x), None)
     images = as_images(x)
     if x.dtype == np.uint8:
         return Shown(images, None)
@@ -45,6 +47,15 @@ def shown(x: np.ndarray, scale: tuple[float, float] | None = None) -> Shown:
     low, high = scale or ((float(finite.min()), float(finite.max())) if len(finite) else (0.0, 1.0))
     scaled = (np.nan_to_num(images, nan=low, posinf=high, neginf=low) - low) / (high - low or 1.0)
     return Shown(np.round(255 * np.clip(scaled, 0, 1)).astype(np.uint8), (low, high))
+
+
+def strips(x: np.ndarray) -> np.ndarray:
+    """Tokens int32 [N, ...] as coloured strips [N, 1, L, 3]: one colour for each token, neighbours far apart in hue."""
+    rows = x.reshape(len(x), 1, -1)
+    hue = (rows * 0.61803398875) % 1  # the golden ratio's
+    phase = 2 * np.pi * (hue[..., None] + np.array([0, 1 / 3, 2 / 3]))
+    light = np.where(rows % 2, 150, 105)[..., None]
+    return np.round(light + 90 * np.cos(phase)).astype(np.uint8)
 
 
 def by_class(labels: np.ndarray, count: int) -> np.ndarray:
@@ -134,4 +145,6 @@ def save_selected(
         mark(bad)
         images[~finite] = bad
     images[numbers < 0] = 0
+    if x.dtype == np.int32:
+        return save_grid(path, images, 1), str(found)  # a strip below the other
     return save_grid(path, images, rows.shape[1] if len(rows) > 1 else None), str(found)

@@ -51,7 +51,7 @@ def make(tmp_path, monkeypatch):
     data = report.Data.of(experiment)
     monkeypatch.setattr(report.Data, "of", lambda _: data)
     monkeypatch.setattr(report.rows, "rows", lambda experiment: [])
-    monkeypatch.setattr(report, "_facts", lambda *_: {"run": "run"})
+    monkeypatch.setattr(report, "facts", lambda *_: {"run": "run"})
 
     def act() -> int:
         path = report.report(experiment, {}, 1, Workdir(tmp_path / "run"), "launch")
