@@ -1,18 +1,15 @@
 """What every string of a config stands for: the only place where one becomes an object."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
-import flax.linen as nn
-import jax.numpy as jnp
 import numpy as np
 
 from score_sde import sde
 from score_sde.config import Config
 from score_sde.config.averages import power_name, stored_names
 from score_sde.config.data_checks import picture_shape, stored_ranges
-from score_sde.config.fields import DECODED, WAVEGRAD, ZERO_NULL, network_fields
-from score_sde.data import kinds, nonleaking
+from score_sde.config.fields import DECODED
+from score_sde.data import kinds
 from score_sde.data.cache import Cache
 from score_sde.data.digit_pairs import digit_pairs
 from score_sde.data.mel import Mel
@@ -24,18 +21,8 @@ from score_sde.data.text import text_file
 from score_sde.data.waves import waves
 from score_sde.data.xyz import xyz
 from score_sde.devices.parallel import Pmap, Sharded, Strategy
-from score_sde.experiment.classifiers import CLASSIFIERS
+from score_sde.experiment.score_networks import NETWORKS as NETWORKS
 from score_sde.names import FRAMES
-from score_sde.networks.adm import ADM, dhariwal
-from score_sde.networks.ddpm import ddpm
-from score_sde.networks.edm2 import EDM2
-from score_sde.networks.egnn import EGNN
-from score_sde.networks.ncsnpp import NCSNpp
-from score_sde.networks.ncsnv2 import NCSNv2
-from score_sde.networks.perceptron import Perceptron
-from score_sde.networks.text import Text
-from score_sde.networks.transformer import Transformer
-from score_sde.networks.wavegrad import WaveGrad
 from score_sde.objectives import denoising, masked, score_matching, variational
 from score_sde.objectives.masked import Schedule
 from score_sde.scores import parametrization
@@ -109,57 +96,14 @@ def objective(config: Config) -> Objective:
     return Objective(loss, backwards=c.objective in ("denoising", "absolute"))
 
 
-def _network_fields(config: Config, spec: Spec) -> dict[str, Any]:
-    """The arguments that every network takes, and those of its own."""
-    own = {field: config.network[field] for field in network_fields(config.network.name)}
-    reading = [own.pop(name, None) for name in ("text_resolutions", "text_width", "text_layers", "text_heads")]
-    dropout, labels = own.pop("label_dropout", 0.0), spec.labels
-    if labels is not None:
-        row = own.get("null_label", "row") == "row" and config.network.name not in ZERO_NULL
-        own["label_rows"] = labels.count + (dropout > 0 and row)
-    if spec.text is not None:
-        own["text"] = Text(reading[0], len(spec.text.words), *reading[1:])
-    centered = config.data.centered or spec.kind != "bytes"
-    return {**own, "centered": centered, "dtype": jnp.dtype(config.training.compute_dtype)}
-
-
-def _u_net_fields(config: Config, spec: Spec) -> dict[str, Any]:
-    """Those of a U-Net, which has twice the image's channels where it also learns variances."""
-    twice = 2 * spec.shape[-1] if config.parametrization.learned_variance else None
-    return {**_network_fields(config, spec), "out_channels": twice}
-
-
-def _wavegrad(config: Config) -> WaveGrad:
-    """WaveGrad's network, which reads fields of its own alone."""
-    own = {name: config.network[name] for name in WAVEGRAD}
-    return WaveGrad(**own, dtype=jnp.dtype(config.training.compute_dtype))
+def _points(data: Config, spec: Spec) -> kinds.Kind:
+    assert spec.points is not None  # as of every spec of this kind
+    return kinds.Points(spec.points.dimension, spec.mean, spec.std)
 
 
 def mel(data: Config) -> Mel:
     """By what frames are computed of waveforms."""
     return Mel(data.rate, data.hop, data.n_fft, data.window, data.mels, data.mel_low, data.mel_high)
-
-
-def _transformer(config: Config, spec: Spec) -> Transformer:
-    """Of the data's tokens."""
-    c, alphabet = config.network, spec.alphabet
-    assert alphabet is not None  # validation refuses it for other data
-    return Transformer(
-        vocabulary=alphabet.size,
-        nf=c.nf,
-        num_res_blocks=c.num_res_blocks,
-        heads=c.nf // c.head_channels,
-        dropout=c.dropout,
-        conditional=c.conditional,
-        remat=config.training.remat,
-        dtype=jnp.dtype(config.training.compute_dtype),
-    )
-
-
-def _point_fields(config: Config) -> dict[str, Any]:
-    """Those of a network of point sets, but for their dimension."""
-    own = {field: config.network[field] for field in network_fields(config.network.name)}
-    return {**own, "dtype": jnp.dtype(config.training.compute_dtype)}
 
 
 def _resolved(data: Config) -> Dataset:
@@ -186,24 +130,6 @@ SDES: dict[str, Callable[[Config], sde.SDE]] = {
     "cosine": lambda c: sde.cosine(),
 }
 LEVELS = {"vp": parametrization.vp_levels, "ve": parametrization.ve_levels}
-NETWORKS: dict[str, Callable[[Config, Spec], nn.Module]] = {
-    "ncsnpp": lambda c, s: NCSNpp(**_u_net_fields(c, s), augment_dim=nonleaking.LABELS if c.data.augmentation else 0),
-    "ddpm": lambda c, s: ddpm(**_u_net_fields(c, s)),
-    "adm": lambda c, s: ADM(**_u_net_fields(c, s)),
-    "dhariwal": lambda c, s: dhariwal(
-        **_u_net_fields(c, s), augment_dim=nonleaking.LABELS if c.data.augmentation else 0
-    ),
-    "edm2": lambda c, s: EDM2(**_u_net_fields(c, s)),
-    "ncsnv2_64": lambda c, s: NCSNv2(64, **_network_fields(c, s)),
-    "ncsnv2_128": lambda c, s: NCSNv2(128, **_network_fields(c, s)),
-    "ncsnv2_256": lambda c, s: NCSNv2(256, **_network_fields(c, s)),
-    "perceptron": lambda c, s: Perceptron(tuple(c.network.hidden), jnp.dtype(c.training.compute_dtype)),
-    "wavegrad": lambda c, s: _wavegrad(c),
-    "transformer": lambda c, s: _transformer(c, s),
-    "egnn": lambda c, s: EGNN(s.points.dimension, **_point_fields(c)),
-    "ncsn": lambda c, s: NCSNv2(64, num_classes=c.sde.num_scales, **_network_fields(c, s)),
-    **CLASSIFIERS,
-}
 PREDICTIONS: dict[str, Callable[[Config], parametrization.Prediction]] = {
     "noise": lambda c: parametrization.Noise(),
     "score": lambda c: parametrization.Score(),
@@ -340,5 +266,5 @@ KINDS: dict[str, Callable[[Config, Spec], kinds.Kind]] = {
     "bytes": lambda c, s: kinds.Bytes(c.random_flip, c.uniform_dequantization, c.centered),
     "real": lambda c, s: kinds.Real(c.random_flip, s.mean, s.std, s.missing is not None),
     "tokens": lambda c, s: kinds.Tokens(),
-    "points": lambda c, s: kinds.Points(s.points.dimension, s.mean, s.std),
+    "points": _points,
 }
