@@ -4,6 +4,7 @@ from score_sde.config.degradation_checks import check_degraded_mode
 from score_sde.config.fields import BOUNDED, CLASSIFIERS, CODED, SAMPLERS, Config
 from score_sde.config.reading import require_defaults, require_nothing_drawn
 from score_sde.config.vdm_checks import check_vdm_mode
+from score_sde.config.wave_checks import check_long_mode
 from score_sde.errors import require
 
 MODES = {
@@ -83,6 +84,7 @@ def check_mode(config: Config, mode: str) -> None:
     """UsageError for a mode that the system has not, or its network."""
     check_degraded_mode(config, mode)
     check_vdm_mode(config, mode)
+    check_long_mode(config, mode)
     imported = mode == "import" and config.network.name == "adm_encoder"
     bounded = mode == "likelihood" and config.system.name in BOUNDED
     few = "says where its few steps end, not what the score is at every noise level"
