@@ -75,8 +75,8 @@ def check_long_mode(config: Config, mode: str) -> None:
     """UsageError for longer signals in a mode that holds samples against the data."""
     require(
         not config.sampling.length or mode not in ("report", "evaluate"),
-        f"sampling.length={config.sampling.length} draws longer signals than the data, with which --mode={mode} compares"
-        " them: set it to 0",
+        f"sampling.length={config.sampling.length} draws longer signals than the data, with which --mode={mode}"
+        " compares them: set it to 0",
     )
 
 
