@@ -81,7 +81,7 @@ def errors(run: pathlib.Path) -> dict[str, float]:
     from score_sde.storage.workdir import Workdir
 
     workdir = Workdir(run)
-    record = workdir.record()
+    record = workdir.record() or {}
     experiment = build(config_of(record), record, training=False)
     with closing(Checkpoints(workdir.checkpoints)) as checkpoints:
         state, _ = experiment.restore(checkpoints)

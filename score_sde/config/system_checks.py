@@ -7,6 +7,7 @@ from score_sde.config.masked_checks import check_masked_mode
 from score_sde.config.point_checks import check_point_mode
 from score_sde.config.reading import require_defaults, require_nothing_drawn
 from score_sde.config.vdm_checks import check_vdm_mode
+from score_sde.config.wave_checks import check_long_mode
 from score_sde.errors import require
 
 MODES = {
@@ -88,6 +89,7 @@ def check_mode(config: Config, mode: str) -> None:
     check_degraded_mode(config, mode)
     check_vdm_mode(config, mode)
     check_missing_mode(config, mode)
+    check_long_mode(config, mode)
     check_point_mode(config, mode)
     if config.system.name == "masked":
         check_masked_mode(mode)

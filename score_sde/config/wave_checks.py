@@ -61,6 +61,15 @@ def _check_long(config: Config) -> None:
     )
 
 
+def check_long_mode(config: Config, mode: str) -> None:
+    """UsageError for longer signals in a mode that holds samples against the data."""
+    require(
+        not config.sampling.length or mode not in ("report", "evaluate"),
+        f"sampling.length={config.sampling.length} draws longer signals than the data, with which --mode={mode}"
+        " compares them: set it to 0",
+    )
+
+
 def check_betas(config: Config) -> None:
     """A grid of the nodes of a chain by its betas."""
     c = config.sampling

@@ -5,6 +5,7 @@ import pathlib
 import pytest
 
 from score_sde.config import load
+from score_sde.config.system_checks import check_mode
 from score_sde.config.validation import validate
 from score_sde.errors import UsageError
 
@@ -30,6 +31,14 @@ REFUSED = [  # of configs/wavegrad.py changes, and what the sentence must hold
     ({"sampling.length": 14_400, "guidance.threshold": "static"}, ["sampling.length=14400", "not guided"]),
     ({"training.objective": "variational"}, ["training.objective='variational'", "choose 'denoising'"]),
 ]
+
+
+def test_longer_signals_are_not_compared_with_the_data():
+    config = load(str(CONFIGS / "wavegrad.py"))
+    config.sampling.length = 14_400
+    check_mode(config, "sample")
+    with pytest.raises(UsageError, match=r"sampling\.length=14400 draws longer signals"):
+        check_mode(config, "report")
 
 
 @pytest.mark.parametrize(

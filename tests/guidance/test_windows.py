@@ -63,7 +63,8 @@ def test_long_signals_have_the_processs_own_law():
     Where windows lie side by side, what is on both sides of a joint is independent: the correlation of .7 is lost.
     """
     length, exact = 96, 0.7 ** np.abs(np.subtract.outer(np.arange(96), np.arange(96)))
-    found = covariance(Windows(32, length).score(law(32).score(vp())), length)
+    score = law(32).score(vp())
+    found = covariance(Windows(32, length).score(score), length)
     assert np.abs(found - exact).max() < 0.0075
-    beside = lambda x, t: law(32).score(vp())(x.reshape(-1, 32), jnp.broadcast_to(t, 3 * len(x))).reshape(x.shape)
+    beside = lambda x, t: score(x.reshape(-1, 32), jnp.broadcast_to(t, 3 * len(x))).reshape(x.shape)
     assert np.abs(covariance(beside, length) - exact).max() > 0.6
