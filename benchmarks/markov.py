@@ -85,7 +85,9 @@ def main(argv: Sequence[str]) -> int:
     error = float((bound - exact).std(ddof=1) / len(bound) ** 0.5)
     figures = {"examples": len(bound), "bound": bound.mean(), "exact": exact.mean(), "entropy": entropy()}
     figures |= {"difference": (bound - exact).mean(), "standard_error": error}
-    found = {p.parent.name: transition_error(np.load(p)["samples"]) for p in arguments.run.glob("samples/*/samples.npz")}
+    found = {
+        p.parent.name: transition_error(np.load(p)["samples"]) for p in arguments.run.glob("samples/*/samples.npz")
+    }
     print(json.dumps({**figures, "transitions": found}, indent=1))
     return int(abs(figures["difference"]) > arguments.max)
 

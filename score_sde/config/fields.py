@@ -556,7 +556,8 @@ FIELDS: dict[str, Section] = {
             "solver": field(
                 "euler_maruyama", "from t to s; auto chooses all by num_steps evaluations; few_step is a student's,"
                 " unmasking that of tokens",
-                one_of("auto", "few_step", "unmasking", *STOCHASTIC, *ODES, *ADAPTIVE_ODES, *MEASURING, "none"), free=True,
+                one_of("auto", "few_step", "unmasking", *STOCHASTIC, *ODES, *ADAPTIVE_ODES, *MEASURING, "none"),
+                free=True,
             ),
             "corrector": field(
                 "none", "behind every step", one_of("none", "langevin", "annealed_langevin"), free=True

@@ -43,9 +43,9 @@ class Labels:
 
 @dataclasses.dataclass(frozen=True)
 class Spec:
-    """One example's shape, the data's kind, mean and std per channel of real data, the labels' classes, a caption's words, tokens.
+    """One example's shape, the data's kind, mean and std per channel of real data, the labels' classes, a text's words.
 
-    content: what the data are known by, `identity.digest`, in a run that has begun with them.
+    alphabet: of tokens. content: what the data are known by, `identity.digest`, in a run that has begun with them.
     """
 
     shape: tuple[int, ...]
@@ -74,7 +74,7 @@ class Spec:
         numbers = {name: tuple(value[name]) for name in ("shape", "mean", "std")}
         text = TextSpec.from_json(value["text"]) if "text" in value else None
         alphabet = Alphabet.from_json(value["alphabet"]) if "alphabet" in value else None
-        parts = {"labels": found, "content": value.get("content"), "text": text, "alphabet": alphabet}
+        parts: dict[str, Any] = {"labels": found, "content": value.get("content"), "text": text, "alphabet": alphabet}
         return cls(kind=value["kind"], **parts, **numbers)
 
 

@@ -49,7 +49,9 @@ def test_schedules(name, golden):
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_the_weight_is_the_derivative_of_log_m(name):
     schedule, t = SCHEDULES[name], jnp.linspace(0.01, 0.99, 50)
-    np.testing.assert_allclose(schedule.weight(t), jax.vmap(jax.grad(lambda t: jnp.log(schedule.masked(t))))(t), rtol=1e-9)
+    np.testing.assert_allclose(
+        schedule.weight(t), jax.vmap(jax.grad(lambda t: jnp.log(schedule.masked(t))))(t), rtol=1e-9
+    )
 
 
 def test_masks_and_what_is_left_of_the_network(golden, tokens):
@@ -65,7 +67,9 @@ def test_losses_in_continuous_time_and_in_steps(golden, tokens):
     x0, _, log_p, _ = tokens
     t = jnp.asarray(golden["loss_t"])
     own = every_token(log_p, x0)
-    np.testing.assert_allclose(masked.loglinear(EPS).weight(t)[:, None] * own, golden["subs__loss_continuous"], rtol=1e-9)
+    np.testing.assert_allclose(
+        masked.loglinear(EPS).weight(t)[:, None] * own, golden["subs__loss_continuous"], rtol=1e-9
+    )
     for steps in (10, 1000):
         x = jnp.asarray(golden[f"d3pm_T{steps}__x_t"], jnp.int32)
         own = every_token(masked.denoised(jnp.asarray(golden["logits"][..., :-1]), x), x0)
@@ -94,7 +98,9 @@ def test_ratios_and_score_entropies(golden, tokens):
     np.testing.assert_allclose(jnp.exp(ratios), golden["subs__score"], rtol=1e-9, atol=1e-300)
     _, rate = masked.noise(masked.loglinear(EPS), jnp.asarray(golden["loss_t"]))
     recorded = jnp.asarray(golden["sedd__log_score"])
-    np.testing.assert_allclose(rate[:, None] * masked.score_entropy(recorded, x, x0, m), golden["sedd__loss"], rtol=1e-9)
+    np.testing.assert_allclose(
+        rate[:, None] * masked.score_entropy(recorded, x, x0, m), golden["sedd__loss"], rtol=1e-9
+    )
     given = {name: jnp.asarray(golden[f"absorb__{name}"]) for name in ("x0", "x_t", "sigma", "log_score")}
     found = masked.score_entropy(given["log_score"], given["x_t"], given["x0"], -jnp.expm1(-given["sigma"]))
     np.testing.assert_allclose(found, golden["absorb__score_entropy"], rtol=1e-9)

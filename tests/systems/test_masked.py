@@ -1,4 +1,4 @@
-"""Masked diffusion with a Markov chain's exact conditionals: its bound is the entropy, its samples have the chain's law."""
+"""Masked diffusion with a Markov chain's exact conditionals: its bound is the entropy, its samples have its law."""
 
 import itertools
 
@@ -11,8 +11,10 @@ from benchmarks.markov import TRANSITIONS, chains, entropy, nats, stationary, tr
 from score_sde.errors import UsageError
 from score_sde.objectives import masked
 from score_sde.rng import example_keys, positions, root_key
+from score_sde.training.step import View
 from tests.systems.masking import PARAMS, V, exact
 
+VIEW = View(jnp.int32(0), {}, {})
 SCHEDULES = {"loglinear": masked.loglinear(), "cosine": masked.cosine(), "cosine_squared": masked.cosine_squared()}
 
 
@@ -22,7 +24,7 @@ def keys(count, seed=0, first=0):
 
 @pytest.fixture(scope="module")
 def everything():
-    """All 81 examples of 4 tokens under all 16 masks: x0, what is hidden, and nats by the exact denoiser, with p(x0)."""
+    """All 81 examples of 4 tokens under all 16 masks: p(x0), how many are hidden, nats by the exact denoiser."""
     x0 = np.array(list(itertools.product(range(V), repeat=4)), np.int32)
     hidden = np.array(list(itertools.product([False, True], repeat=4)))
     x, h = np.repeat(x0, len(hidden), 0), np.tile(hidden, (len(x0), 1))
@@ -46,7 +48,10 @@ def test_the_bound_of_exact_conditionals_is_the_entropy_under_every_schedule(nam
 def test_the_bound_of_steps_is_that_of_tokens_drawn_independently_within_each(steps, everything):
     """In one step all tokens are independent: the entropies of 4 stationary ones. More steps are nearer the entropy."""
     probability, count, found = everything
-    t, w = (np.asarray(a, np.float64) for a in masked.times(masked.loglinear(), (jnp.arange(steps) + 0.5) / steps, 1e-5, steps))
+    t, w = (
+        np.asarray(a, np.float64)
+        for a in masked.times(masked.loglinear(), (jnp.arange(steps) + 0.5) / steps, 1e-5, steps)
+    )
     m = t[:, None]
     bound = float(np.mean(w * ((m ** count[None] * (1 - m) ** (4 - count[None])) @ (probability @ found))))
     pi = stationary()
@@ -62,7 +67,8 @@ def test_its_own_draws_of_times_and_masks_estimate_the_entropy():
     found = np.asarray(jax.jit(system.bound)(PARAMS, keys(len(x0)), x0, {})[0], np.float64) - nats(x0)
     assert abs(found.mean()) < 4 * found.std() / len(x0) ** 0.5 and found.std() < 12
     u = (np.random.default_rng(0).permutation(len(x0)) + 0.5) / len(x0)
-    loss, terms = jax.jit(lambda k, x, u: system.losses(PARAMS, None, k, x, {}, u))(keys(len(x0), 1), x0, jnp.asarray(u, jnp.float32))  # fmt: skip
+    of = jax.jit(lambda k, x, u: system.losses(PARAMS, VIEW, k, x, {}, u))
+    loss, terms = of(keys(len(x0), 1), x0, jnp.asarray(u, jnp.float32))
     found = 8 * np.asarray(loss, np.float64) - nats(x0)
     assert abs(found.mean()) < 4 * found.std() / len(x0) ** 0.5 and terms == {}
 
@@ -105,7 +111,7 @@ def test_samples_have_fewer_wrong_transitions_in_more_steps():
         samples = jax.jit(lambda k: system.draw(PARAMS, k, {}))(keys(5_000))  # noqa: B023
         assert int(samples.evaluations) == steps and samples.x.shape == (5_000, 8)
         x = np.asarray(samples.x)
-        assert 0 <= x.min() and x.max() < V
+        assert x.min() >= 0 and x.max() < V
         errors.append(transition_error(x))
     pi = stationary()
     assert errors[0] == pytest.approx(np.abs(pi - TRANSITIONS).max(), abs=0.02)
@@ -124,7 +130,10 @@ def test_given_tokens_stay_and_the_others_follow_them():
 
 def test_an_example_does_not_depend_on_its_batch():
     system = exact(4, steps=lambda: 3)
-    draw, bound = jax.jit(lambda k: system.draw(PARAMS, k, {}).x), jax.jit(lambda k, x: system.bound(PARAMS, k, x, {})[0])
+    draw, bound = (
+        jax.jit(lambda k: system.draw(PARAMS, k, {}).x),
+        jax.jit(lambda k, x: system.bound(PARAMS, k, x, {})[0]),
+    )
     np.testing.assert_array_equal(draw(keys(8))[2:5], draw(keys(3, first=2)))
     x0 = chains(8, 5, 4)
     np.testing.assert_allclose(bound(keys(8), x0)[2:5], bound(keys(3, first=2), x0[2:5]), rtol=1e-6)
