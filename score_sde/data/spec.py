@@ -71,7 +71,7 @@ class Spec:
         """The inverse of `to_json`."""
         labels = value["labels"]
         found = None if labels is None else Labels(tuple(labels["frequencies"]), tuple(labels["names"]))
-        numbers = {name: tuple(value[name]) for name in ("shape", "mean", "std")}
+        numbers: dict[str, Any] = {name: tuple(value[name]) for name in ("shape", "mean", "std")}
         text = TextSpec.from_json(value["text"]) if "text" in value else None
         alphabet = Alphabet.from_json(value["alphabet"]) if "alphabet" in value else None
         parts: dict[str, Any] = {"labels": found, "content": value.get("content"), "text": text, "alphabet": alphabet}
