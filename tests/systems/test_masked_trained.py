@@ -14,7 +14,7 @@ from score_sde.training.optimizer import Optimizer
 from score_sde.training.step import initial_state, make_train_step
 from tests.systems.masking import V
 
-pytestmark = [pytest.mark.oracles, pytest.mark.usefixtures("optimised")]
+pytestmark = pytest.mark.oracles
 
 STEPS, BATCH = 1500, 128
 
