@@ -72,6 +72,7 @@ _MODULES = {
     "objectives.denoising": (
         "BetweenLevels LevelTimes LikelihoodTimes LogNormalTimes UniformTimes denoising_loss denoising_loss_at perturb"
     ),
+    "objectives.masked": "Schedule denoised score_entropy",
     "objectives.variational": "BoundLoss HybridLoss bits_per_dim variational_bound",
     "reporting.records": "curves",
     "reporting.report": "report",
@@ -200,6 +201,7 @@ if TYPE_CHECKING:  # the same names, for what reads Python without running it
         denoising_loss_at,
         perturb,
     )
+    from score_sde.objectives.masked import Schedule, denoised, score_entropy
     from score_sde.objectives.variational import BoundLoss, HybridLoss, bits_per_dim, variational_bound
     from score_sde.reporting.records import curves
     from score_sde.reporting.report import report

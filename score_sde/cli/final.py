@@ -43,16 +43,13 @@ class Final:
     def _names_of(self, wanted: bool) -> list[str]:
         return [self._names[self.picture], *([self._names[self.report]] if wanted else [])]
 
-    def save_picture(self, *samples: Any) -> str:
-        """Write the grid; returns what is to be said of its scale."""
-        _, said = save_samples(self.picture, *samples)
-        self._seals.seal(self._names[self.picture])
-        return said
-
-    def save_texts(self, texts: list[str] | None) -> None:
-        """Write samples that are texts beside the grid."""
+    def save_picture(self, x: Any, classes: Any, finite: Any, texts: list[str] | None = None) -> str:
+        """Write the grid, and samples that are texts beside it; returns what is to be said of its scale."""
+        _, said = save_samples(self.picture, x, classes, finite)
         if texts is not None:
             save_texts(self.picture.with_suffix(".txt"), texts)
+        self._seals.seal(self._names[self.picture])
+        return said
 
     def save_figures(self, figures: dict[str, Any]) -> None:
         """Write the figures."""

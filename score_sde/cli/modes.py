@@ -42,7 +42,7 @@ from score_sde.storage.checkpoint import Checkpoints
 from score_sde.storage.images import GRID
 from score_sde.storage.workdir import Workdir
 from score_sde.storage.writing import writing
-from score_sde.systems import Classifier, FirstStage, Masked
+from score_sde.systems import Classifier, FirstStage
 from score_sde.training.step import TrainState
 
 NOT_FINITE = 6
@@ -153,8 +153,8 @@ def _make(final: Final, experiment: Experiment, generated: Generated) -> None:
     """The final grid and figures of these samples, written and printed by the first process."""
     wanted = experiment.config.evaluation.final_samples
     if jax.process_index() == 0:
-        scale = final.save_picture(experiment.kind.pictured(generated.x), generated.classes, generated.finite)
-        final.save_texts(experiment.spec.texts(generated.x))
+        pictured, texts = experiment.kind.pictured(generated.x), experiment.spec.texts(generated.x)
+        scale = final.save_picture(pictured, generated.classes, generated.finite, texts)
         said = f"{scale}{experiment.early.words(final.step)}"
         print(f"samples of {generated.evaluations:.0f} network evaluations each in {final.picture}{said}")
         if wanted:
@@ -207,9 +207,7 @@ def _sample(experiment: Experiment, workdir: Workdir, overwrite: bool) -> int:
             _require_finite(experiment, path, together(folder.not_finite))
             return 0
         state, meta = experiment.restore(checkpoints)
-    folder = SampleFolder(
-        path, settings_of(experiment, meta["step"]), asked, alphabet
-    )  # not the newest, if that is damaged
+    folder = SampleFolder(path, settings_of(experiment, meta["step"]), asked, alphabet)  # not the newest, if damaged
     if choice := experiment.drawing.choice:
         say(choice, file=sys.stderr)
     if experiment.drawing.method:
@@ -311,16 +309,14 @@ def _require_finite(experiment: Experiment, path: pathlib.Path, count: int) -> N
 
 def report(config: Config, workdir: Workdir, command: str) -> int:
     """Make the page about the newest checkpoint's averaged weights; `command` is the run's without a mode."""
-    from score_sde.reporting.report import report  # with matplotlib, for which nothing else waits
-    from score_sde.reporting.tokens import report_of_tokens
+    from score_sde.reporting.tokens import report_for  # with matplotlib, for which nothing else waits
 
     experiment = built(config, workdir)
-    write = report_of_tokens if isinstance(experiment.system, Masked) else report
     with writing(workdir.path / "report"):
         with closing(Checkpoints(workdir.checkpoints)) as checkpoints:
             state, meta = experiment.restore(checkpoints)
         params = weights(experiment, state, meta["position"], workdir)
-        say(f"report in {write(experiment, params, meta['step'], workdir, command)}")
+        say(f"report in {report_for(experiment)(experiment, params, meta['step'], workdir, command)}")
     return 0
 
 

@@ -3,7 +3,7 @@
 import itertools
 
 from score_sde.config.editing_checks import is_edited
-from score_sde.config.fields import CODED, FLOWS, SAMPLERS, STUDENTS, TAUGHT, Config
+from score_sde.config.fields import CODED, FLOWS, OWN_SOLVERS, SAMPLERS, STUDENTS, TAUGHT, Config
 from score_sde.config.guidance_checks import acts, is_measured, is_neutral
 from score_sde.config.reading import require_defaults
 from score_sde.errors import require
@@ -33,7 +33,7 @@ def check_few_step(config: Config) -> None:
     )
     if system == "distilled":
         _check_distilled(config)
-    if c.solver not in ("few_step", "unmasking"):
+    if c.solver not in OWN_SOLVERS:
         return
     require(
         own or config.sde.name in EVEN,

@@ -82,6 +82,8 @@ CODED = ("vae", "hierarchical", "autoencoder")
 """Systems of an encoder and a decoder."""
 SAMPLERS = (*STUDENTS, "adversarial", "masked", *CODED)
 """Systems that draw samples by steps of their own, and have no score."""
+OWN_SOLVERS = ("few_step", "unmasking")
+"""Values of sampling.solver that are a system's own steps, all in one program."""
 BOUNDED = (*CODED, "latent", "masked", "vdm")
 """Systems that bound the likelihood themselves."""
 TAUGHT = ("reflow", *STUDENTS)
@@ -617,7 +619,8 @@ FIELDS: dict[str, Section] = {
             "solver": field(
                 "euler_maruyama", "from t to s; auto chooses all by num_steps evaluations; few_step is a student's,"
                 " unmasking that of tokens",
-                one_of("auto", "few_step", "unmasking", *STOCHASTIC, *ODES, *ADAPTIVE_ODES, *MEASURING, "none"), free=True,
+                one_of("auto", *OWN_SOLVERS, *STOCHASTIC, *ODES, *ADAPTIVE_ODES, *MEASURING, "none"),
+                free=True,
             ),
             "corrector": field(
                 "none", "behind every step", one_of("none", "langevin", "annealed_langevin"), free=True

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from score_sde.config import Config
-from score_sde.config.fields import SAMPLERS
+from score_sde.config.fields import OWN_SOLVERS, SAMPLERS
 from score_sde.data.stream import Batch
 from score_sde.devices.chips import chip
 from score_sde.devices.hlo import Collective, costs
@@ -217,7 +217,7 @@ def _sampling(experiment: Experiment) -> jax.stages.Lowered:
 
     def step(params: Any, condition: Any, seed: Any, position: Any, x: Any, t: Any, s: Any) -> Any:
         keys = example_keys(root_key(seed), position)
-        if c.solver == "few_step":
+        if c.solver in OWN_SOLVERS:
             return experiment.draw(params, keys, condition).x
         system = experiment.score_system
         score = experiment.drawing.guiding.score(system, params, condition)

@@ -99,7 +99,7 @@ def denoised(logits: Array, x: Array) -> Array:
 
 
 def cross_entropy(log_p: Array, x0: Array) -> Array:
-    """-sum_i log p(x0_i | x_t) [B] in nats, of `denoised` [B, L, V] and x0 [B, L]: over masked tokens, as others are 0."""
+    """-sum_i log p(x0_i | x_t) [B] in nats, of `denoised` [B, L, V] and x0 [B, L]: of masked tokens, others are 0."""
     return -jnp.take_along_axis(log_p, x0[..., None], -1)[..., 0].sum(-1)
 
 

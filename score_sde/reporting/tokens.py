@@ -2,6 +2,7 @@
 
 import io
 import pathlib
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -15,14 +16,20 @@ from score_sde.experiment.generation import Generator
 from score_sde.reporting import sections
 from score_sde.reporting.page import Section, Table
 from score_sde.reporting.records import log
-from score_sde.reporting.report import INDEX, facts, write
+from score_sde.reporting.report import INDEX, facts, report, write
 from score_sde.storage.images import grid, strips
 from score_sde.storage.workdir import Workdir
+from score_sde.systems import Masked
 
 STEPS = (1, 4, 16, 64)
 """Steps that samples are drawn in, beside the config's own."""
 SHOWN = 8
 """Samples of each."""
+
+
+def report_for(experiment: Experiment) -> Callable[..., pathlib.Path]:
+    """What makes the page about a run: of tokens `report_of_tokens`, else `report.report`."""
+    return report_of_tokens if isinstance(experiment.system, Masked) else report
 
 
 def report_of_tokens(experiment: Experiment, params: Any, step: int, workdir: Workdir, command: str) -> pathlib.Path:

@@ -30,7 +30,7 @@ class Masked:
         -log p(x_0) <= E_t w(t) sum over masked i of -log p(x_0_i | x_t),      w as objectives.masked.times has it.
 
     With exact conditionals it is an equality in the mean over the data, under every schedule: by the chain rule in any
-    order. Samples begin with masks alone, and every step from t to s unmasks each with probability (m(t) - m(s)) / m(t).
+    order. Samples begin with masks alone, and a step from t to s unmasks each with probability (m(t) - m(s)) / m(t).
     One that unmasks several at once draws them independently, so more steps are nearer the law.
 
     shape: of an example, any, seen as a sequence of L. vocabulary: V tokens 0 .. V - 1, the mask is V. network: (x [B,

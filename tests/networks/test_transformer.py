@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from score_sde.networks import SpatialTransformer, TextEncoder, TransformerBlock
+from score_sde.networks import SpatialTransformer, TextEncoder, Transformer, TransformerBlock
 from score_sde.networks.adm import cosines_first
 from score_sde.networks.attention import AttnBlockpp
 from score_sde.networks.transformer import Attention, FeedForward
@@ -165,3 +165,49 @@ def test_at_first_the_pixels_are_as_they_were():
 def test_heads_divide_the_channels():
     with pytest.raises(ValueError, match="8 channels of attention do not divide among 3 heads"):
         Attention(3).init(jax.random.key(0), jnp.zeros((1, 2, 8)))
+
+
+class TestTokens:
+    """The transformer of tokens: what it begins with, what it sees, how it drops, and its dtypes."""
+
+    @staticmethod
+    def made(**fields):
+        network = Transformer(5, 8, 2, 2, **fields)
+        x = jax.random.randint(jax.random.key(0), (3, 6), 0, 6)
+        params = network.init(jax.random.key(1), x, jnp.ones(3))["params"]
+        out = jax.random.normal(jax.random.key(2), params["out"]["kernel"].shape)
+        return network, x, params, {**params, "out": {**params["out"], "kernel": out}}
+
+    def test_logits_are_even_at_first_and_every_token_sees_all(self):
+        network, x, params, moved = self.made()
+        call = jax.jit(lambda p, x, t: network.apply({"params": p}, x, t))
+        assert np.abs(call(params, x, jnp.ones(3))).max() < 1e-3
+        first, last = (call(moved, x.at[:, i].set((x[:, i] + 1) % 6), jnp.ones(3)) for i in (0, 5))
+        before = call(moved, x, jnp.ones(3))
+        assert before.shape == (3, 6, 5) and before.dtype == jnp.float32
+        assert np.abs(first - before).min(-1).min() > 0 and np.abs(last - before).min(-1).min() > 0
+        assert np.abs(call(moved, x, jnp.full(3, 500.0)) - before).max() > 1e-3
+
+    def test_it_may_be_told_no_noise_level(self):
+        network, x, _, moved = self.made(conditional=False)
+        one, other = (network.apply({"params": moved}, x, jnp.full(3, t)) for t in (1.0, 500.0))
+        np.testing.assert_array_equal(one, other)
+
+    def test_dropout_is_by_the_examples_keys(self):
+        network, x, _, moved = self.made(dropout=0.5)
+        keys = jax.random.split(jax.random.key(3), 3)
+        call = lambda x, keys: network.apply({"params": moved}, x, jnp.ones(len(x)), None, keys)
+        dropped = call(x, keys)
+        np.testing.assert_allclose(call(x[1:2], keys[1:2]), dropped[1:2], rtol=1e-4, atol=1e-5)
+        assert np.abs(dropped - call(x, None)).max() > 0.1
+        np.testing.assert_array_equal(call(x, None), self.made()[0].apply({"params": moved}, x, jnp.ones(3)))
+
+    def test_remat_and_narrow_products_change_rounding_alone(self):
+        network, x, _, moved = self.made()
+        expected = network.apply({"params": moved}, x, jnp.ones(3))
+        for remat in ("dots", "blocks"):
+            again = network.clone(remat=remat).apply({"params": moved}, x, jnp.ones(3))
+            np.testing.assert_allclose(again, expected, rtol=1e-5, atol=1e-5)
+        narrow = network.clone(dtype=jnp.bfloat16).apply({"params": moved}, x, jnp.ones(3))
+        assert narrow.dtype == jnp.float32
+        np.testing.assert_allclose(narrow, expected, atol=0.3)

@@ -1,4 +1,4 @@
-"""Masked diffusion with a Markov chain's exact conditionals: its bound is the entropy, its samples have the chain's law."""
+"""Masked diffusion with a Markov chain's exact conditionals: its bound is the entropy, its samples have its law."""
 
 import itertools
 
@@ -11,8 +11,10 @@ from benchmarks.markov import TRANSITIONS, chains, entropy, nats, stationary, tr
 from score_sde.errors import UsageError
 from score_sde.objectives import masked
 from score_sde.rng import example_keys, positions, root_key
+from score_sde.training.step import View
 from tests.systems.masking import PARAMS, V, exact
 
+VIEW = View(jnp.int32(0), {}, {})
 SCHEDULES = {"loglinear": masked.loglinear(), "cosine": masked.cosine(), "cosine_squared": masked.cosine_squared()}
 
 
@@ -22,7 +24,7 @@ def keys(count, seed=0, first=0):
 
 @pytest.fixture(scope="module")
 def everything():
-    """All 81 examples of 4 tokens under all 16 masks: x0, what is hidden, and nats by the exact denoiser, with p(x0)."""
+    """All 81 examples of 4 tokens under all 16 masks: p(x0), how many are hidden, nats by the exact denoiser."""
     x0 = np.array(list(itertools.product(range(V), repeat=4)), np.int32)
     hidden = np.array(list(itertools.product([False, True], repeat=4)))
     x, h = np.repeat(x0, len(hidden), 0), np.tile(hidden, (len(x0), 1))
@@ -65,7 +67,8 @@ def test_its_own_draws_of_times_and_masks_estimate_the_entropy():
     found = np.asarray(jax.jit(system.bound)(PARAMS, keys(len(x0)), x0, {})[0], np.float64) - nats(x0)
     assert abs(found.mean()) < 4 * found.std() / len(x0) ** 0.5 and found.std() < 12
     u = (np.random.default_rng(0).permutation(len(x0)) + 0.5) / len(x0)
-    loss, terms = jax.jit(lambda k, x, u: system.losses(PARAMS, None, k, x, {}, u))(keys(len(x0), 1), x0, jnp.asarray(u, jnp.float32))  # fmt: skip
+    of = jax.jit(lambda k, x, u: system.losses(PARAMS, VIEW, k, x, {}, u))
+    loss, terms = of(keys(len(x0), 1), x0, jnp.asarray(u, jnp.float32))
     found = 8 * np.asarray(loss, np.float64) - nats(x0)
     assert abs(found.mean()) < 4 * found.std() / len(x0) ** 0.5 and terms == {}
 
