@@ -261,9 +261,7 @@ def _tell_accuracy(folder: SampleFolder) -> None:
 def settings_of(experiment: Experiment, step: int | None) -> dict[str, Any]:
     """What tells samples from others: fields, the checkpoint, and what auto stood for."""
     choice, guidance = experiment.drawing.choice, experiment.config.guidance
-    chosen: dict[str, Any] = {} if choice is None else {"auto": choice.words()}
-    if points := experiment.spec.points:
-        chosen |= {"points": {"dimension": points.dimension, "elements": points.elements}}
+    chosen: dict[str, Any] = experiment.spec.told | ({} if choice is None else {"auto": choice.words()})
     asked = experiment.asked
     if asked is not None:
         section = "editing" if is_edited(experiment.config) else "measurement"

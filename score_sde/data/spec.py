@@ -78,6 +78,12 @@ class Spec:
     missing: Missing | None = None
     points: PointSpec | None = None
 
+    @property
+    def told(self) -> dict[str, Any]:
+        """What samples' settings say of the data: of point sets, how their numbers are to be read."""
+        points = self.points
+        return {"points": {"dimension": points.dimension, "elements": points.elements}} if points else {}
+
     def to_json(self) -> dict[str, Any]:
         """What JSON keeps exactly."""
         left_out = [name for name in ("content", "text", "missing", "points") if not getattr(self, name)]

@@ -16,6 +16,7 @@ from score_sde.data import kinds, nonleaking
 from score_sde.data.cache import Cache
 from score_sde.data.digit_pairs import digit_pairs
 from score_sde.data.pictures import Format
+from score_sde.data.points import PointSpec
 from score_sde.data.resolve import CROPS, array, resolve
 from score_sde.data.sources import Dataset, Source, digits
 from score_sde.data.spec import Spec
@@ -122,6 +123,11 @@ def _u_net_fields(config: Config, spec: Spec) -> dict[str, Any]:
     return {**_network_fields(config, spec), "out_channels": twice}
 
 
+def _points(spec: Spec) -> PointSpec:
+    assert spec.points is not None  # validation asks for them
+    return spec.points
+
+
 def _point_fields(config: Config) -> dict[str, Any]:
     """Those of a network of point sets, but for their dimension."""
     own = {field: config.network[field] for field in network_fields(config.network.name)}
@@ -164,7 +170,7 @@ NETWORKS: dict[str, Callable[[Config, Spec], nn.Module]] = {
     "ncsnv2_128": lambda c, s: NCSNv2(128, **_network_fields(c, s)),
     "ncsnv2_256": lambda c, s: NCSNv2(256, **_network_fields(c, s)),
     "perceptron": lambda c, s: Perceptron(tuple(c.network.hidden), jnp.dtype(c.training.compute_dtype)),
-    "egnn": lambda c, s: EGNN(s.points.dimension, **_point_fields(c)),
+    "egnn": lambda c, s: EGNN(_points(s).dimension, **_point_fields(c)),
     "ncsn": lambda c, s: NCSNv2(64, num_classes=c.sde.num_scales, **_network_fields(c, s)),
     **CLASSIFIERS,
 }
@@ -293,5 +299,5 @@ KINDS: dict[str, Callable[[Config, Spec], kinds.Kind]] = {
     "bytes": lambda c, s: kinds.Bytes(c.random_flip, c.uniform_dequantization, c.centered),
     "real": lambda c, s: kinds.Real(c.random_flip, s.mean, s.std, s.missing is not None),
     "tokens": lambda c, s: kinds.Tokens(),
-    "points": lambda c, s: kinds.Points(s.points.dimension, s.mean, s.std),
+    "points": lambda c, s: kinds.Points(_points(s).dimension, s.mean, s.std),
 }
