@@ -262,10 +262,8 @@ def _tell_accuracy(folder: SampleFolder) -> None:
 def settings_of(experiment: Experiment, step: int | None) -> dict[str, Any]:
     """What tells samples from others: fields, the checkpoint, and what auto stood for."""
     choice, guidance, asked = experiment.drawing.choice, experiment.config.guidance, experiment.asked
-    chosen: dict[str, Any] = {} if choice is None else {"auto": choice.words()}
+    chosen: dict[str, Any] = experiment.spec.told | ({} if choice is None else {"auto": choice.words()})
     chosen |= {"rate": rate} if (rate := experiment.config.data.rate) else {}
-    if points := experiment.spec.points:
-        chosen |= {"points": {"dimension": points.dimension, "elements": points.elements}}
     if asked is not None:
         section = "editing" if is_edited(experiment.config) else "measurement"
         chosen |= {section: experiment.config[section].to_dict(), f"{section}_sha256": asked.digest}

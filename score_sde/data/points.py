@@ -43,7 +43,7 @@ class PointSpec:
 
 def points_there(x: np.ndarray) -> np.ndarray:
     """Which points of sets [B, N, C] are there, bool [B, N]."""
-    return ~np.isnan(x).all(-1)
+    return np.asarray(~np.isnan(x).all(-1))
 
 
 def described(

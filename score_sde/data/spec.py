@@ -99,6 +99,12 @@ class Spec:
         """Examples [N, ...] as texts, None where they are none."""
         return self.alphabet.texts(x) if self.alphabet else None
 
+    @property
+    def told(self) -> dict[str, Any]:
+        """What samples' settings say of the data: of point sets, how their numbers are to be read."""
+        points = self.points
+        return {"points": {"dimension": points.dimension, "elements": points.elements}} if points else {}
+
     def to_json(self) -> dict[str, Any]:
         """What JSON keeps exactly."""
         left_out = [name for name in OPTIONAL if not getattr(self, name)]

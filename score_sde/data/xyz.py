@@ -42,8 +42,8 @@ def xyz(path: str) -> Dataset:
         " too, or leave those out",
     )
     most = max(len(names) for names, _ in (*own, *other))
-    arrays = [_array(part, elements, most) for part in (own, other)]
-    return Dataset(*arrays, account=account, elements=elements)
+    kept, aside = (_array(part, elements, most) for part in (own, other))
+    return Dataset(kept, aside, account=account, elements=elements)
 
 
 def _files(path: str, place: pathlib.Path) -> tuple[list[pathlib.Path], list[pathlib.Path], Account]:

@@ -24,7 +24,7 @@ def scatter(x: np.ndarray, dimension: int, reach: float | None = None, side: int
     into. Points with a number that is not finite, such as absent ones, are left out.
     """
     x = np.asarray(x, np.float64)
-    there = np.isfinite(x).all(-1)
+    there = np.asarray(np.isfinite(x).all(-1))
     coordinates, features = np.where(there[..., None], x, 0)[..., :dimension], x[..., dimension:]
     centre = coordinates.sum(1, keepdims=True) / np.maximum(there.sum(1), 1)[:, None, None]
     coordinates = np.where(there[..., None], coordinates - centre, 0)
@@ -42,7 +42,7 @@ def scatter(x: np.ndarray, dimension: int, reach: float | None = None, side: int
 
 def extent(x: np.ndarray, dimension: int) -> float:
     """From the centre of its set to the furthest point of all, with a margin; 1 where there is none."""
-    there = np.isfinite(x).all(-1)
+    there = np.asarray(np.isfinite(x).all(-1))
     coordinates = np.where(there[..., None], x[..., :dimension], 0.0)
     centre = coordinates.sum(1, keepdims=True) / np.maximum(there.sum(1), 1)[:, None, None]
     furthest = np.abs(np.where(there[..., None], coordinates - centre, 0)).max(initial=0)

@@ -66,7 +66,7 @@ def test_the_network_with_features_and_a_mask_is_the_published_one(float64):
         assert relative_error(out, expected) < TOLERANCE
     full = {"present": np.broadcast_to(g["node_mask"] > 0, (4, 5, 5))}
     same = network.apply(variables, jnp.concatenate([g["x"], g["h"]], -1), t, condition=full)
-    np.testing.assert_allclose(same, g["out"], atol=TOLERANCE)
+    np.testing.assert_allclose(np.asarray(same), g["out"], atol=TOLERANCE)
 
 
 def test_the_bare_network_is_the_published_one(float64):
