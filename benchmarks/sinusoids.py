@@ -2,7 +2,7 @@
 
     python benchmarks/sinusoids.py --write runs/sinusoids.npz
     python launch.py --config configs/sinusoids.py
-    python benchmarks/sinusoids.py --run runs/sinusoids --max 0.25
+    python benchmarks/sinusoids.py --run runs/sinusoids --max 0.1
     python benchmarks/sinusoids.py --steps
 
 A waveform has 32 samples x_n = exp(-.06 n) (a cos 2 pi f n + b sin 2 pi f n) + .02 w_n, a, b, w_n standard normal and

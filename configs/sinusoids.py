@@ -1,6 +1,9 @@
 """WaveGrad's network (VP) on damped sinusoids of 32 samples, told their frequency, whose exact noise is known.
 
 python benchmarks/sinusoids.py --write runs/sinusoids.npz && python launch.py --config configs/sinusoids.py
+
+Cost: 250 seconds of CPU, on two cores less than 3 minutes. Expected: the network's noise is 0.02, 0.04 and 0.05 of its
+size away from the exact one at alpha_bar .1, .5 and .9 (benchmarks/sinusoids.py --run runs/sinusoids).
 """
 
 from score_sde.config import Config, default

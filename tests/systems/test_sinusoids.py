@@ -43,7 +43,7 @@ def test_a_trained_network_has_the_exact_noise_and_draws_the_frequency_it_is_ask
     assert sinusoids.main(["", "--write", "runs/sinusoids.npz"]) == 0
     assert main(["launch.py", f"--config={config}"]) == 0
     found = sinusoids.errors(sinusoids.pathlib.Path("runs/sinusoids"))
-    assert max(found.values()) < 0.25, found
+    assert max(found.values()) < 0.1, found
     assert main(["launch.py", f"--config={config}", "--mode=sample", "--config.sampling.num_samples=300"]) == 0
     (file,) = sinusoids.pathlib.Path("runs/sinusoids/samples").glob("*/samples.npz")
     with np.load(file) as arrays:
