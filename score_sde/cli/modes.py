@@ -153,8 +153,8 @@ def _make(final: Final, experiment: Experiment, generated: Generated) -> None:
     """The final grid and figures of these samples, written and printed by the first process."""
     wanted = experiment.config.evaluation.final_samples
     if jax.process_index() == 0:
-        pictured, texts = experiment.kind.pictured(generated.x), experiment.spec.texts(generated.x)
-        scale = final.save_picture(pictured, generated.classes, generated.finite, texts)
+        texts, drawn = experiment.spec.texts(generated.x), (generated.classes, generated.finite)
+        scale = final.save_picture(experiment.kind.pictured(generated.x), *drawn, texts)
         said = f"{scale}{experiment.early.words(final.step)}"
         print(f"samples of {generated.evaluations:.0f} network evaluations each in {final.picture}{said}")
         if wanted:

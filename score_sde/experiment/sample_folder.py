@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from score_sde.data import waves, xyz
 from score_sde.data.captions import CAPTION
 from score_sde.data.text import Alphabet
 from score_sde.errors import require
@@ -22,17 +21,14 @@ from score_sde.evaluation.likelihoods import completed
 from score_sde.experiment.answers import answers, wanted
 from score_sde.experiment.editing import KNOWN, Asked
 from score_sde.experiment.generation import Drawn
+from score_sde.experiment.sample_forms import forms, pictured
 from score_sde.storage.files import whole
 from score_sde.storage.images import save_grid, save_selected, selected
-from score_sde.storage.scatter import scatter
 from score_sde.storage.seals import Seals
-from score_sde.storage.texts import save_texts
 from score_sde.storage.workdir import read_json, write_json
 
 SAMPLES, GRID, SETTINGS, PARTS = "samples.npz", "grid.png", "settings.json", "unfinished"
-ANSWERS, TEXTS, FRAMES = "answers.png", "samples.txt", "samples.xyz"
-SOUNDS = 100
-"""At most so many waveforms become .wav files."""
+ANSWERS = "answers.png"
 OTHERS = "add --overwrite, or change sampling.seed"
 UNREADABLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error, RuntimeError)
 """What a damaged archive makes Python raise."""
@@ -50,10 +46,9 @@ class SampleFolder:
     """samples.npz, grid.png and settings.json of samples of these settings, and in `unfinished` what is drawn so far.
 
     settings: of JSON; {"sampling": the config's section, "step": ...}. given: what the samples answer or are made of,
-    for a picture of them beside it, answers.png. Where settings have a "rate", in samples per second, the first SOUNDS
-    waveforms are kept as .wav files too; settings of "points" whose elements have names make samples.xyz. alphabet: of
-    tokens; those of a text are written as such too, into samples.txt. Whoever writes holds the folder's lock. Raises
-    OSError for what cannot be written: nothing that is not whole counts, and the next start goes on.
+    for a picture of them beside it, answers.png. alphabet: of tokens. What else such samples are written as stands in
+    sample_forms.py. Whoever writes holds the folder's lock. Raises OSError for what cannot be written: nothing that is
+    not whole counts, and the next start goes on.
     """
 
     def __init__(
@@ -64,13 +59,9 @@ class SampleFolder:
         alphabet: Alphabet | None = None,
     ) -> None:
         self.path, self.settings, self._given = path, json.loads(json.dumps(settings)), given
-        sounds = min(SOUNDS, settings["sampling"]["num_samples"]) if "rate" in settings else 0
-        self._sounds = tuple(f"{number:03d}.wav" for number in range(sounds))
-        self._alphabet = alphabet if alphabet and alphabet.bytes else None
-        self._pictures = (GRID, *((ANSWERS,) if given is not None else ()), *self._sounds)
-        self._pictures += ((TEXTS,) if self._alphabet else ()) + (
-            (FRAMES,) if settings.get("points", {}).get("elements") else ()
-        )
+        self._forms = forms(self.settings, alphabet)
+        own = [name for form in self._forms for name in form.names]
+        self._pictures = (GRID, *((ANSWERS,) if given is not None else ()), *own)
         self._seals, self._parts = Seals(path), Seals(path / PARTS)
         sampling = self.settings["sampling"]
         self.count, self.size = sampling["num_samples"], sampling["batch_size"]
@@ -129,9 +120,9 @@ class SampleFolder:
             known = {name: float(np.mean(arrays[name])) for name in KNOWN if name in arrays}
         rows = selected(self.count, labels)
         numbers = rows.reshape(-1) % self.count
-        _, scale = save_selected(self.path / GRID, rows, self._pictured(_rows(file, numbers)), finite[numbers])
-        scale += self._save_answers(file) + self._save_sounds(file) + self._save_frames(file)
-        self._save_texts(file)
+        _, scale = save_selected(self.path / GRID, rows, pictured(self.settings, _rows(file, numbers)), finite[numbers])
+        scale += self._save_answers(file)
+        scale += "".join(form.write(self.path, lambda numbers: _rows(file, numbers)) for form in self._forms)
         summary = Summary(evaluations, int(np.sum(~finite)), scale)
         found = {**self.settings, "evaluations": summary.evaluations, "not_finite": summary.not_finite}
         found |= known | (more or {})
@@ -148,32 +139,6 @@ class SampleFolder:
         found = answers(self._given, [_rows(file, numbers) for numbers in rows])
         save_grid(self.path / ANSWERS, found.images, found.columns)
         return f"; {ANSWERS}: {found}"
-
-    def _save_sounds(self, file: pathlib.Path) -> str:
-        """The first waveforms as .wav files; what is to be said of them."""
-        if not self._sounds:
-            return ""
-        for name, x in zip(self._sounds, _rows(file, np.arange(len(self._sounds))), strict=True):
-            with whole(self.path / name) as unfinished:
-                waves.write(unfinished, x, self.settings["rate"])
-        return f"; {self._sounds[0]} to {self._sounds[-1]} sound"
-
-    def _pictured(self, x: np.ndarray) -> np.ndarray:
-        """Samples as they are looked at."""
-        return scatter(x, self.settings["points"]["dimension"]) if "points" in self.settings else x
-
-    def _save_frames(self, file: pathlib.Path) -> str:
-        """All samples as frames of atoms, where the points' elements have names; what is to be said of it."""
-        if FRAMES not in self._pictures:
-            return ""
-        with np.load(file) as arrays, whole(self.path / FRAMES) as unfinished:
-            unfinished.write_text(xyz.text(arrays["samples"], tuple(self.settings["points"]["elements"])))
-        return f"; {FRAMES}"
-
-    def _save_texts(self, file: pathlib.Path) -> None:
-        """All samples as texts, where they are such."""
-        if self._alphabet:
-            save_texts(self.path / TEXTS, self._alphabet.texts(_rows(file, np.arange(self.count))) or [])
 
     def purified(self) -> str:
         """How many examples of a finished folder the classifier knows, purified and before; "" where none was asked."""
