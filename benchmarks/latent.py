@@ -64,6 +64,7 @@ def train(arguments: argparse.Namespace, runs: dict[str, str]) -> None:
     for run in runs.values():
         require(not pathlib.Path(run).exists(), f"{run} is there: --minutes 0 measures it, or name another --runs")
     common_flags = [f"--config.data.path={arguments.data}", "--config.training.num_steps=10000000"]
+    common_flags.append("--config.checkpoint.every=200")  # what a crash would lose
     own = {"latent": [f"--config.frozen.autoencoder={arguments.autoencoder}"], "pixels": []}
     flags = {runs[name]: ["--config", getattr(arguments, name), *common_flags, *own[name]] for name in runs}
     side_by_side(flags, 60 * arguments.minutes)

@@ -16,7 +16,8 @@ PICTURE = re.search(r"<!-- picture: layers -->\n```text\n(.*?)```", (ROOT / "CON
     1
 ].splitlines()  # pyright: ignore[reportOptionalSubscript]
 FREE_OF_JAX = {
-    "cli.exporting", "cli.main", "cli.processes", "config", "data.account", "data.arrays", "data.cache", "data.cifar",
+    "cli.exporting", "cli.main", "cli.processes", "config", "data.account", "data.array_folder", "data.arrays",
+    "data.beside", "data.cache", "data.cifar",
     "data.examples", "data.folder", "data.headers", "data.identity", "data.imagenet", "data.labels", "data.layouts",
     "data.npz", "data.pictures", "data.preparing", "data.ranges", "data.recognise", "data.records", "data.resolve",
     "data.rows", "data.sources", "data.spec", "data.splits", "data.telling", "data.tfrecord", "data.ways",

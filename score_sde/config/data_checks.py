@@ -3,12 +3,14 @@
 import re
 from collections.abc import Sequence
 
-from score_sde.config.fields import CLASSIFIERS, DECODED, FIELDS, SCHEMA, SONG_NETS, Config
+from score_sde.config.fields import CLASSIFIERS, DECODED, FIELDS, SCHEMA, SONG_NETS, U_NETS, Config
 from score_sde.config.text_checks import TEXTS, is_told_text
 from score_sde.errors import require
+from score_sde.names import FIELD
 
 PATHS = {
-    "array": "an .npy or .npz file of arrays [N, ...], such as uint8 images [N, H, W, C], or CIFAR's python batches",
+    "array": "an .npy or .npz file of arrays [N, ...], such as uint8 images [N, H, W, C], a folder of .npy files, or"
+    " CIFAR's python batches",
     "folder": "a directory or a zip file of pictures",
     "xyz": "a .xyz file of one or more frames, or a folder of such files",
     "tfds": "a builder of tensorflow_datasets, such as cifar10, or a directory that it prepared",
@@ -62,7 +64,7 @@ def conditions(network: str) -> tuple[str, ...]:
     """What a network can be conditioned on, by the data's names."""
     embedded = FIELDS["network"].fields["label_dropout"].networks
     labels = ("label",) if network in (*embedded, *CLASSIFIERS) else ()
-    return labels + (TEXTS if network in SONG_NETS else ())
+    return labels + (TEXTS if network in SONG_NETS else ()) + ((FIELD,) if network in U_NETS else ())
 
 
 def check_data(config: Config, own_system: bool = False) -> None:

@@ -2,6 +2,7 @@
 
 from score_sde.config.fields import FIELDS, SCHEMA, U_NETS, Config
 from score_sde.errors import require
+from score_sde.names import FIELD
 
 TELLING = ("ncsnpp", "dhariwal")
 """Networks that can be told the level of what they are shown."""
@@ -31,6 +32,11 @@ def check_degradation(config: Config) -> None:
         )
     if not is_degraded(config):
         return
+    require(
+        FIELD not in config.data.condition,
+        f"data.condition={config.data.condition} shows the network a field, and degradation.name={name!r} a picture:"
+        " leave one of them out",
+    )
     require(
         config.system.name == "score",
         f"degradation.name={name!r} is for what draws samples, and system.name={config.system.name!r} draws none: leave"

@@ -281,7 +281,8 @@ FIELDS: dict[str, Section] = {
             "uniform_dequantization": field(False, "uniform noise below the bytes' resolution"),
             "augmentation": field(0.0, "probability of each geometric augmentation of EDM", PROBABILITY),
             "condition": field(
-                (), "what conditions, by the data's names: ('label',), ('caption',) or ('embeddings',)", element=str
+                (), "what conditions, by the data's names: ('label',), ('caption',), ('embeddings',) or ('field',)",
+                element=str,
             ),
             "num_classes": field(0, "classes of `label`; 0 for as many as the data have", NOT_NEGATIVE),
         },
@@ -613,6 +614,10 @@ FIELDS: dict[str, Section] = {
             "caption": field(
                 "", "a caption, or a file with one a line, in turn; empty for those trained on; of embeddings an .npz"
                 " file of them", free=True,
+            ),
+            "condition": field(
+                "", "of fields: a file of them, in turn; empty for the data's own, held-out ones if there are any",
+                free=True,
             ),
             "num_samples": field(64, "samples of --mode sample and of grids", AT_LEAST_ONE, free=True),
             "batch_size": field(64, "samples drawn at once", AT_LEAST_ONE, free=True),

@@ -1,8 +1,8 @@
 """What a system asks of the rest of a config, and the modes that it has."""
 
 from score_sde.config.degradation_checks import check_degraded_mode
+from score_sde.config.field_checks import check_missing_mode
 from score_sde.config.fields import BOUNDED, CLASSIFIERS, CODED, SAMPLERS, Config
-from score_sde.config.missing_checks import check_missing_mode
 from score_sde.config.point_checks import check_point_mode
 from score_sde.config.reading import require_defaults, require_nothing_drawn
 from score_sde.config.vdm_checks import check_vdm_mode

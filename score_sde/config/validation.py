@@ -13,10 +13,10 @@ from score_sde.config.data_checks import check_data, known_shape
 from score_sde.config.degradation_checks import check_degradation
 from score_sde.config.editing_checks import check_editing
 from score_sde.config.few_step_checks import check_few_step
+from score_sde.config.field_checks import check_fields, check_missing
 from score_sde.config.fields import BOUNDED, ROWS, SCHEMA, Config
 from score_sde.config.guidance_checks import check_guidance, check_measurement
 from score_sde.config.latent_checks import check_latent
-from score_sde.config.missing_checks import check_missing
 from score_sde.config.point_checks import check_points
 from score_sde.config.reading import element, flatten, nearest, require_field, wrong_type
 from score_sde.config.reflow_checks import check_reflow
@@ -90,6 +90,7 @@ def validate(config: Config, own_system: bool = False) -> None:
     check_measurement(config)
     check_degradation(config)
     check_missing(config)
+    check_fields(config)
     check_editing(config)
     _check_levels(config)
     _check_objective(config)

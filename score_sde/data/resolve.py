@@ -4,8 +4,10 @@ import dataclasses
 import pathlib
 import sys
 import zipfile
+from collections.abc import Sequence
 
 from score_sde.data import cifar, examples, folder, imagenet, preparing, records
+from score_sde.data.array_folder import array_folder
 from score_sde.data.arrays import array_file
 from score_sde.data.cache import Cache, fits, gibibytes, measured
 from score_sde.data.captions import CAPTION
@@ -128,10 +130,15 @@ def _batches(path: str, place: pathlib.Path, cache: Cache, asked: bool) -> Datas
     return cifar.read(path, place, asked) or imagenet.read(path, place, cache, asked)
 
 
-def array(path: str, conditions: tuple[str, ...], cache: Cache) -> Dataset:
-    """The data of an .npy or .npz file, or of CIFAR's or ImageNet's batches; UsageError for anything else."""
+def array(path: str, conditions: tuple[str, ...], cache: Cache, shape: Sequence[int] = ()) -> Dataset:
+    """The data of an .npy or .npz file, of a folder of .npy files, or of CIFAR's or ImageNet's batches.
+
+    shape: of an example, where files of a folder may hold several. UsageError for anything else.
+    """
     place = pathlib.Path(path).expanduser()
     if place.exists() and (found := _batches(path, place, cache, "label" in conditions)):
+        return found
+    if place.is_dir() and (found := array_folder(path, shape, conditions)):
         return found
     if place.is_dir():
         what = kind(place)

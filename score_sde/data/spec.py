@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from score_sde.data.beside import Beside
 from score_sde.data.captions import TextSpec
 from score_sde.data.points import PointSpec
 from score_sde.data.sources import Dataset, Source, gather
@@ -64,8 +65,8 @@ class Missing:
 class Spec:
     """One example's shape, the data's kind, mean and std per channel of real data, the labels' classes, a text's words.
 
-    missing: None where every example is whole. content: what the data are known by, `identity.digest`, in a run that
-    has begun with them.
+    missing: None where every example is whole. beside: fields that the network is shown, None for none. content: what
+    the data are known by, `identity.digest`, in a run that has begun with them.
     """
 
     shape: tuple[int, ...]
@@ -76,6 +77,7 @@ class Spec:
     content: dict[str, Any] | None = dataclasses.field(default=None, compare=False)
     text: TextSpec | None = None
     missing: Missing | None = None
+    beside: Beside | None = None
     points: PointSpec | None = None
 
     @property
@@ -84,9 +86,15 @@ class Spec:
         points = self.points
         return {"points": {"dimension": points.dimension, "elements": points.elements}} if points else {}
 
+    def comparable(self, x: np.ndarray) -> np.ndarray:
+        """Those of examples [N, ...] in which no more is missing than in samples."""
+        if self.missing is None or self.missing.common or self.points:
+            return x
+        return x[~np.isnan(x).any(tuple(range(1, x.ndim)))]
+
     def to_json(self) -> dict[str, Any]:
         """What JSON keeps exactly."""
-        left_out = [name for name in ("content", "text", "missing", "points") if not getattr(self, name)]
+        left_out = [n for n in ("content", "text", "missing", "beside", "points") if not getattr(self, n)]
         return {name: value for name, value in dataclasses.asdict(self).items() if name not in left_out}
 
     @classmethod
@@ -94,12 +102,13 @@ class Spec:
         """The inverse of `to_json`."""
         labels = value["labels"]
         found = None if labels is None else Labels(tuple(labels["frequencies"]), tuple(labels["names"]))
-        numbers = {name: tuple(value[name]) for name in ("shape", "mean", "std")}
+        numbers: dict[str, Any] = {name: tuple(value[name]) for name in ("shape", "mean", "std")}
         text = TextSpec.from_json(value["text"]) if "text" in value else None
         missing = Missing(**value["missing"]) if "missing" in value else None
+        beside = Beside.from_json(value["beside"]) if "beside" in value else None
         points = PointSpec.from_json(value["points"]) if "points" in value else None
-        more = {"text": text, "missing": missing, "points": points}
-        return cls(kind=value["kind"], labels=found, content=value.get("content"), **numbers, **more)
+        more: dict[str, Any] = {"content": value.get("content"), "text": text, "missing": missing, "beside": beside}
+        return cls(kind=value["kind"], labels=found, points=points, **more, **numbers)
 
 
 def channels(shape: tuple[int, ...]) -> int:

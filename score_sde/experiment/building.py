@@ -18,6 +18,7 @@ from score_sde.experiment.frozen import Frozen, Record, restored
 from score_sde.experiment.latents import scaled
 from score_sde.experiment.resolving import resolve
 from score_sde.experiment.starting import origin
+from score_sde.names import FIELD
 from score_sde.rng import positions
 from score_sde.systems.latent import AUTOENCODER
 
@@ -54,12 +55,12 @@ def build(
         require(part in frozen, f"frozen.{part} is empty, and the system asks for it: name a run, as <run>[@step]")
     for part in frozen:
         require(part in experiment.system.frozen, f"frozen.{part} is not asked for by the system: leave it empty")
-    if training and spec.text is not None:
-        experiment.drawing.conditions.of_samples("", 0, positions(0, 1), config.sampling.caption)
-    drawn = set(config.data.condition) <= {"label", *TEXTS} or not config.logging.samples_every
+    if training and (spec.text is not None or spec.beside is not None):
+        experiment.drawing.of_samples(positions(0, 1))
+    drawn = set(config.data.condition) <= {"label", FIELD, *TEXTS} or not config.logging.samples_every
     require(
         drawn,
-        f"data.condition={config.data.condition}: of samples labels and texts alone are drawn, so grids while training"
+        f"data.condition={config.data.condition}: samples have labels, texts and fields alone, so grids while training"
         " have no condition: set logging.samples_every=0, and pass the condition to the system's own draw",
     )
     other = functools.partial(build, system=system)

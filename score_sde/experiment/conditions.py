@@ -13,7 +13,8 @@ from score_sde.data.sources import Source, gather
 from score_sde.data.spec import Labels, Spec
 from score_sde.errors import require
 from score_sde.experiment.captions import asked_texts
-from score_sde.names import EMBEDDINGS, MASK, PRESENT
+from score_sde.experiment.fields import asked_fields
+from score_sde.names import EMBEDDINGS, FIELD, IMAGE, MASK, PRESENT
 from score_sde.rng import Purpose, child, example_keys, numbers, root_key, uniform
 from score_sde.scores.subspace import filled
 from score_sde.typing import Array, Keys
@@ -29,14 +30,20 @@ class Conditions:
     spec: Spec
 
     def of_samples(
-        self, asked: str, seed: int, position: np.ndarray, caption: str = "", points: str = ""
+        self,
+        asked: str,
+        seed: int,
+        position: np.ndarray,
+        caption: str = "",
+        fields: str = "",
+        points: str = "",
     ) -> dict[str, Any]:
         """The conditions of samples at these positions (two words each) [B, 2]: of sample k a function of (seed, k).
 
         asked: `sampling.label`. A label for all, several in turn, or by default one drawn with the training split's
         frequencies. caption: `sampling.caption`, one for all, a file's in turn, or by default one of the training
-        split's. points: `sampling.points`, of point sets: a number for all, several in turn, or by default one drawn
-        as often as the training split has it.
+        split's. fields: the file of `sampling.condition`, whose fields are shown in turn. points: `sampling.points`, of
+        point sets: a number for all, several in turn, or by default one drawn as often as the training split has it.
         """
         turn = lambda values: values[(numbers(position) % np.uint64(len(values))).astype(np.int64)]
         labels, text, found = self.spec.labels, self.spec.text, {}
@@ -55,6 +62,8 @@ class Conditions:
             )
             u = np.asarray(uniform(child(child(keys, Purpose.CONDITION), 1)))
             found |= text.encode([text.captions[i] for i in (u * len(text.captions)).astype(int)])
+        if self.spec.beside is not None:
+            found[IMAGE] = turn(asked_fields(fields, self.spec.beside))
         if self.spec.points is not None:
             chosen = asked_counts(points, self.spec.points)
             counts = turn(np.asarray(chosen)) if chosen else self.counts(keys)
@@ -92,6 +101,8 @@ class Conditions:
     def of_data(self, names: Sequence[str], given: Mapping[str, Source]) -> dict[str, Any]:
         """Of the conditions that the data have by name, those of these names, one entry for each example."""
         found = {name: given[name] for name in names if name in given}
+        if self.spec.beside is not None and FIELD in found:
+            found |= self.spec.beside.of_sources({FIELD: found.pop(FIELD)})
         if self.spec.text is None or not {CAPTION, EMBEDDINGS} & set(found):
             return found
         own = {name: source for name, source in found.items() if name not in (CAPTION, EMBEDDINGS)}
@@ -102,6 +113,9 @@ class Conditions:
         labels, text = self.spec.labels, self.spec.text
         own = {name: gather(source, numbers) for name, source in given.items() if name in (CAPTION, EMBEDDINGS, MASK)}
         found = {} if text is None else text.of_sources(own)
+        if self.spec.beside is not None:
+            found |= self.spec.beside.of_sources({FIELD: gather(given[FIELD], numbers)})
+            found[IMAGE] = gather(found[IMAGE], np.arange(len(numbers)))
         if labels is None:
             return found
         if chosen := one_or_none(asked, labels):

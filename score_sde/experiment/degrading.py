@@ -22,6 +22,7 @@ from score_sde.data.sources import Dataset, some
 from score_sde.errors import UsageError, require
 from score_sde.experiment.measuring import Measured, Y, in_range, in_units, noise, read, shaped, state_of, truth
 from score_sde.guidance.operators import Operator, bicubic, box, grey, mask
+from score_sde.names import IMAGE
 from score_sde.networks.concatenating import Concatenating
 from score_sde.rng import example_keys, root_key
 from score_sde.scores.noisy_condition import NoisyCondition
@@ -29,8 +30,8 @@ from score_sde.sde import vp
 from score_sde.typing import Array, Keys
 
 Shape = tuple[int, ...]
-IMAGE, LEVEL = "image", "level"
-"""What a condition has of it."""
+LEVEL = "level"
+"""What a condition has of it beside the picture."""
 TOLD = 32
 """Of how many numbers the level is embedded."""
 OWN = 2**26

@@ -191,7 +191,8 @@ class Drawing:
         if conditions.spec.labels is None and self.config.guidance.classifier_scale != 0:
             labels = self.parts["classifier"].experiment.spec.labels
             conditions = Conditions(dataclasses.replace(conditions.spec, labels=labels))
-        found = conditions.of_samples(c.label, c.seed, position, c.caption, c.points)
+        fields = c.condition or self.config.data.path
+        found = conditions.of_samples(c.label, c.seed, position, c.caption, fields, c.points)
         if (examples := self.examples) is not None:
             return found | examples.of_samples(position, own_label="label" in found and not c.label)
         return found if measured is None else found | measured.of_samples(position)

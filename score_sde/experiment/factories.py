@@ -21,6 +21,7 @@ from score_sde.experiment.latents import latent
 from score_sde.experiment.teaching import check_alike, check_drawing, check_steps, fields_of, read, taught
 from score_sde.experiment.variational import vdm
 from score_sde.networks import Critic, Generator, Masked, PatchCritic, VectorQuantizer
+from score_sde.networks.concatenating import Concatenating
 from score_sde.scores import parametrization
 from score_sde.scores.subspace import Subspace, centred, elements
 from score_sde.sde.chain import long_step_betas, vp_chain
@@ -54,9 +55,7 @@ def score_system(config: Config, spec: Spec, sampler: Callable[..., Samples], fr
         shape=spec.shape,
         image_shape=spec.shape if spec.points else image_shape(spec.shape),
         process=objects.SDES[config.sde.name](config.sde),
-        network=degrading.showing(
-            config, spec.shape, telling(spec, objects.NETWORKS[config.network.name](config, spec))
-        ),
+        network=showing(config, spec),
         parametrization=parametrization.Parametrization(
             prediction, objects.LABELS[config.parametrization.label](config)
         ),
@@ -67,7 +66,7 @@ def score_system(config: Config, spec: Spec, sampler: Callable[..., Samples], fr
         dropped=Dropped(config.network.label_dropout, labels.count if labels else 0),
         labelled=labels is not None,
         text=spec.text,
-        shown=degrading.shown(config, spec.shape),
+        shown=spec.beside.shape if spec.beside else degrading.shown(config, spec.shape),
         space=space_of(spec),
         remat=config.training.remat,
         scan_blocks=config.training.scan_blocks,
@@ -82,11 +81,16 @@ def space_of(spec: Spec) -> Callable[[Array], Subspace] | None:
     return elements if spec.missing else None
 
 
-def telling(spec: Spec, network: Any) -> nn.Module:
-    """The network, which is told what is there where examples may miss something."""
-    channels = image_shape(spec.shape)[-1]
-    told = spec.missing is not None and spec.points is None  # networks of points are told by themselves
-    return Masked(network.clone(out_channels=network.out_channels or channels)) if told else network
+def showing(config: Config, spec: Spec) -> nn.Module:
+    """The config's network of x and of what it is shown beside: a picture, a field, which elements are there."""
+    network: Any = objects.NETWORKS[config.network.name](config, spec)
+    if spec.points is not None:
+        return network  # which is told what is there by itself
+    if spec.missing or spec.beside:
+        network = network.clone(out_channels=network.out_channels or image_shape(spec.shape)[-1])
+    network = degrading.showing(config, spec.shape, network)
+    network = Concatenating(network) if spec.beside else network
+    return Masked(network) if spec.missing else network
 
 
 def classifier_system(config: Config, spec: Spec, sampler: Any, frozen: Mapping[str, Any]) -> Classifier:

@@ -21,8 +21,9 @@ from score_sde.devices.precision import at
 from score_sde.devices.topologies import devices
 from score_sde.experiment import objects
 from score_sde.experiment.building import build
-from score_sde.experiment.degrading import IMAGE, LEVEL
+from score_sde.experiment.degrading import LEVEL
 from score_sde.experiment.experiment import Experiment
+from score_sde.names import IMAGE, PRESENT
 from score_sde.networks.remat import compiler_options
 from score_sde.rng import example_keys, root_key
 from score_sde.sde import reverse
@@ -256,6 +257,8 @@ def _lowered(
     if shown := getattr(experiment.system, "shown", ()):
         condition |= {IMAGE: _array(experiment, (size, *shown), jnp.float32, ALL)}
         condition |= {LEVEL: _array(experiment, (size,), jnp.float32, ALL)}
+    if experiment.spec.missing:
+        condition |= {PRESENT: _array(experiment, (size, *experiment.shape), jnp.bool_, ALL)}
     return jax.jit(at(precision, function)).lower(params, condition, seed, position, x, *scalars)
 
 

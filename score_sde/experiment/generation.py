@@ -11,13 +11,13 @@ import numpy as np
 from score_sde.data.captions import CAPTION
 from score_sde.devices.arrays import collect, replicate, spread
 from score_sde.experiment.asking import lent
-from score_sde.experiment.degrading import IMAGE, LEVEL
+from score_sde.experiment.degrading import LEVEL
 from score_sde.experiment.editing import is_kept, latents
 from score_sde.experiment.experiment import Experiment
 from score_sde.experiment.kept_grids import KeptGrids
 from score_sde.experiment.measuring import NUMBER, Measured, Y
 from score_sde.experiment.program import Program
-from score_sde.names import PRESENT
+from score_sde.names import IMAGE, PRESENT
 from score_sde.progress import Progress
 from score_sde.rng import example_keys, positions, root_key
 from score_sde.systems.base import Params

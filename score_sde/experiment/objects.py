@@ -291,7 +291,7 @@ REFERENCE_CORRECTORS: dict[str, Callable[[Config], reference.Corrector | None]] 
 DATA: dict[str, Callable[[Config], Dataset]] = {
     "digits": lambda c: digits(c.image_size),
     "digit_pairs": lambda c: digit_pairs(),
-    "array": lambda c: array(c.path, tuple(c.condition), Cache(c.cache, c.cache_limit)),
+    "array": lambda c: array(c.path, tuple(c.condition), Cache(c.cache, c.cache_limit), tuple(c.shape)),
     "xyz": lambda c: xyz(c.path),
     **dict.fromkeys(DECODED, _resolved),
 }

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from score_sde.config import Config
-from score_sde.config.architecture import check_network
+from score_sde.config.architecture import check_network, image_shape
 from score_sde.config.data_checks import (
     check_channels,
     check_kind,
@@ -19,8 +19,8 @@ from score_sde.config.data_checks import (
     picture_shape,
     stored_ranges,
 )
+from score_sde.config.field_checks import check_compared, check_missing_kind, is_masked
 from score_sde.config.fields import DECODED
-from score_sde.config.missing_checks import check_compared, check_missing_kind, is_masked
 from score_sde.config.point_checks import check_dimension
 from score_sde.data import captions
 from score_sde.data.identity import difference, digest, flat, other_files
@@ -37,7 +37,8 @@ from score_sde.errors import UsageError, require
 from score_sde.experiment import objects
 from score_sde.experiment.captions import asked_texts
 from score_sde.experiment.conditions import asked_counts, one_or_none, parsed
-from score_sde.names import EMBEDDINGS
+from score_sde.experiment.fields import described_fields
+from score_sde.names import EMBEDDINGS, FIELD
 
 
 def load_data(config: Config, ranges: str = "") -> Dataset:
@@ -131,6 +132,10 @@ def told(config: Config) -> Spec:
         not {captions.CAPTION, EMBEDDINGS} & set(c.condition),
         f"data.condition={c.condition} is of texts, whose words the data tell, and there are none: train a run on them",
     )
+    require(
+        FIELD not in c.condition,
+        f"data.condition={c.condition} is of fields, which the data tell, and there are none: train a run on them",
+    )
     labels = Labels((1 / c.num_classes,) * c.num_classes) if "label" in c.condition else None
     missing = Missing() if is_masked(config) or kind == "points" else None
     shape = known_shape(config) or picture_shape(c)
@@ -159,7 +164,8 @@ def _described(config: Config, data: Dataset) -> Spec:
         words = f"{len(missing)} words that are in none to train on, such as {min(missing)!r}"
         print(f"data: held-out captions have {words}: they are left out", file=sys.stderr)
     mean, std, missing = known or ((), (), None)
-    return Spec(shape, kind, mean, std, labels, text=text, missing=missing)
+    beside = described_fields(data, c.condition, image_shape(shape)[:2])
+    return Spec(shape, kind, mean, std, labels, text=text, missing=missing, beside=beside)
 
 
 def _described_points(config: Config, data: Dataset, shape: tuple[int, ...]) -> Spec:

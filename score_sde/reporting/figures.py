@@ -12,6 +12,8 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
+from score_sde.evaluation.spectrum import Spectrum
+
 WIDTH, DPI = 7.6, 150
 """Inches, and pixels per inch."""
 
@@ -174,6 +176,22 @@ def noise_levels(t: np.ndarray, log_snr: np.ndarray, norm: Estimate, loss: Estim
         left.set_xscale("log")
     right.set(xlabel=r"log-SNR  $\log(\alpha^2/\sigma^2)$", ylim=(0, None))
     right.invert_xaxis()
+    figure.legend(loc="outside lower center", ncols=3, frameon=False)
+    return figure
+
+
+def spectra(own: Mapping[str, Spectrum], data: Spectrum) -> Figure:
+    """Power against the wavenumber, and over the data's, with standard errors."""
+    figure, ((left, right),) = _figure(1, 2, 3.3)
+    left.plot(data.wavenumber[1:], data.mean[1:], color="black", linestyle="--", linewidth=1, label="training data")
+    for (name, found), colour, marker in zip(own.items(), COLOURS, MARKERS):
+        style = {"color": colour, "marker": marker, "markersize": 3, "linewidth": 1, "capsize": 2}
+        left.errorbar(found.wavenumber[1:], found.mean[1:], yerr=found.error[1:], **style, label=name)
+        right.errorbar(found.wavenumber, found.mean / data.mean, yerr=found.error / data.mean, **style)
+    right.axhline(1, color="black", linestyle="--", linewidth=1)
+    left.set(xlabel="wavenumber", ylabel="power", xscale="log", yscale="log")
+    right.set(xlabel="wavenumber", ylabel="power over the data's")
+    _plain(left.xaxis)
     figure.legend(loc="outside lower center", ncols=3, frameon=False)
     return figure
 

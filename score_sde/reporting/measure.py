@@ -16,6 +16,7 @@ from score_sde.devices.precision import at
 from score_sde.evaluation.frechet import Estimate, Moments, frechet
 from score_sde.evaluation.grain import grainy
 from score_sde.evaluation.neighbours import flat, neighbour_figures, reading
+from score_sde.evaluation.spectrum import Spectrum, spectrum
 from score_sde.experiment import Experiment, objects
 from score_sde.experiment.generation import Generator
 from score_sde.experiment.kept_grids import KeptGrids
@@ -71,7 +72,7 @@ class Yardstick:
         numbers = lambda block: (height // block) * (width // block) * channels
         while numbers(self.block) > DIMENSIONS and self.block < min(height, width):
             self.block += 1
-        self._moments = Moments.of(self._vectors(data))
+        self._moments, self.data_spectrum = Moments.of(self._vectors(data)), self.spectrum(data)
 
     def __call__(self, samples: np.ndarray) -> Estimate:
         """The Fréchet distance of samples [N, ...] and its error, of these samples alone; NaN of fewer than two."""
@@ -87,6 +88,12 @@ class Yardstick:
         """What nearest neighbours say of samples [N, ...], by name, and how it reads."""
         found = neighbour_figures(flat(self._kind.comparable(samples)), flat(self._data))
         return found | {"reading": reading(found["accuracy_on_samples"], found["accuracy_on_data"], len(samples))}
+
+    def spectrum(self, samples: np.ndarray) -> Spectrum | None:
+        """The power spectrum of two samples [N, ...] or more that are no pictures; None of others."""
+        if samples.dtype == np.uint8 or samples.ndim < 3 or len(samples) < 2:
+            return None
+        return spectrum(as_images(self._kind.comparable(samples)))
 
     def _vectors(self, x: np.ndarray) -> np.ndarray:
         """Bytes on the [-1, 1] scale, real data standardised; what is left at the lower and right edge is cut off."""
@@ -123,7 +130,8 @@ def path(experiment: Experiment, params: Any) -> Path | None:
         stops = jnp.round(jnp.linspace(0, len(grid) - 1, STOPS)).astype(int)
         t = grid[stops]
         x = trajectory(keys, score, sde, experiment.shape, solver=solver, times=grid)[stops, 0]
-        expected = denoiser(sde, score)(x, t)
+        at_stops = experiment.score_of(params, {name: jnp.repeat(v, STOPS, 0) for name, v in condition.items()})
+        expected = denoiser(sde, at_stops)(x, t)
         if experiment.spec.points:
             x, expected = (jnp.where(condition[PRESENT], v, jnp.nan) for v in (x, expected))
         return t, sde.log_snr(t), sde.alpha(t), sde.sigma(t), x, expected

@@ -22,6 +22,7 @@ from score_sde.reporting.measure import Yardstick
 from score_sde.reporting.page import Section, Table, page
 from score_sde.reporting.rate_distortion import rate_distortion
 from score_sde.reporting.records import evaluations, likelihoods, log
+from score_sde.reporting.spectra import spectra
 from score_sde.reporting.students import Student, students
 from score_sde.storage.files import whole
 from score_sde.storage.seals import Seals
@@ -35,6 +36,8 @@ LOOKED_AT = 256
 """Images, at most, on which the score is measured."""
 PATHS = ("ancestral", "euler")
 """The solvers whose paths are shown, those left out that the config does not allow: one with noise, one of the ODE."""
+SPECTRA = 4
+"""Solvers whose spectra are shown: the config's own, and the nearest by distance."""
 OWN, INDEX = "as configured", "index.html"
 
 
@@ -64,6 +67,7 @@ def report(experiment: Experiment, params: Any, step: int, workdir: Workdir, com
         sections.samples(results, config.sampling.seed),
         _distances(experiment, results, data, choices),
         *([sections.neighbours(results)] if data.yardstick else []),
+        *_spectra(results, data),
         sections.trajectories(
             paths,
             config.data.centered or experiment.spec.kind != "bytes",
@@ -106,14 +110,28 @@ class Data(NamedTuple):
         except UsageError as error:
             return cls(None, None, None, None, {}, False, str(error))
         source, given = (held_out, data.held_out_condition) if len(held_out) else (train, data.condition)
+        compared = experiment.spec.comparable(some(train, COMPARED))
+        if len(compared) < 2:
+            return cls(None, None, None, None, {}, False, "samples are whole, and fewer than two examples are")
+        whole = experiment.spec.comparable(some(held_out, COMPARED))
         return cls(
-            Yardstick(experiment.kind, some(train, COMPARED)),
-            some(held_out, COMPARED) if len(held_out) > 1 else None,
+            Yardstick(experiment.kind, compared),
+            whole if len(whole) > 1 else None,
             chosen(len(source), LOOKED_AT),
             source,
             given,
             len(held_out) > 0,
         )
+
+
+def _spectra(results: sections.Results, data: Data) -> list[Section]:
+    """Of fields, those of the samples by the dearest budget of every solver that few enough are seen."""
+    known = data.yardstick and data.yardstick.data_spectrum
+    if known is None:
+        return []
+    dearest = {name: row[max(row)] for name, row in results.items() if row}
+    nearest = sorted(dearest, key=lambda name: (name != OWN, dearest[name].distance or np.inf))[:SPECTRA]
+    return [spectra({n: r.spectrum for n in nearest if (r := dearest[n]).spectrum is not None}, known)]
 
 
 def _count(experiment: Experiment) -> int:

@@ -7,6 +7,7 @@ import numpy as np
 
 from score_sde.data.kinds import Kind
 from score_sde.evaluation.neighbours import if_finite
+from score_sde.evaluation.spectrum import Spectrum
 from score_sde.evaluation.two_sample import number
 from score_sde.reporting import figures
 from score_sde.reporting.measure import Drawn, NoiseLevels, Path, Yardstick
@@ -17,7 +18,8 @@ from score_sde.reporting.rows import BUDGETS
 from score_sde.storage.images import as_images, grid, mark, shown
 
 FIGURES = (
-    "samples", "distance", "trajectory", "noise_levels", "rate_distortion", "training", "likelihood", "evaluation",
+    "samples", "distance", "spectrum", "trajectory", "noise_levels", "rate_distortion", "training", "likelihood",
+    "evaluation",
 )  # fmt: skip
 """Names of the PNGs."""
 SHOWN, COLUMNS = 8, 4
@@ -37,6 +39,8 @@ class Result(NamedTuple):
     neighbours: dict[str, Any]
     grainy: tuple[float, float] | None = None
     """Of pictures: the share that has more grain than real ones, and its error."""
+    spectrum: Spectrum | None = None
+    """Of fields."""
 
 
 Results = Mapping[str, Mapping[int, Result]]
@@ -56,7 +60,8 @@ def result(drawn: Drawn, yardstick: Yardstick | None, kind: Kind | None = None) 
     picture = np.asarray(grid(images, COLUMNS, padding=1))
     count = len(drawn.x)
     cost, grainy = (drawn.evaluations, drawn.seconds), yardstick.grainy(x) if yardstick else None
-    return Result(picture, *cost, distance, error, count, count - len(x), neighbours, grainy)
+    spectrum = yardstick.spectrum(x) if yardstick else None
+    return Result(picture, *cost, distance, error, count, count - len(x), neighbours, grainy, spectrum)
 
 
 def not_finite(results: Results, levels: NoiseLevels | None, found: Likelihoods | None) -> list[str]:
@@ -75,10 +80,7 @@ def not_finite(results: Results, levels: NoiseLevels | None, found: Likelihoods 
 
 def numbers(results: Results, levels: NoiseLevels | None) -> dict[str, Any]:
     """What the figures were drawn from, for programs to read."""
-    solvers = {
-        name: {str(budget): {k: v for k, v in r._asdict().items() if k != "picture"} for budget, r in row.items()}
-        for name, row in results.items()
-    }
+    solvers = {name: {str(budget): _numbers_of(r) for budget, r in row.items()} for name, row in results.items()}
     if levels is None:
         return {"solvers": solvers}
     columns = {"t": levels.t, "log_snr": levels.log_snr}
@@ -90,6 +92,11 @@ def numbers(results: Results, levels: NoiseLevels | None) -> dict[str, Any]:
     by_level: dict[str, list] = {name: [if_finite(v) for v in values] for name, values in columns.items()}
     by_level["left_out"] = levels.left_out.tolist()
     return {"solvers": solvers, "noise_levels": {"images": levels.images, **by_level}}
+
+
+def _numbers_of(r: Result) -> dict[str, Any]:
+    found = {name: value for name, value in r._asdict().items() if name not in ("picture", "spectrum")}
+    return found | ({"spectrum": {n: v.tolist() for n, v in r.spectrum._asdict().items()}} if r.spectrum else {})
 
 
 def samples(results: Results, seed: int) -> Section:

@@ -1,15 +1,35 @@
-"""The checks of data.missing: what goes with examples of which some elements are not there. Free of jax."""
+"""The checks of fields: of what is missing in them, and of those beside them. Free of jax."""
 
 from score_sde.config.degradation_checks import is_degraded
 from score_sde.config.editing_checks import is_edited
 from score_sde.config.fields import U_NETS, Config
 from score_sde.config.guidance_checks import is_measured
 from score_sde.errors import require
+from score_sde.names import FIELD
 
 
 def is_masked(config: Config) -> bool:
     """Whether NaN stands for what is not there."""
     return config.data.missing == "mask"
+
+
+def check_fields(config: Config) -> None:
+    """Fields beside x have a system that is shown them, and samples are asked for by fields where there are any."""
+    if FIELD not in config.data.condition:
+        path = config.sampling.condition
+        require(
+            not path, f"sampling.condition={path!r} has no effect without fields: set data.condition=('field',), or ''"
+        )
+        return
+    name = config.system.name
+    require(
+        name == "score", f"data.condition=('field',) is for system.name='score', and not for {name!r}: leave it out"
+    )
+    for used, what in (
+        (is_measured(config), f"measurement.name={config.measurement.name!r} is of one law of examples"),
+        (is_edited(config), f"editing.name={config.editing.name!r} is of one law of examples"),
+    ):
+        require(not used, f"{what}, and with data.condition=('field',) there are several: set one of them back")
 
 
 def check_missing(config: Config) -> None:
