@@ -2,7 +2,7 @@
 
 python benchmarks/lj13.py --write runs/lj13.npz && python launch.py --config configs/lj13.py
 
-Cost: 15 minutes on two CPU cores. Expected: see benchmarks/lj13.py --run, which compares energies.
+Cost: an hour on two CPU cores, not measured to its end. benchmarks/lj13.py --run compares the samples' energies.
 """
 
 from score_sde.config import Config, default

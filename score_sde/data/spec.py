@@ -105,6 +105,12 @@ class Spec:
         points = self.points
         return {"points": {"dimension": points.dimension, "elements": points.elements}} if points else {}
 
+    def comparable(self, x: np.ndarray) -> np.ndarray:
+        """Those of examples [N, ...] in which no more is missing than in samples."""
+        if self.missing is None or self.missing.common or self.points:
+            return x
+        return x[~np.isnan(x).any(tuple(range(1, x.ndim)))]
+
     def to_json(self) -> dict[str, Any]:
         """What JSON keeps exactly."""
         left_out = [name for name in OPTIONAL if not getattr(self, name)]
