@@ -24,7 +24,9 @@ FEW: dict[str, dict[str, Any]] = {
 }
 """By SDE, what is otherwise where steps are long: less noise, which makes their errors larger, and the predictor of
 SDE-DPM-Solver++(2M), which overshoots less. SDEs under which no network was measured with that stay as they are."""
-KEPT = ("t_min", "denoise", "num_samples", "batch_size", "seed", "average", "label", "caption")
+KEPT = (
+    "t_min", "denoise", "num_samples", "batch_size", "seed", "average", "label", "caption", "condition", "length",
+)  # fmt: skip
 """Fields of the `sampling` section that belong to no solver: all others are auto's to choose."""
 ENOUGH = 250
 """Evaluations from which on an answer to a measurement has all the noise that mends its score."""
