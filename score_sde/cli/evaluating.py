@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from score_sde.cli.modes import aligned, built, say, settings_of, warn
-from score_sde.cli.naming import samples_name
+from score_sde.cli.modes import aligned, built, say, warn
+from score_sde.cli.naming import samples_name, settings_of
 from score_sde.config import Config
 from score_sde.data.kinds import Real
 from score_sde.data.raw import RawPictures, Stored

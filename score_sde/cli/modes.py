@@ -11,11 +11,9 @@ from typing import Any, TextIO
 import jax
 
 from score_sde.cli.final import Final
-from score_sde.cli.naming import samples_folder
+from score_sde.cli.naming import samples_folder, settings_of
 from score_sde.cli.phases import Phase
 from score_sde.config import Config
-from score_sde.config.editing_checks import is_edited
-from score_sde.config.guidance_checks import is_neutral
 from score_sde.config.system_checks import check_mode
 from score_sde.data.sources import some
 from score_sde.devices.agreement import agree
@@ -257,24 +255,6 @@ def _tell_accuracy(folder: SampleFolder) -> None:
     if text := together(folder.purified):
         say(text)
         warn(ADAPT)
-
-
-def settings_of(experiment: Experiment, step: int | None) -> dict[str, Any]:
-    """What tells samples from others: fields, the checkpoint, and what auto stood for."""
-    choice, guidance, asked = experiment.drawing.choice, experiment.config.guidance, experiment.asked
-    chosen: dict[str, Any] = experiment.spec.told | ({} if choice is None else {"auto": choice.words()})
-    chosen |= {"rate": rate} if (rate := experiment.config.data.rate) else {}
-    if asked is not None:
-        section = "editing" if is_edited(experiment.config) else "measurement"
-        chosen |= {section: experiment.config[section].to_dict(), f"{section}_sha256": asked.digest}
-        chosen |= {"posterior_score": experiment.drawing.method} if section == "measurement" else {}
-    if experiment.degradation is not None:
-        chosen["level"] = experiment.config.degradation.level
-    if asked is not None or not is_neutral(guidance):
-        chosen["guidance"] = guidance.to_dict()
-        if parts := experiment.drawing.parts:
-            chosen["frozen"] = {part: found.record._asdict() for part, found in parts.items()}
-    return {"sampling": experiment.config.sampling.to_dict(), "step": step, **chosen}
 
 
 def _draw(experiment: Experiment, generator: Generator, params: Any, folder: SampleFolder, done: int) -> None:

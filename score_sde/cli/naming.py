@@ -1,12 +1,13 @@
-"""The names of folders of samples."""
+"""The names of folders of samples, and the settings that tell them apart."""
 
 import hashlib
 import pathlib
 import re
+from typing import Any
 
 from score_sde.config import Config
 from score_sde.config.editing_checks import is_edited
-from score_sde.config.guidance_checks import strength
+from score_sde.config.guidance_checks import is_neutral, strength
 from score_sde.experiment.captions import word
 from score_sde.experiment.experiment import Experiment
 from score_sde.storage.workdir import Workdir
@@ -61,3 +62,21 @@ def answering(experiment: Experiment) -> str:
     else:
         parts = (c.measurement.name, drawing.method, several)
     return "".join(f"-{part}" for part in (*parts, asked.digest[:8]) if part)
+
+
+def settings_of(experiment: Experiment, step: int | None) -> dict[str, Any]:
+    """What tells samples from others: fields, the checkpoint, and what auto stood for."""
+    choice, guidance, asked = experiment.drawing.choice, experiment.config.guidance, experiment.asked
+    chosen: dict[str, Any] = experiment.spec.told | ({} if choice is None else {"auto": choice.words()})
+    chosen |= {"rate": rate} if (rate := experiment.config.data.rate) else {}
+    if asked is not None:
+        section = "editing" if is_edited(experiment.config) else "measurement"
+        chosen |= {section: experiment.config[section].to_dict(), f"{section}_sha256": asked.digest}
+        chosen |= {"posterior_score": experiment.drawing.method} if section == "measurement" else {}
+    if experiment.degradation is not None:
+        chosen["level"] = experiment.config.degradation.level
+    if asked is not None or not is_neutral(guidance):
+        chosen["guidance"] = guidance.to_dict()
+        if parts := experiment.drawing.parts:
+            chosen["frozen"] = {part: found.record._asdict() for part, found in parts.items()}
+    return {"sampling": experiment.config.sampling.to_dict(), "step": step, **chosen}

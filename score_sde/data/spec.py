@@ -91,7 +91,7 @@ class Spec:
 
     def comparable(self, x: np.ndarray) -> np.ndarray:
         """Those of examples [N, ...] in which no more is missing than in samples."""
-        if self.missing is None or self.missing.common:
+        if self.missing is None or self.missing.common or self.points:
             return x
         return x[~np.isnan(x).any(tuple(range(1, x.ndim)))]
 
@@ -104,12 +104,6 @@ class Spec:
         """What samples' settings say of the data: of point sets, how their numbers are to be read."""
         points = self.points
         return {"points": {"dimension": points.dimension, "elements": points.elements}} if points else {}
-
-    def comparable(self, x: np.ndarray) -> np.ndarray:
-        """Those of examples [N, ...] in which no more is missing than in samples."""
-        if self.missing is None or self.missing.common or self.points:
-            return x
-        return x[~np.isnan(x).any(tuple(range(1, x.ndim)))]
 
     def to_json(self) -> dict[str, Any]:
         """What JSON keeps exactly."""
