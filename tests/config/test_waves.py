@@ -15,7 +15,7 @@ REFUSED = [  # of configs/wavegrad.py changes, and what the sentence must hold
     ({"data.length": 7201}, ["data.length=7201 is no multiple of data.hop=300"]),
     ({"data.hop": 150}, ["network.factors=(5, 5, 3, 2, 2) make 300 samples", "data.hop=150"]),
     ({"data.rate": 0}, ["data.rate=0", "give samples per second"]),
-    ({"data.name": "array"}, ["data.length=7200 has no effect"]),
+    ({"data.name": "array"}, ["data.length=7200", "has no effect on 'array'"]),
     ({"data.condition": ()}, ["has no effect without frames"]),
     ({"network.name": "ddpm"}, ["data.condition contains 'frames'"]),
     ({"network.up_widths": (512, 512)}, ["up_widths=(512, 512)", "one entry per block"]),
