@@ -15,6 +15,7 @@ from score_sde.config.fields import (
     Config,
 )
 from score_sde.config.latent_checks import coder_config
+from score_sde.config.spaces import image_shape, space_rank
 from score_sde.config.text_checks import check_levels
 from score_sde.errors import UsageError, require
 
@@ -22,11 +23,6 @@ HALVINGS = {"ncsn": 1, "ncsnv2_64": 1, "ncsnv2_128": 2, "ncsnv2_256": 3}
 """How often the RefineNets halve an image."""
 CLASSIFIERS_HALVINGS = {"wideresnet": 2}
 """How often the classifiers do that have no ch_mult."""
-
-
-def image_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """What networks of images are shown of data of a shape: [H, W, C] as it is, [H, W] with one channel."""
-    return (*shape, 1) if len(shape) == 2 else shape
 
 
 def multiple(config: Config) -> int:
@@ -46,10 +42,10 @@ def check_network(config: Config, shape: tuple[int, ...]) -> None:
     Of latents it can be told once their shape is known (`check_latent_network`).
     """
     if config.system.name != "latent":
-        _check(config, shape)
+        _check(config, shape, config.data.rank)
     elif config.latent.joint:
         with _told_of(f"latent.coder={config.latent.coder!r} of this run's section latent"):
-            _check(coder_config(config), shape)
+            _check(coder_config(config), shape, config.data.rank)
         check_latent_network(config, tuple(config.vae.latent))
 
 
@@ -68,9 +64,13 @@ def _told_of(what: str) -> Iterator[None]:
         raise UsageError(f"{what}: {error}") from None
 
 
-def _check(config: Config, shape: tuple[int, ...]) -> None:
-    """That the network of this name can be built for x of this shape."""
-    name = config.network.name
+def _check(config: Config, shape: tuple[int, ...], asked: int = 0) -> None:
+    """That the network of this name can be built for x of this shape; asked: data.rank."""
+    name, rank = config.network.name, space_rank(shape, asked)
+    require(
+        not config.network.circular or name in SONG_NETS,
+        f"network.circular={config.network.circular} has no effect on network.name={name!r}: leave it at ()",
+    )
     if name == TRANSFORMER:
         _check_transformer(config)
         return
@@ -89,16 +89,23 @@ def _check(config: Config, shape: tuple[int, ...]) -> None:
         )
         return
     _check_preconditioning(config)
+    any_rank = name in SONG_NETS and config.system.name != "adversarial"
     require(
-        len(shape) in (2, 3),
-        f"network.name={name!r} takes [H, W, C] or [H, W], and one example has the shape {shape}: reshape the data",
+        rank == 2 or (any_rank and rank in (1, 2, 3)),
+        f"network.name={name!r} takes {'one to three axes of space' if any_rank else '[H, W, C] or [H, W]'}, and one"
+        f" example has the shape {shape}: reshape the data, or say by data.rank which axes are of space",
     )
     require(
-        not config.parametrization.learned_variance or len(shape) == 3,
+        not config.parametrization.learned_variance or len(shape) == rank + 1,
         f"parametrization.learned_variance=True takes [H, W, C], and one example has the shape {shape}: give the data a"
         " last axis of channels",
     )
-    sides = image_shape(shape)[:2]
+    circular = config.network.circular
+    require(
+        set(circular) <= set(range(rank)) and len(set(circular)) == len(circular),
+        f"network.circular={circular} is of axes of space, which are 0 to {rank - 1}, each once: change it",
+    )
+    sides = image_shape(shape, asked)[:-1]
     if config.system.name == "adversarial":
         levels = len(config.adversarial.critic_ch_mult)
         why = f"as the {levels} entries of adversarial.critic_ch_mult ask"
@@ -177,8 +184,9 @@ def _check_wavegrad(config: Config, shape: tuple[int, ...]) -> None:
 def _check_halvings(sides: tuple[int, ...], times: int, why: str, otherwise: str) -> None:
     """That height and width can be halved so often."""
     multiple = 2**times
-    size = str(sides[0]) if sides[0] == sides[1] else "x".join(map(str, sides))
-    fields = "data.image_size" if sides[0] == sides[1] else "data.height x data.width"
+    square = len(sides) == 2 and sides[0] == sides[1]
+    size = str(sides[0]) if square else "x".join(map(str, sides))
+    fields = "data.image_size" if square else "data.height x data.width" if len(sides) == 2 else "an example's sides"
     require(
         all(side % multiple == 0 for side in sides),
         f"{fields}={size} cannot be halved {times} times, {why}: use a multiple of {multiple}{otherwise}",

@@ -167,7 +167,7 @@ def check_rank(config: Config, shape: tuple[int, ...]) -> None:
     )
     for name, ranks, asks in (("random_flip", (2, 3), "[H, W] or [H, W, C]"), ("augmentation", (3,), "[H, W, C]")):
         require(
-            not config.data[name] or len(shape) in ranks,
+            not config.data[name] or (len(shape) in ranks and config.data.rank in (0, 2)),
             f"data.{name}={config.data[name]} is for {asks}, and one example has the shape {shape}: set it to"
             f" {SCHEMA[f'data.{name}']}",
         )

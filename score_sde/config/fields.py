@@ -165,6 +165,10 @@ FIELDS: dict[str, Section] = {
             ),
             "fir": field(True, "resampling by a FIR filter", networks=("ncsnpp",)),
             "fir_kernel": field((1, 3, 3, 1), "the filter's taps", element=float, networks=("ncsnpp",)),
+            "circular": field(
+                (), "axes of space that close to a circle, 0 the first, as (1,) for the longitude of [H, W]",
+                element=int, networks=SONG_NETS,
+            ),
             "skip_rescale": field(True, "residual sums over sqrt(2)", networks=("ncsnpp",)),
             "resblock_type": field("biggan", "residual blocks", one_of("biggan", "ddpm"), networks=("ncsnpp",)),
             "progressive": field(
@@ -295,6 +299,10 @@ FIELDS: dict[str, Section] = {
             ),
             "shape": field(
                 (), "of one example that is no picture; empty for pictures, and for what the file has", element=int
+            ),
+            "rank": field(
+                0, "axes of space of an example, 1 to 3, with channels behind them or without; 0 to go by its shape:"
+                " (L,), [H, W], [H, W, C] or [D, H, W, C]", NOT_NEGATIVE,
             ),
             "image_size": field(8, "height and width of pictures, in pixels", AT_LEAST_ONE),
             "height": field(0, "height of pictures that are not square; 0 for image_size", NOT_NEGATIVE),

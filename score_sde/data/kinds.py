@@ -14,6 +14,7 @@ import numpy as np
 from score_sde.data.augment import bits_offset, preprocess, random_flip, to_uint8
 from score_sde.data.points import invariants
 from score_sde.rng import Purpose, child
+from score_sde.storage.curves import of_rank
 from score_sde.storage.scatter import scatter
 from score_sde.typing import Array, Keys, sum_per_example
 
@@ -102,13 +103,15 @@ class Bytes(Kind):
 class Real(Kind):
     """(x - mean) / std per channel: mean and std are one number, or one for each entry of the last axis.
 
-    missing: whether NaN stands for what is not there; then it stays, but in what is compared is the mean.
+    missing: whether NaN stands for what is not there; then it stays, but in what is compared is the mean. rank: axes of
+    space of an example.
     """
 
     flip: bool
     mean: tuple[float, ...]
     std: tuple[float, ...]
     missing: bool = False
+    rank: int = 2
     unit: str = "nats"
 
     def encode(self, keys: Keys, stored: Array, training: bool = True) -> Array:
@@ -133,6 +136,9 @@ class Real(Kind):
 
     def per_dimension(self, nats: Array, shape: tuple[int, ...]) -> Array:
         return nats / math.prod(shape) + float(np.mean(np.log(self.std)))
+
+    def pictured(self, x: np.ndarray) -> np.ndarray:
+        return of_rank(x, self.rank)
 
     def log_volume(self, present: Array) -> Array:
         return sum_per_example(jnp.where(present, jnp.log(self._statistics(present.ndim)[1]), 0))

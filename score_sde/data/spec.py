@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from score_sde.config.spaces import channels, space_rank
 from score_sde.data.beside import Beside
 from score_sde.data.captions import TextSpec
 from score_sde.data.points import PointSpec
@@ -62,7 +63,7 @@ class Missing:
         return bits[: math.prod(shape)].astype(bool).reshape(shape)
 
 
-OPTIONAL = ("content", "text", "missing", "beside", "frames", "alphabet", "points")
+OPTIONAL = ("content", "text", "missing", "beside", "frames", "alphabet", "points", "rank")
 """What records leave out where it is none."""
 
 
@@ -88,6 +89,8 @@ class Spec:
     """Of one example's condition["frames"], (T', M); () for none."""
     alphabet: Alphabet | None = None
     points: PointSpec | None = None
+    rank: int = 0
+    """data.rank, 0 where the shape says it."""
 
     def comparable(self, x: np.ndarray) -> np.ndarray:
         """Those of examples [N, ...] in which no more is missing than in samples."""
@@ -101,9 +104,12 @@ class Spec:
 
     @property
     def told(self) -> dict[str, Any]:
-        """What samples' settings say of the data: of point sets, how their numbers are to be read."""
+        """What samples' settings say of the data, of what is no picture: how their numbers are to be read."""
         points = self.points
-        return {"points": {"dimension": points.dimension, "elements": points.elements}} if points else {}
+        if points is not None:
+            return {"points": {"dimension": points.dimension, "elements": points.elements}}
+        rank = space_rank(self.shape, self.rank)
+        return {"rank": rank} if rank in (1, 3) and self.kind == "real" else {}
 
     def to_json(self) -> dict[str, Any]:
         """What JSON keeps exactly."""
@@ -116,16 +122,11 @@ class Spec:
         labels = value["labels"]
         found = None if labels is None else Labels(tuple(labels["frequencies"]), tuple(labels["names"]))
         numbers: dict[str, Any] = {name: tuple(value[name]) for name in ("shape", "mean", "std")}
-        numbers["frames"] = tuple(value.get("frames", ()))
+        numbers |= {"frames": tuple(value.get("frames", ())), "rank": value.get("rank", 0)}
         read = {"text": TextSpec.from_json, "missing": lambda v: Missing(**v), "beside": Beside.from_json}
         read |= {"alphabet": Alphabet.from_json, "points": PointSpec.from_json}
         parts: dict[str, Any] = {name: make(value[name]) for name, make in read.items() if name in value}
         return cls(kind=value["kind"], labels=found, content=value.get("content"), **parts, **numbers)
-
-
-def channels(shape: tuple[int, ...]) -> int:
-    """The number of channels of examples: the last axis where there are three axes or more, else one."""
-    return shape[-1] if len(shape) >= 3 else 1
 
 
 def kind_of(asked: str, dtype: np.dtype) -> str:
@@ -145,13 +146,15 @@ class Statistics(NamedTuple):
     missing: Missing | None
 
 
-def statistics(dataset: Dataset, mean: tuple[float, ...], std: tuple[float, ...], masked: bool = False) -> Statistics:
+def statistics(
+    dataset: Dataset, mean: tuple[float, ...], std: tuple[float, ...], masked: bool = False, rank: int = 0
+) -> Statistics:
     """Of the training split, in float64, unless mean and std are given, of what is there.
 
-    masked: whether NaN stands for what is not there. Raises UsageError where a value of either split is not finite (or
-    only NaN, if masked), where nothing of an example is there, and where a channel is constant.
+    masked: whether NaN stands for what is not there. rank: data.rank. Raises UsageError where a value of either split
+    is not finite (or only NaN, if masked), where nothing of an example is there, and where a channel is constant.
     """
-    count = channels(dataset.train.shape[1:])
+    count = channels(dataset.train.shape[1:], rank)
     first_one = gather(dataset.train, np.arange(1)).reshape(-1, count)
     shift = np.nan_to_num(first_one[0].astype(np.float64), posinf=0, neginf=0)
     total, first, second = np.zeros(count), np.zeros(count), np.zeros(count)

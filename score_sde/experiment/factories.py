@@ -9,8 +9,9 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from score_sde.config import Config
-from score_sde.config.architecture import image_shape
+from score_sde.config.fields import POINT_NETS
 from score_sde.config.latent_checks import coder_config
+from score_sde.config.spaces import image_shape
 from score_sde.data.spec import Spec
 from score_sde.devices.platform import platform
 from score_sde.errors import require
@@ -46,6 +47,9 @@ from score_sde.systems.first_stage import CRITIC, PARTS
 from score_sde.systems.score import Dropped
 from score_sde.typing import Array
 
+WHOLE = ("perceptron", "mlp", *POINT_NETS)
+"""Networks that are shown examples as they are."""
+
 
 def score_system(config: Config, spec: Spec, sampler: Callable[..., Samples], frozen: Mapping[str, Any]) -> Score:
     """The system that trains a score network, without a part of any other run."""
@@ -54,7 +58,7 @@ def score_system(config: Config, spec: Spec, sampler: Callable[..., Samples], fr
     labels = spec.labels
     return Score(
         shape=spec.shape,
-        image_shape=spec.shape if spec.points else image_shape(spec.shape),
+        image_shape=shown_shape(config, spec),
         process=objects.SDES[config.sde.name](config.sde),
         network=showing(config, spec),
         parametrization=parametrization.Parametrization(
@@ -76,6 +80,11 @@ def score_system(config: Config, spec: Spec, sampler: Callable[..., Samples], fr
     )
 
 
+def shown_shape(config: Config, spec: Spec) -> tuple[int, ...]:
+    """What the network is shown of an example: an axis of channels too, unless it is one of vectors or of points."""
+    return spec.shape if config.network.name in WHOLE else image_shape(spec.shape, spec.rank)
+
+
 def space_of(spec: Spec) -> Callable[[Array], Subspace] | None:
     """Where examples lie of which some elements are there; None for everywhere."""
     if spec.points is not None:
@@ -89,7 +98,7 @@ def showing(config: Config, spec: Spec) -> nn.Module:
     if spec.points is not None:
         return network  # which is told by itself
     if spec.missing or spec.beside:
-        network = network.clone(out_channels=network.out_channels or image_shape(spec.shape)[-1])
+        network = network.clone(out_channels=network.out_channels or shown_shape(config, spec)[-1])
     network = degrading.showing(config, spec.shape, network)
     network = Concatenating(network) if spec.beside else network
     return Presence(network) if spec.missing else network
@@ -100,7 +109,7 @@ def classifier_system(config: Config, spec: Spec, sampler: Any, frozen: Mapping[
     del sampler, frozen
     return Classifier(
         shape=spec.shape,
-        image_shape=image_shape(spec.shape),
+        image_shape=shown_shape(config, spec),
         process=objects.SDES[config.sde.name](config.sde),
         network=objects.NETWORKS[config.network.name](config, spec),
         label=objects.LABELS[config.parametrization.label](config),
@@ -144,7 +153,7 @@ def adversarial_system(config: Config, spec: Spec, sampler: Any, frozen: Mapping
     network = objects.NETWORKS[config.network.name](config, spec)
     return Adversarial(
         shape=spec.shape,
-        image_shape=image_shape(spec.shape),
+        image_shape=shown_shape(config, spec),
         process=vp_chain(long_step_betas(c.steps, config.sde.beta_min, config.sde.beta_max)),
         generator=Generator(network, c.latent_width, c.latent_layers, c.tanh),
         critic=Critic(c.critic_nf, c.critic_ch_mult, c.critic_embedding, dtype),
@@ -228,7 +237,7 @@ def coded_shape(config: Config, spec: Spec) -> tuple[int, ...]:
         f"data.uniform_dequantization={config.data.uniform_dequantization} leaves bytes as they are, which have no"
         " density: a variance would fall to 0 and the likelihood have no bound; set it to True",
     )
-    return spec.shape if config.network.name == "mlp" else image_shape(spec.shape)
+    return shown_shape(config, spec)
 
 
 def coded(config: Config) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from score_sde.config import Config
 from score_sde.config.averages import power_name, stored_names
 from score_sde.config.data_checks import picture_shape, stored_ranges
 from score_sde.config.fields import DECODED
+from score_sde.config.spaces import space_rank
 from score_sde.data import kinds
 from score_sde.data.cache import Cache
 from score_sde.data.digit_pairs import digit_pairs
@@ -264,7 +265,7 @@ DATA: dict[str, Callable[[Config], Dataset]] = {
 }
 KINDS: dict[str, Callable[[Config, Spec], kinds.Kind]] = {
     "bytes": lambda c, s: kinds.Bytes(c.random_flip, c.uniform_dequantization, c.centered),
-    "real": lambda c, s: kinds.Real(c.random_flip, s.mean, s.std, s.missing is not None),
+    "real": lambda c, s: kinds.Real(c.random_flip, s.mean, s.std, s.missing is not None, space_rank(s.shape, s.rank)),
     "tokens": lambda c, s: kinds.Tokens(),
     "points": _points,
 }

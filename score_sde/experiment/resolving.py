@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from score_sde.config import Config
-from score_sde.config.architecture import check_network, image_shape
+from score_sde.config.architecture import check_network
 from score_sde.config.data_checks import (
     check_channels,
     check_kind,
@@ -22,6 +22,7 @@ from score_sde.config.data_checks import (
 from score_sde.config.field_checks import check_compared, check_missing_kind, is_masked
 from score_sde.config.fields import DECODED
 from score_sde.config.point_checks import check_dimension
+from score_sde.config.spaces import channels, check_space, image_shape
 from score_sde.data import captions
 from score_sde.data.identity import difference, digest, flat, other_files
 from score_sde.data.layouts import advice
@@ -29,7 +30,7 @@ from score_sde.data.points import PointSpec, check_scales
 from score_sde.data.points import described as points_described
 from score_sde.data.ranges import EXAMPLES, PLAIN, Scaled, as_bytes, written
 from score_sde.data.sources import Dataset, Source, Subset, gather, hold_out
-from score_sde.data.spec import Labels, Missing, Spec, channels, chunks, kind_of, labels_of, statistics
+from score_sde.data.spec import Labels, Missing, Spec, chunks, kind_of, labels_of, statistics
 from score_sde.data.text import alphabet_of
 from score_sde.data.xyz import DIMENSION
 from score_sde.devices.agreement import agree
@@ -142,7 +143,7 @@ def told(config: Config) -> Spec:
     missing = Missing() if is_masked(config) or kind == "points" else None
     shape = known_shape(config) or picture_shape(c)
     points = _told_points(config) if kind == "points" else None
-    return Spec(shape, kind, tuple(c.mean), tuple(c.std), labels, missing=missing, points=points)
+    return Spec(shape, kind, tuple(c.mean), tuple(c.std), labels, missing=missing, points=points, rank=c.rank)
 
 
 def _told_points(config: Config) -> PointSpec:
@@ -159,17 +160,20 @@ def _described(config: Config, data: Dataset) -> Spec:
     if kind == "points":
         return _described_points(config, data, shape)
     check_missing_kind(config, kind)
-    known = statistics(data, tuple(c.mean), tuple(c.std), objects.MISSING[c.missing]) if kind == "real" else None
+    known = (
+        statistics(data, tuple(c.mean), tuple(c.std), objects.MISSING[c.missing], c.rank) if kind == "real" else None
+    )
     labels = labels_of(data, c.num_classes) if "label" in c.condition else None
     text = captions.described(data, c.condition)
     if text and (missing := captions.unknown(data, text)):
         words = f"{len(missing)} words that are in none to train on, such as {min(missing)!r}"
         print(f"data: held-out captions have {words}: they are left out", file=sys.stderr)
     mean, std, missing = known or ((), (), None)
-    beside = described_fields(data, c.condition, image_shape(shape)[:2])
+    beside = described_fields(data, c.condition, image_shape(shape, c.rank)[:-1])
     frames = framing.described(shape, data.condition[FRAMES].shape) if FRAMES in c.condition else ()
     alphabet = alphabet_of(data) if kind == "tokens" else None
     more = {"text": text, "missing": missing, "beside": beside, "frames": frames, "alphabet": alphabet}
+    more["rank"] = c.rank
     return Spec(shape, kind, mean, std, labels, **more)
 
 
@@ -230,7 +234,7 @@ def _fields(data: Config, expected: tuple[int, ...], found: tuple[int, ...]) -> 
 def check_layout(config: Config, shape: tuple[int, ...]) -> None:
     """UsageError for arrays whose axes are in another order than networks take, unless data.shape says so."""
     c = config.data
-    layout = "" if c.shape or c.name != "array" else advice(c.path, shape, picture_shape(c)[:2], images=False)
+    layout = "" if c.shape or c.rank or c.name != "array" else advice(c.path, shape, picture_shape(c)[:2], images=False)
     meant = f" (if it is meant so, data.shape={shape})" if len(shape) == 3 else ""
     require(not layout or shape == picture_shape(c), f"the data {layout}{meant}")
 
@@ -292,10 +296,11 @@ def check_resolved(config: Config, spec: Spec, own_system: bool = False) -> None
     """
     check_kind(config, spec.kind, own_system)
     for name, values in (("mean", config.data.mean), ("std", config.data.std)):
-        check_channels(name, values, spec.shape[1] if spec.points else channels(spec.shape))
+        check_channels(name, values, spec.shape[1] if spec.points else channels(spec.shape, spec.rank))
     if not own_system:
         check_network(config, spec.shape)
     check_rank(config, spec.shape)
+    check_space(spec.shape, config.data.rank)
     check_compared(config, differ=spec.missing is not None and not (spec.missing.common or spec.points))
     if spec.points is not None:
         asked_counts(config.sampling.points, spec.points)

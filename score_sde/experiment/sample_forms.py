@@ -9,6 +9,7 @@ import numpy as np
 
 from score_sde.data import waves, xyz
 from score_sde.data.text import Alphabet
+from score_sde.storage.curves import of_rank
 from score_sde.storage.files import whole
 from score_sde.storage.scatter import scatter
 from score_sde.storage.texts import save_texts
@@ -43,7 +44,9 @@ def forms(settings: dict[str, Any], alphabet: Alphabet | None) -> tuple[Form, ..
 
 def pictured(settings: dict[str, Any], x: np.ndarray) -> np.ndarray:
     """Samples [N, ...] of these settings as a grid shows them."""
-    return scatter(x, settings["points"]["dimension"]) if "points" in settings else x
+    if "points" in settings:
+        return scatter(x, settings["points"]["dimension"])
+    return of_rank(x, settings["rank"]) if "rank" in settings else x
 
 
 def _sounds(names: tuple[str, ...], rate: int, folder: pathlib.Path, rows: Rows) -> str:

@@ -14,10 +14,10 @@ import numpy as np
 from jax.nn import initializers
 
 from score_sde.networks.attention import attend_heads
-from score_sde.networks.blocks import resample_2d
+from score_sde.networks.blocks import resample
 from score_sde.networks.conditioning import told_augmentation, told_label
 from score_sde.networks.contract import centre, check_choices, check_halvings, finish
-from score_sde.networks.conv import CONVOLUTIONS, conv2d
+from score_sde.networks.conv import CONVOLUTIONS, convolve
 from score_sde.networks.group_norm import GroupNorm
 from score_sde.networks.layers import (
     NIN,
@@ -99,7 +99,7 @@ class Block(nn.Module):
         common: dict[str, Any] = {"dtype": self.dtype, "convolution": self.convolution}
         h = self._norm("norm0", jax.nn.swish)(x)
         if self.resample != "none":
-            h, x = (resample_2d(v, self.resample, None, self.convolution) for v in (h, x))
+            h, x = (resample(v, self.resample, None, self.convolution) for v in (h, x))
         width = 2 * self.features if self.scale_shift else self.features
         told = Dense(width, kernel_init=ncsn_init(), dtype=self.dtype, name="affine")(emb)
         h = Conv(self.features, kernel_init=ncsn_init(), **common, name="conv0")(h, None if self.scale_shift else told)
@@ -154,12 +154,12 @@ class Resampler(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         if not self.with_conv:
-            return resample_2d(x, self.direction, None, self.convolution)
+            return resample(x, self.direction, None, self.convolution)
         shape, down = (3, 3, x.shape[-1], x.shape[-1]), self.direction == "down"
         kernel = self.param("kernel", ncsn_init(), shape, jnp.float32).astype(self.dtype)
         bias = self.param("bias", zero_bias, shape)
-        x = (x if down else resample_2d(x, "up", None, self.convolution)).astype(self.dtype)
-        y = conv2d(x, kernel, stride=2 if down else 1, padding=((1, 1), (1, 1)), form=self.convolution)
+        x = (x if down else resample(x, "up", None, self.convolution)).astype(self.dtype)
+        y = convolve(x, kernel, stride=2 if down else 1, padding=((1, 1), (1, 1)), form=self.convolution)
         return product(add_channels(y, bias))
 
 

@@ -1,4 +1,4 @@
-"""Self-attention over all pixels, of one head or several."""
+"""Self-attention over all places, of one head or several."""
 
 import flax.linen as nn
 import jax
@@ -51,7 +51,7 @@ def can_fuse(dtype: Dtype, channels: int, capability: str | None) -> bool:
 
 
 class AttnBlockpp(nn.Module):
-    """x + NIN(attention(GroupNorm(x))), divided by sqrt(2) if `skip_rescale`: x [B, H, W, C] (Ho et al. 2020).
+    """x + NIN(attention(GroupNorm(x))), divided by sqrt(2) if `skip_rescale`: x [B, *space, C] (Ho et al. 2020).
 
     `fused`: by cuDNN where it can on a GPU of this compute capability, without forward mode; `convolution`: as the
     network's.
@@ -66,8 +66,8 @@ class AttnBlockpp(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        b, h, w, c = x.shape
-        normalised = GroupNorm(self.groups, convolution=self.convolution, name="GroupNorm_0")(x).reshape(b, h * w, c)
+        b, *_, c = x.shape
+        normalised = GroupNorm(self.groups, convolution=self.convolution, name="GroupNorm_0")(x).reshape(b, -1, c)
         q, k, v = (NIN(c, dtype=self.dtype, name=f"NIN_{i}")(normalised) for i in range(3))
         attention = attend_fused if can_fuse(q.dtype, c, self.fused) else attend
         o = NIN(c, init_scale=self.init_scale, dtype=self.dtype, name="NIN_3")(attention(q, k, v))

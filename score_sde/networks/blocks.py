@@ -1,6 +1,7 @@
 """Residual and resampling blocks of NCSN++, DDPM++ and DDPM."""
 
 from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -9,24 +10,26 @@ from score_sde.networks.group_norm import GroupNorm
 from score_sde.networks.layers import (
     NIN,
     Conv,
-    Conv2d,
     Dense,
     Dropout,
     Dtype,
+    FirConv,
     activation,
     ddpm_init,
 )
-from score_sde.networks.resampling import downsample_2d, naive_downsample_2d, naive_upsample_2d, upsample_2d
+from score_sde.networks.resampling import downsample, naive_downsample, naive_upsample, upsample
 from score_sde.typing import Array, Keys
 
 FirKernel = tuple[float, ...]
 
 
-def resample_2d(x: Array, direction: str, fir_kernel: FirKernel | None, form: str) -> Array:
-    """Double ("up") or halve ("down") H and W of x [B, H, W, C], with the FIR filter or, for None, naively."""
-    if direction == "up":
-        return naive_upsample_2d(x, form=form) if fir_kernel is None else upsample_2d(x, fir_kernel, form=form)
-    return naive_downsample_2d(x, form=form) if fir_kernel is None else downsample_2d(x, fir_kernel, form=form)
+def resample(
+    x: Array, direction: str, fir_kernel: FirKernel | None, form: str, circular: tuple[int, ...] = ()
+) -> Array:
+    """Double ("up") or halve ("down") space of x [B, *space, C], with the FIR filter or, for None, naively."""
+    if fir_kernel is None:
+        return (naive_upsample if direction == "up" else naive_downsample)(x, form=form)
+    return (upsample if direction == "up" else downsample)(x, fir_kernel, form=form, circular=circular)
 
 
 class _Residual(nn.Module):
@@ -39,6 +42,12 @@ class _Residual(nn.Module):
     nonlinearity: str = "swish"
     dtype: Dtype = jnp.float32
     convolution: str = "native"
+    circular: tuple[int, ...] = ()
+
+    @property
+    def how(self) -> dict[str, Any]:
+        """What all convolutions are given."""
+        return {"dtype": self.dtype, "convolution": self.convolution, "circular": self.circular}
 
     def branch(
         self,
@@ -50,25 +59,24 @@ class _Residual(nn.Module):
     ) -> Array:
         """Norm, resample, conv, + temb, norm, dropout, conv.
 
-        x [B, H, W, C], temb [B, E] or None, dropout keys [B] or None, what the norms' scale and bias are made of
-        [B, S] or None -> [B, H', W', features].
+        x [B, *space, C], temb [B, E] or None, dropout keys [B] or None, what the norms' scale and bias are made of
+        [B, S] or None -> [B, *space', features].
         """
         act, features = activation(self.nonlinearity), self.features or x.shape[-1]
-        common = {"dtype": self.dtype, "convolution": self.convolution}
         norm = {"groups": self.groups, "activation": act, "convolution": self.convolution}
         h = resample(GroupNorm(**norm, name="GroupNorm_0")(x, style))
         vector = None if temb is None else Dense(features, dtype=self.dtype, name="Dense_0")(act(temb))
-        h = Conv(features, **common, name="Conv_0")(h, vector)
+        h = Conv(features, **self.how, name="Conv_0")(h, vector)
         h = GroupNorm(**norm, name="GroupNorm_1")(h, style)
         h = Dropout(self.dropout, name="Dropout_0")(h, keys)
-        return Conv(features, kernel_init=ddpm_init(self.init_scale), **common, name="Conv_1")(h)
+        return Conv(features, kernel_init=ddpm_init(self.init_scale), **self.how, name="Conv_1")(h)
 
 
 class ResnetBlockBigGANpp(_Residual):
     """Residual block that resamples both branches if `resample` is "up" or "down" (BigGAN).
 
-    x [B, H, W, C], temb [B, E] or None, dropout keys [B] or None, style [B, S] or None (see GroupNorm) ->
-    [B, H', W', features]; `skip_rescale` divides the sum by sqrt(2). Source: Brock et al. 2019; Song et al. 2021,
+    x [B, *space, C], temb [B, E] or None, dropout keys [B] or None, style [B, S] or None (see GroupNorm) ->
+    [B, *space', features]; `skip_rescale` divides the sum by sqrt(2). Source: Brock et al. 2019; Song et al. 2021,
     appendix H.
     """
 
@@ -81,20 +89,20 @@ class ResnetBlockBigGANpp(_Residual):
         self, x: Array, temb: Array | None = None, keys: Keys | None = None, style: Array | None = None
     ) -> Array:
         features = self.features or x.shape[-1]
-        way = (self.resample, self.fir_kernel, self.convolution)
-        resample = lambda v: v if self.resample == "none" else resample_2d(v, *way)
-        h = self.branch(x, temb, keys, style, resample)
-        x = resample(x)
+        way = (self.resample, self.fir_kernel, self.convolution, self.circular)
+        resampled = lambda v: v if self.resample == "none" else resample(v, *way)
+        h = self.branch(x, temb, keys, style, resampled)
+        x = resampled(x)
         if x.shape[-1] != features or self.resample != "none":
-            x = Conv(features, 1, dtype=self.dtype, convolution=self.convolution, name="Conv_2")(x)
+            x = Conv(features, 1, **self.how, name="Conv_2")(x)
         return (x + h) / 2**0.5 if self.skip_rescale else x + h
 
 
 class ResnetBlockDDPMpp(_Residual):
     """Residual block of DDPM (Ho et al. 2020); as published there, with groups=32.
 
-    x [B, H, W, C], temb [B, E] or None, dropout keys [B] or None, style [B, S] or None (see GroupNorm) ->
-    [B, H, W, features]; `skip_rescale` divides the sum by sqrt(2).
+    x [B, *space, C], temb [B, E] or None, dropout keys [B] or None, style [B, S] or None (see GroupNorm) ->
+    [B, *space, features]; `skip_rescale` divides the sum by sqrt(2).
     """
 
     conv_shortcut: bool = False
@@ -107,16 +115,16 @@ class ResnetBlockDDPMpp(_Residual):
         features = self.features or x.shape[-1]
         h = self.branch(x, temb, keys, style)
         if x.shape[-1] != features and self.conv_shortcut:
-            x = Conv(features, dtype=self.dtype, convolution=self.convolution, name="Conv_2")(x)
+            x = Conv(features, **self.how, name="Conv_2")(x)
         elif x.shape[-1] != features:
             x = NIN(features, dtype=self.dtype, name="NIN_0")(x)
         return (x + h) / 2**0.5 if self.skip_rescale else x + h
 
 
 class Combine(nn.Module):
-    """Concatenate ("cat") or add ("sum") a 1x1 convolution of the pyramid to the features.
+    """Concatenate ("cat") or add ("sum") a convolution of width 1 of the pyramid to the features.
 
-    Pyramid x [B, H, W, C], features y [B, H, W, D] -> [B, H, W, D], or 2 D channels when concatenated.
+    Pyramid x [B, *space, C], features y [B, *space, D] -> [B, *space, D], or 2 D channels when concatenated.
     """
 
     method: str = "sum"  # sum | cat
@@ -129,9 +137,9 @@ class Combine(nn.Module):
 
 
 class Resample(nn.Module):
-    """Double ("up") or halve ("down") H and W of x [B, H, W, C]: by a FIR filter, or naively where it is None.
+    """Double ("up") or halve ("down") space of x [B, *space, C]: by a FIR filter, or naively where it is None.
 
-    `with_conv` adds a 3x3 convolution to `features` channels (those of x for None), fused with the filter.
+    `with_conv` adds a convolution of width 3 to `features` channels (those of x for None), fused with the filter.
     """
 
     direction: str  # up | down
@@ -140,14 +148,16 @@ class Resample(nn.Module):
     fir_kernel: FirKernel | None = (1, 3, 3, 1)
     dtype: Dtype = jnp.float32
     convolution: str = "native"
+    circular: tuple[int, ...] = ()
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         if not self.with_conv:
-            return resample_2d(x, self.direction, self.fir_kernel, self.convolution)
-        features, common = self.features or x.shape[-1], {"dtype": self.dtype, "convolution": self.convolution}
+            return resample(x, self.direction, self.fir_kernel, self.convolution, self.circular)
+        features = self.features or x.shape[-1]
+        common = {"dtype": self.dtype, "convolution": self.convolution, "circular": self.circular}
         if self.fir_kernel is not None:
-            return Conv2d(features, self.direction, self.fir_kernel, **common, name="Conv2d_0")(x)
+            return FirConv(features, self.direction, self.fir_kernel, **common, name="Conv2d_0")(x)
         if self.direction == "up":
-            return Conv(features, **common, name="Conv_0")(naive_upsample_2d(x, form=self.convolution))
+            return Conv(features, **common, name="Conv_0")(naive_upsample(x, form=self.convolution))
         return Conv(features, stride=2, **common, name="Conv_0")(x)

@@ -1,4 +1,4 @@
-"""Two-dimensional convolution, and its forms for CPU.
+"""Convolution over any number of axes, and its forms for CPU.
 
 XLA's CPU backend runs a convolution's own gradient 20 to 60 times slower inside `lax.scan` than at top level: it
 recognises only canonical dimension orders there. The gradients below are plain forward convolutions, or like these in
@@ -13,8 +13,11 @@ from jax import lax
 from jax.typing import DTypeLike
 
 from score_sde.networks import winograd
-from score_sde.networks.winograd import Pads
+from score_sde.networks.padding import wrap_axis
 from score_sde.typing import Array
+
+Pads = tuple[tuple[int, int], ...]
+"""Of every axis of space what is put before and after it."""
 
 CONVOLUTIONS = ("native", "depthwise", "backwards")
 """native: XLA's own, with its gradients. depthwise: so too, and filters (resampling.py) as depthwise ones, for TPU.
@@ -23,10 +26,8 @@ backwards: for CPU, to be differentiated in reverse mode, inside a loop too, in 
 no forward mode (jvp). Without a gradient it takes 0.64 of XLA's own time in the digits' network and 1.1 in CIFAR-10's.
 """
 
-_DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 
-
-def conv2d(
+def convolve(
     x: Array,
     w: Array,
     *,
@@ -34,22 +35,27 @@ def conv2d(
     padding: str | Sequence[tuple[int, int]] = "SAME",
     dilation: int = 1,
     form: str = "native",
+    circular: Sequence[int] = (),
 ) -> Array:
-    """Cross-correlation y[i, j, o] = sum_abc x[i s + a d, j s + b d, c] w[a, b, c, o] of the zero-padded x.
+    """Cross-correlation, over two axes y[i, j, o] = sum_abc x[i s + a d, j s + b d, c] w[a, b, c, o] of the padded x.
 
-    x [B, H, W, C], w [kh, kw, C, O] -> [B, H', W', O]; `padding` is "SAME", "VALID" or ((top, bottom), (left, right)).
-    `form`, one of CONVOLUTIONS, is how it is computed, which changes values by rounding alone.
+    x [B, *space, C], w [*window, C, O] -> [B, *space', O]; `padding` is "SAME", "VALID" or a pair (before, after) for
+    every axis of space: of zeros, or of the other end's x along the axes in `circular`, whose numbers begin at 0 for
+    the first one of space. `form`, one of CONVOLUTIONS, is how it is computed, which changes values by rounding alone.
     """
     pads = _explicit_pads(x.shape, w.shape, stride, padding, dilation)
-    if w.shape[:2] == (1, 1) and stride == 1 and pads == ((0, 0), (0, 0)):
-        return pointwise(x, w[0, 0])
+    for axis in circular:
+        x = wrap_axis(x, axis + 1, *pads[axis])
+        pads = (*pads[:axis], (0, 0), *pads[axis + 1 :])
+    if set(w.shape[:-2]) == {1} and stride == 1 and not any(map(any, pads)):
+        return pointwise(x, w[(0,) * len(pads)])
     if form != "backwards":
         return _correlate(x, w, pads, stride=stride, dilation=dilation)
     return _reversible(x, w, stride, pads, dilation)
 
 
 def pointwise(x: Array, w: Array) -> Array:
-    """x w at every pixel: x [B, ..., C], w [C, O] -> [B, ..., O].
+    """x w at every place: x [B, ..., C], w [C, O] -> [B, ..., O].
 
     One product of matrices: with its pixels in several axes, CPU's compiler would transpose x for the gradient.
     """
@@ -64,10 +70,9 @@ def _explicit_pads(
     dilation: int,
 ) -> Pads:
     if isinstance(padding, str):
-        window = [(k - 1) * dilation + 1 for k in w_shape[:2]]
-        padding = lax.padtype_to_pads(x_shape[1:3], window, (stride, stride), padding)
-    (top, bottom), (left, right) = padding
-    return (int(top), int(bottom)), (int(left), int(right))
+        window = [(k - 1) * dilation + 1 for k in w_shape[:-2]]
+        padding = lax.padtype_to_pads(x_shape[1:-1], window, [stride] * len(window), padding)
+    return tuple((int(before), int(after)) for before, after in padding)
 
 
 def _correlate(
@@ -81,19 +86,26 @@ def _correlate(
     dtype: DTypeLike | None = None,
 ) -> Array:
     """Forward convolution in canonical dimension order; zero-interleaving and cropping are done by an explicit pad."""
-    if interior or min(pads[0] + pads[1]) < 0:
+    rank = len(pads)
+    if interior or min(map(min, pads)) < 0:
         spatial = [(*pair, interior) for pair in pads]
         x = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *spatial, (0, 0, 0)])
-        pads = ((0, 0), (0, 0))
+        pads = ((0, 0),) * rank
     return lax.conv_general_dilated(
         x,
         w,
-        (stride, stride),
+        (stride,) * rank,
         pads,
-        rhs_dilation=(dilation, dilation),
-        dimension_numbers=_DIMENSIONS,
+        rhs_dilation=(dilation,) * rank,
+        dimension_numbers=dimensions(rank),
         preferred_element_type=dtype,
     )
+
+
+def dimensions(rank: int) -> lax.ConvDimensionNumbers:
+    """The canonical order of so many axes of space: x and y [B, *space, C], w [*window, C, O]."""
+    space = tuple(range(1, rank + 1))
+    return lax.ConvDimensionNumbers((0, rank + 1, *space), (rank + 1, rank, *range(rank)), (0, rank + 1, *space))
 
 
 def _convolved(x: Array, w: Array, stride: int, pads: Pads, dilation: int) -> Array:
@@ -124,17 +136,17 @@ def _input_gradient(x: Array, w: Array, dy: Array, stride: int, pads: Pads, dila
 
     A convolution of dy, zero-interleaved, with the kernel flipped in space and its channels swapped.
     """
-    dx_pads = []
-    for axis in (0, 1):
+    rank, dx_pads = len(pads), []
+    for axis in range(rank):
         reach = (w.shape[axis] - 1) * dilation
         low = reach - pads[axis][0]
         length = (dy.shape[axis + 1] - 1) * stride + 1
         dx_pads.append((low, x.shape[axis + 1] + reach - length - low))
-    both = (dx_pads[0], dx_pads[1])
-    if winograd.pays(dy, w, both, stride, dilation):
-        return winograd.correlate(dy, w, both, turned=True)
-    flipped = jnp.flip(w, (0, 1)).transpose(0, 1, 3, 2)
-    return _correlate(dy, flipped, both, interior=stride - 1, dilation=dilation)
+    dx_pads = tuple(dx_pads)
+    if winograd.pays(dy, w, dx_pads, stride, dilation):
+        return winograd.correlate(dy, w, dx_pads, turned=True)
+    flipped = jnp.flip(w, tuple(range(rank))).swapaxes(-1, -2)
+    return _correlate(dy, flipped, dx_pads, interior=stride - 1, dilation=dilation)
 
 
 def _kernel_gradient(x: Array, w: Array, dy: Array, stride: int, pads: Pads, dilation: int) -> Array:
@@ -145,19 +157,20 @@ def _kernel_gradient(x: Array, w: Array, dy: Array, stride: int, pads: Pads, dil
     """
     if winograd.pays(x, w, pads, stride, dilation):
         return winograd.kernel_gradient(x, w, dy, pads)
-    dw_pads = []
-    for axis in (0, 1):
+    rank, dw_pads = len(pads), []
+    for axis in range(rank):
         low = pads[axis][0]
         used = (dy.shape[axis + 1] - 1) * stride + (w.shape[axis] - 1) * dilation + 1
         dw_pads.append((low, used - low - x.shape[axis + 1]))
-    rows = x.transpose(3, 1, 2, 0)
-    kernel = dy.transpose(1, 2, 0, 3)
+    space = tuple(range(1, rank + 1))
+    rows = x.transpose(rank + 1, *space, 0)
+    kernel = dy.transpose(*space, 0, rank + 1)
     dw = _correlate(
         rows,
         kernel,
-        (dw_pads[0], dw_pads[1]),
+        tuple(dw_pads),
         stride=dilation,
         dilation=stride,
-        dtype=jnp.promote_types(x.dtype, jnp.float32),
+        dtype=x.dtype if jnp.finfo(x.dtype).bits >= 32 else jnp.float32,
     )
-    return dw.transpose(1, 2, 0, 3).astype(w.dtype)
+    return dw.transpose(*space, 0, rank + 1).astype(w.dtype)

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from score_sde.networks.contract import check_choices, check_halvings
 from score_sde.networks.conv import CONVOLUTIONS
 from score_sde.networks.layers import Conv, Dense, Dtype, activation, ddpm_init, positional_embedding
-from score_sde.networks.resampling import downsample_2d
+from score_sde.networks.resampling import downsample
 from score_sde.typing import Array
 
 FIR = (1, 3, 3, 1)
@@ -66,6 +66,6 @@ class CriticBlock(nn.Module):
         vector = Dense(self.features, dtype=self.dtype, name="Dense_0")(embedding)
         h = act(Conv(self.features, **common, name="Conv_0")(act(x), vector))
         if self.down:
-            h, x = (downsample_2d(v, FIR, form=self.convolution) for v in (h, x))
+            h, x = (downsample(v, FIR, form=self.convolution) for v in (h, x))
         h = Conv(self.features, kernel_init=ddpm_init(0.0), **common, name="Conv_1")(h)
         return (h + Conv(self.features, 1, use_bias=False, **common, name="Conv_2")(x)) / 2**0.5

@@ -29,6 +29,7 @@ def ddpm(
     convolution: str = "native",
     fused_attention: str | None = None,
     remat: str = "none",
+    circular: tuple[int, ...] = (),
 ) -> NCSNpp:
     """DDPM, as the special case of NCSN++ that it is; the arguments are NCSN++'s, the defaults those for CIFAR-10.
 
@@ -57,6 +58,7 @@ def ddpm(
         convolution=convolution,
         fused_attention=fused_attention,
         remat=remat,
+        circular=circular,
         resblock_type="ddpm",
         family="ddpm",
         groups=32,

@@ -12,10 +12,10 @@ from jax.nn import initializers
 
 from score_sde.networks.adm import Pass, apart
 from score_sde.networks.attention import attend_heads
-from score_sde.networks.blocks import resample_2d
+from score_sde.networks.blocks import resample
 from score_sde.networks.conditioning import told_label
 from score_sde.networks.contract import centre, check_choices, check_halvings, finish
-from score_sde.networks.conv import CONVOLUTIONS, conv2d
+from score_sde.networks.conv import CONVOLUTIONS, convolve
 from score_sde.networks.layers import Dropout, Dtype
 from score_sde.networks.remat import REMAT, product, remat
 from score_sde.typing import Array, Keys
@@ -83,7 +83,7 @@ class MPConv(nn.Module):
         kernel = self.param("kernel", initializers.normal(1.0), shape, jnp.float32)
         scaled = unit(kernel, tuple(range(kernel.ndim - 1))) * (gain / float(np.prod(shape[:-1])) ** 0.5)
         x, scaled = x.astype(self.dtype), scaled.astype(self.dtype)
-        return product(conv2d(x, scaled, form=self.convolution) if self.size else x @ scaled)
+        return product(convolve(x, scaled, form=self.convolution) if self.size else x @ scaled)
 
 
 class MPFourier(nn.Module):
@@ -119,7 +119,7 @@ class MPBlock(nn.Module):
     @nn.compact
     def __call__(self, x: Array, emb: Array, keys: Keys | None = None) -> Array:
         if self.resample != "none":
-            x = resample_2d(x, self.resample, None, self.convolution)
+            x = resample(x, self.resample, None, self.convolution)
         if self.encoder:
             x = unit(self._skip(x), (3,))
         gain = self.param("emb_gain", initializers.zeros, (), jnp.float32)

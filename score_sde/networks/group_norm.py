@@ -24,9 +24,9 @@ def group_count(channels: int, groups: int | None = None) -> int:
 
 
 class GroupNorm(nn.Module):
-    """y = act((x - mean) / sqrt(var + eps) * scale + bias) over H, W and each group's channels; float32 statistics.
+    """y = act((x - mean) / sqrt(var + eps) * scale + bias) over space and each group's channels; float32 statistics.
 
-    x [B, H, W, C]; `groups` None is the rule of `group_count`; `activation` None is the identity. A gradient keeps x
+    x [B, *space, C]; `groups` None is the rule of `group_count`; `activation` None is the identity. A gradient keeps x
     and the statistics, and computes the rest again; `convolution`: the form that the network's have, on which depends
     whether the compiler may see through that. style [B, E]: scale and bias are each example's own, 1 + a and b of a
     linear layer of it (Xiao et al. 2021). ValueError if the groups do not divide C.
@@ -62,12 +62,12 @@ class GroupNorm(nn.Module):
 
 @partial(jax.custom_jvp, nondiff_argnums=(3, 4))
 def normalise(x: Array, scale: Array, bias: Array, groups: int, eps: float) -> Array:
-    """y = u scale + bias, u = (x - mean) / sqrt(var + eps) by groups of channels: x [B, H, W, C], others [C] or [B, C].
+    """y = u scale + bias, u = (x - mean) / sqrt(var + eps) by groups of channels: x [B, *space, C], [C] or [B, C].
 
     y is float32, or finer where x is.
     """
     u, _ = _standardised(x, groups, eps)
-    return u * channel_vector(scale) + channel_vector(bias)
+    return u * channel_vector(scale, x) + channel_vector(bias, x)
 
 
 @normalise.defjvp
@@ -83,27 +83,32 @@ def _normalise_jvp(groups: int, eps: float, primals: Any, tangents: Any) -> tupl
     u, r = _standardised(x, groups, eps)
     dx = dx.astype(u.dtype)
     factor = r * scale
-    a, b = (d - factor * _group_mean(v.mean((1, 2)), groups) for d, v in ((dbias, dx), (dscale, u * dx)))
-    y = u * channel_vector(scale) + channel_vector(bias)
-    return y, channel_vector(factor) * dx + channel_vector(a) + u * channel_vector(b)
+    a, b = (d - factor * _group_mean(v.mean(_space(x)), groups) for d, v in ((dbias, dx), (dscale, u * dx)))
+    y = u * channel_vector(scale, x) + channel_vector(bias, x)
+    return y, channel_vector(factor, x) * dx + channel_vector(a, x) + u * channel_vector(b, x)
 
 
 def _standardised(x: Array, groups: int, eps: float) -> tuple[Array, Array]:
-    """(x - mean) r [B, H, W, C] and r = 1 / sqrt(var + eps) [B, C], by one pass over x for both statistics.
+    """(x - mean) r [B, *space, C] and r = 1 / sqrt(var + eps) [B, C], by one pass over x for both statistics.
 
     These are of x - s, s about every channel's mean (that of the first row): so near it, E[v^2] - E[v]^2 rounds as
     E[(v - E[v])^2] does, which would take a second pass. Numbers of 16 bits, whose own rounding is more than what
     E[x^2] - E[x]^2 loses in float32, are taken as they are: on TPU no pass at all, but a part of what makes x.
     """
     fine = jnp.promote_types(x.dtype, jnp.float32)
-    short, x = x.dtype.itemsize < 4, x.astype(fine)
-    shift = jnp.zeros((), fine)[None, None, None, None] if short else x[:, :1].mean((1, 2), keepdims=True)
-    first, second = (v.mean((1, 2)) for v in (x - shift, jnp.square(x - shift)))
-    means = first + shift[:, 0, 0]
+    short, x, space = x.dtype.itemsize < 4, x.astype(fine), _space(x)
+    shift = jnp.expand_dims(jnp.zeros((), fine), (0, *space, -1)) if short else x[:, :1].mean(space, keepdims=True)
+    first, second = (v.mean(space) for v in (x - shift, jnp.square(x - shift)))
+    means = first + shift[:, *(0 for _ in space)]
     mean = _group_mean(means, groups)
     variance = _group_mean(jnp.maximum(second - jnp.square(first), 0) + jnp.square(means - mean), groups)
     mean, r = (checkpoint_name(v, STATISTICS) for v in (mean, lax.rsqrt(variance + eps)))
-    return (x - channel_vector(mean)) * channel_vector(r), r
+    return (x - channel_vector(mean, x)) * channel_vector(r, x), r
+
+
+def _space(x: Array) -> tuple[int, ...]:
+    """The axes between an example and its channels."""
+    return tuple(range(1, x.ndim - 1))
 
 
 def _group_mean(v: Array, groups: int) -> Array:

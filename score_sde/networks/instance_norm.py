@@ -77,7 +77,7 @@ class ConditionalInstanceNorm2dPlus(nn.Module):
     @nn.compact
     def __call__(self, x: Array, label: Array) -> Array:
         table = nn.Embed(self.num_classes, 3 * x.shape[-1], embedding_init=_conditional_init, name="Embed_0")
-        gamma, alpha, beta = (channel_vector(v) for v in jnp.split(table(label), 3, axis=-1))
+        gamma, alpha, beta = (channel_vector(v, x) for v in jnp.split(table(label), 3, axis=-1))
         return instance_norm_plus(x, gamma, alpha, beta)
 
 

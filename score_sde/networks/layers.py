@@ -10,9 +10,9 @@ import numpy as np
 from jax import lax
 from jax.nn import initializers
 
-from score_sde.networks.conv import conv2d, pointwise
+from score_sde.networks.conv import convolve, pointwise
 from score_sde.networks.remat import product
-from score_sde.networks.resampling import conv_downsample_2d, upsample_conv_2d
+from score_sde.networks.resampling import conv_downsample, upsample_conv
 from score_sde.typing import Array, Keys
 
 Dtype = Any
@@ -87,9 +87,9 @@ def ncsn_bias(scale: float = 1.0) -> BiasInit:
     return init
 
 
-def channel_vector(v: Array) -> Array:
-    """[C] or [B, C] -> [1 or B, 1, 1, C]."""
-    return v.reshape(-1, 1, 1, v.shape[-1])
+def channel_vector(v: Array, x: Array) -> Array:
+    """[C] or [B, C] -> [1 or B, 1, ..., 1, C], as many axes as x [B, *space, C] has."""
+    return v.reshape(-1, *(1,) * (x.ndim - 2), v.shape[-1])
 
 
 def add_channels(x: Array, v: Array) -> Array:
@@ -98,14 +98,14 @@ def add_channels(x: Array, v: Array) -> Array:
     Added as float32: the gradient of v is a sum over all pixels, which bfloat16 would lose.
     """
     wide = at_least_float32(x.dtype)
-    v = v.reshape(-1, *(1,) * (x.ndim - 2), v.shape[-1])
-    return (x.astype(wide) + v.astype(wide)).astype(x.dtype)
+    return (x.astype(wide) + channel_vector(v, x).astype(wide)).astype(x.dtype)
 
 
 class Conv(nn.Module):
-    """Square convolution with parameters `kernel` [k, k, C, features] and `bias` [features]: x [B, H, W, C].
+    """Convolution with parameters `kernel` [k, ..., k, C, features] and `bias` [features]: x [B, *space, C].
 
-    A vector [B, features] may be added with the bias, so that the gradients of both are one sum over the pixels.
+    The kernel has one k for every axis of space; circular: those axes that close to a circle (conv.py). A vector
+    [B, features] may be added with the bias, so that the gradients of both are one sum over the pixels.
     """
 
     features: int
@@ -117,21 +117,23 @@ class Conv(nn.Module):
     bias_init: BiasInit = zero_bias
     dtype: Dtype = jnp.float32
     convolution: str = "native"
+    circular: tuple[int, ...] = ()
 
     @nn.compact
     def __call__(self, x: Array, vector: Array | None = None) -> Array:
-        shape = (self.kernel_size, self.kernel_size, x.shape[-1], self.features)
+        shape = (*[self.kernel_size] * (x.ndim - 2), x.shape[-1], self.features)
         kernel = self.param("kernel", self.kernel_init, shape, jnp.float32).astype(self.dtype)
         x = x.astype(self.dtype)
-        y = conv2d(x, kernel, stride=self.stride, dilation=self.dilation, form=self.convolution)
+        how = {"form": self.convolution, "circular": self.circular}
+        y = convolve(x, kernel, stride=self.stride, dilation=self.dilation, **how)
         if self.use_bias:
             bias = self.param("bias", self.bias_init, shape)
             vector = bias if vector is None else lax.optimization_barrier(bias[None] + vector.astype(bias.dtype))
         return product(y if vector is None else add_channels(y, vector))
 
 
-class Conv2d(nn.Module):
-    """3x3 convolution with parameters `weight` and `bias` fused with FIR resampling by two: x [B, H, W, C]."""
+class FirConv(nn.Module):
+    """Convolution of width 3 with parameters `weight` and `bias` fused with FIR resampling by two: x [B, *space, C]."""
 
     features: int
     resample: str = "none"  # none | up | down
@@ -139,18 +141,21 @@ class Conv2d(nn.Module):
     kernel_init: Init = ddpm_init(1.0)
     dtype: Dtype = jnp.float32
     convolution: str = "native"
+    circular: tuple[int, ...] = ()
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        weight = self.param("weight", self.kernel_init, (3, 3, x.shape[-1], self.features), jnp.float32)
+        shape = (*[3] * (x.ndim - 2), x.shape[-1], self.features)
+        weight = self.param("weight", self.kernel_init, shape, jnp.float32)
         bias = self.param("bias", initializers.zeros, (self.features,), jnp.float32)
         x, weight = x.astype(self.dtype), weight.astype(self.dtype)
+        how = {"form": self.convolution, "circular": self.circular}
         if self.resample == "up":
-            y = upsample_conv_2d(x, weight, self.fir_kernel, form=self.convolution)
+            y = upsample_conv(x, weight, self.fir_kernel, **how)
         elif self.resample == "down":
-            y = conv_downsample_2d(x, weight, self.fir_kernel, form=self.convolution)
+            y = conv_downsample(x, weight, self.fir_kernel, **how)
         else:
-            y = conv2d(x, weight, form=self.convolution)
+            y = convolve(x, weight, **how)
         return product(add_channels(y, bias))
 
 

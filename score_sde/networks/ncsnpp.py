@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from score_sde.networks.attention import AttnBlockpp
 from score_sde.networks.blocks import Combine, Resample, ResnetBlockBigGANpp, ResnetBlockDDPMpp
 from score_sde.networks.conditioning import LABEL_EMBEDDINGS, NULL_LABELS, Labels, told_augmentation
-from score_sde.networks.contract import centre, check_choices, check_halvings, check_sigma, finish
+from score_sde.networks.contract import centre, check_choices, check_circular, check_halvings, check_sigma, finish
 from score_sde.networks.conv import CONVOLUTIONS
 from score_sde.networks.group_norm import GroupNorm
 from score_sde.networks.layers import (
@@ -48,7 +48,7 @@ CHOICES = {
 
 
 class NCSNpp(nn.Module):
-    """Noise-conditional U-Net: x [B, H, W, C], label [B] -> [B, H, W, out_channels] float32.
+    """Noise-conditional U-Net: x [B, *space, C], label [B] -> [B, *space, out_channels] float32; space of any rank.
 
     label: the noise level itself for the Fourier embedding (its logarithm is embedded), any number for the
     positional one. sigma [B]: what the output is divided by if `scale_by_sigma`. dropout_keys [B]: one typed key per
@@ -64,7 +64,8 @@ class NCSNpp(nn.Module):
     `dtype` is that of convolutions and matrix products; parameters, statistics, softmax and embeddings are float32.
     `convolution` is its form (see conv.py); `fused_attention` has cuDNN do it on such a GPU, without forward mode (see
     attention.py); `remat` is what the gradient keeps of every block (see remat.py); `scan_blocks` has blocks that are
-    alike compiled once (see repeated.py). These change values by rounding alone.
+    alike compiled once (see repeated.py). These change values by rounding alone. `circular`: the axes of space, 0 the
+    first, that close to a circle, so that a shift along them by a multiple of the coarsest level's stride shifts y.
     ValueError: an unknown option, a size that cannot be halved often enough, a missing sigma.
     Source: Song et al. 2021, appendix H; Ho et al. 2020 for DDPM.
     """
@@ -103,6 +104,7 @@ class NCSNpp(nn.Module):
     fused_attention: str | None = None
     remat: str = "none"  # none | dots | blocks
     scan_blocks: bool = False
+    circular: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         check_choices(self, CHOICES)
@@ -124,6 +126,7 @@ class NCSNpp(nn.Module):
     ) -> Array:
         remedy = "once per further entry of ch_mult: pad the images or shorten ch_mult"
         check_halvings(x, len(self.ch_mult) - 1, remedy)
+        check_circular(x, self.circular)
         check_sigma(self.scale_by_sigma, sigma)
         state = Pass(temb=None, dropout_keys=dropout_keys, style=(condition or {}).get("style"))
         state.temb = self._embed(state, label, condition or {})
@@ -150,7 +153,7 @@ class NCSNpp(nn.Module):
         return labels.behind(hidden, condition)
 
     def _encode(self, state: Pass, x: Array) -> list[Array]:
-        """Images [B, H, W, C] -> features of every level, finest first; the decoder consumes them from the end."""
+        """Examples [B, *space, C] -> features of every level, finest first; the decoder consumes them from the end."""
         skips, pyramid = [self._conv(state, x, self.nf)], x
         for level, mult in enumerate(self.ch_mult):
             nothing = [None] * self.num_res_blocks
@@ -169,7 +172,7 @@ class NCSNpp(nn.Module):
         return self._residual(state, h, h.shape[-1])
 
     def _decode(self, state: Pass, h: Array, skips: list[Array], channels: int) -> Array:
-        """Coarsest features h and all skips -> [B, H, W, channels]."""
+        """Coarsest features h and all skips -> [B, *space, channels]."""
         pyramid = None
         for level, mult in reversed(list(enumerate(self.ch_mult))):
             taken = [skips.pop() for _ in range(self.num_res_blocks + 1)]
@@ -252,8 +255,7 @@ class NCSNpp(nn.Module):
             "init_scale": self.init_scale,
             "groups": self.groups,
             "nonlinearity": self.nonlinearity,
-            "dtype": self.dtype,
-            "convolution": self.convolution,
+            **self._how,
         }
         if self.resblock_type == "ddpm":
             return Block(
@@ -275,10 +277,10 @@ class NCSNpp(nn.Module):
 
     def _resampler(self, state: Pass, direction: str, features: int | None, with_conv: bool) -> Resample:
         name = state.names("Upsample" if direction == "up" else "Downsample")
-        return Resample(direction, features, with_conv, self._fir, self.dtype, self.convolution, name=name)
+        return Resample(direction, features, with_conv, self._fir, **self._how, name=name)
 
     def _attends(self, h: Array) -> bool:
-        return min(h.shape[1:3]) in self.attn_resolutions
+        return min(h.shape[1:-1]) in self.attn_resolutions
 
     def _attention(self, state: Pass, h: Array) -> Array:
         return (block := self._attention_block()).make(name=state.names(block.kind))(h)
@@ -290,7 +292,7 @@ class NCSNpp(nn.Module):
         return Block("AttnBlock" + self._suffix, block)
 
     def _asking_blocks(self, state: Pass, h: Array) -> list[Block]:
-        """The block in which the pixels h [B, H, W, C] ask the text; none where the level has none."""
+        """The block in which the places of h [B, *space, C] ask the text; none where the level has none."""
         if self.text is None or state.text is None or not self.text.asked_by(h):
             return []
         common = {"groups": self.groups, "dtype": self.dtype, "convolution": self.convolution}
@@ -303,9 +305,7 @@ class NCSNpp(nn.Module):
 
     def _conv(self, state: Pass, h: Array, features: int, init_scale: float = 1.0) -> Array:
         init = ddpm_init(init_scale)
-        return Conv(
-            features, kernel_init=init, dtype=self.dtype, convolution=self.convolution, name=state.names("Conv")
-        )(h)
+        return Conv(features, kernel_init=init, **self._how, name=state.names("Conv"))(h)
 
     def _rescaled_sum(self, a: Array, b: Array) -> Array:
         return (a + b) / 2**0.5 if self.skip_rescale else a + b
@@ -314,6 +314,11 @@ class NCSNpp(nn.Module):
     def _suffix(self) -> str:
         """What NCSN++ appends to the names of DDPM's blocks."""
         return "pp" if self.family == "ncsnpp" else ""
+
+    @property
+    def _how(self) -> dict[str, Any]:
+        """What all convolutions are given."""
+        return {"dtype": self.dtype, "convolution": self.convolution, "circular": self.circular}
 
     @property
     def _fir(self) -> tuple[float, ...] | None:

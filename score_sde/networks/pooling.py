@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from score_sde.networks.resampling import filter_axis, pad_axis
+from score_sde.networks.padding import pad_axis
+from score_sde.networks.resampling import filter_axis
 from score_sde.typing import Array
 
 

@@ -16,7 +16,7 @@ from score_sde.networks.instance_norm import ConditionalInstanceNorm2dPlus, Inst
 from score_sde.networks.layers import Conv, Dtype, Names, activation, ncsn_bias, ncsn_init
 from score_sde.networks.pooling import max_pool, mean_pool
 from score_sde.networks.remat import remat
-from score_sde.networks.resampling import naive_downsample_2d
+from score_sde.networks.resampling import naive_downsample
 from score_sde.typing import Array
 
 INTERPOLATIONS = {"bilinear": "bilinear", "nearest_neighbor": "nearest"}
@@ -84,7 +84,7 @@ class ConvMeanPool(nn.Module):
         init, options = initializers.lecun_normal(), self.options
         common = {"kernel_init": init, "dtype": options.dtype, "convolution": options.convolution}
         h = Conv(self.features, self.kernel_size, **common, name="Conv_0")(x)
-        return naive_downsample_2d(h, form=options.convolution)
+        return naive_downsample(h, form=options.convolution)
 
 
 class ResidualBlock(nn.Module):

@@ -5,124 +5,174 @@ the time for one depthwise convolution, the form "depthwise" (see conv.CONVOLUTI
 """
 
 from collections.abc import Sequence
+from functools import reduce
 
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from score_sde.networks.conv import conv2d
+from score_sde.networks.conv import convolve, dimensions
+from score_sde.networks.padding import surround, wrap_axis
 from score_sde.typing import Array
 
 Pair = tuple[int, int]
 Kernel = Sequence[float]
+Axes = Sequence[int]
+"""The circular axes, of which 0 is the first one of space."""
 
 
-def upfirdn2d(x: Array, kernel: np.ndarray, *, up: Pair = (1, 1), down: Pair = (1, 1), pad: tuple[Pair, Pair]) -> Array:
-    """Zero-insert by `up`, pad, convolve every channel with `kernel` [kh, kw], keep every `down`-th pixel: depthwise.
+def upfirdn(
+    x: Array,
+    kernel: np.ndarray,
+    *,
+    pad: Sequence[Pair],
+    up: Sequence[int] | None = None,
+    down: Sequence[int] | None = None,
+    circular: Axes = (),
+) -> Array:
+    """Zero-insert by `up`, pad, convolve every channel with `kernel`, keep every `down`-th place: depthwise.
 
-    x [B, H, W, C] -> [B, (H up + p0 + p1 - kh) // down + 1, ..., C]; all pairs are (rows, columns) and a negative pad
-    crops. Source: Karras et al. 2020 (StyleGAN2), upfirdn2d.
+    x [B, *space, C], kernel of space's rank k_i -> [B, (n_i up_i + p0 + p1 - k_i) // down_i + 1, ..., C]. pad: a pair
+    for every axis of space, negative ones crop; up and down: a number for every one, None for 1.
+    Source: Karras et al. 2020 (StyleGAN2), upfirdn2d.
     """
-    flipped = jnp.asarray(np.asarray(kernel)[::-1, ::-1], x.dtype)
+    up, pad = up or [1] * len(pad), list(pad)
+    for axis in circular:
+        around = [max(-(-p // up[axis]), 0) for p in pad[axis]]
+        x = wrap_axis(x, axis + 1, *around)
+        pad[axis] = (pad[axis][0] - up[axis] * around[0], pad[axis][1] - up[axis] * around[1])
+    flipped = jnp.asarray(np.flip(np.asarray(kernel)), x.dtype)
     return lax.conv_general_dilated(
         x,
-        jnp.broadcast_to(flipped[:, :, None, None], (*flipped.shape, 1, x.shape[-1])),
-        down,
+        jnp.broadcast_to(flipped[..., None, None], (*flipped.shape, 1, x.shape[-1])),
+        down or [1] * len(pad),
         [(p0, p1 + u - 1) for u, (p0, p1) in zip(up, pad, strict=True)],
         lhs_dilation=up,
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        dimension_numbers=dimensions(len(pad)),
         feature_group_count=x.shape[-1],
         precision=lax.Precision.HIGHEST,  # as exact as the sums
     )
 
 
-def upsample_2d(
-    x: Array, kernel: Kernel | None = None, *, factor: int = 2, gain: float = 1.0, form: str = "native"
+def upsample(
+    x: Array,
+    kernel: Kernel | None = None,
+    *,
+    factor: int = 2,
+    gain: float = 1.0,
+    form: str = "native",
+    circular: Axes = (),
 ) -> Array:
-    """Upsample by zero-insertion and the FIR filter with gain factor^2: [B, H, W, C] -> [B, factor H, factor W, C].
+    """Upsample every axis of space by zero-insertion and the FIR filter with gain `factor`: [B, *space, C].
 
-    For (1, 3, 3, 1), per axis: y[2i] = (x[i-1] + 3 x[i]) / 4 and y[2i+1] = (3 x[i] + x[i+1]) / 4, x being 0 outside.
+    For (1, 3, 3, 1), per axis: y[2i] = (x[i-1] + 3 x[i]) / 4 and y[2i+1] = (3 x[i] + x[i+1]) / 4, x being 0 outside, or
+    periodic along the circular axes.
     """
-    taps = _taps(kernel, factor) * factor
+    taps, rank = _taps(kernel, factor) * factor, x.ndim - 2
     before = (len(taps) - factor + 1) // 2 + factor - 1
     if form == "depthwise":
         pad = (before, (len(taps) - factor) // 2)
-        return upfirdn2d(x, gain * np.outer(taps, taps), up=(factor, factor), pad=(pad, pad))
-    x = _upsample_axis(x, 1, taps * gain, factor, before)
-    return _upsample_axis(x, 2, taps, factor, before)
+        return upfirdn(x, gain * _outer(taps, rank), up=[factor] * rank, pad=[pad] * rank, circular=circular)
+    for axis in range(rank):
+        own = taps if axis else taps * gain
+        x = _upsample_axis(x, axis + 1, own, factor, before, axis in circular)
+    return x
 
 
-def downsample_2d(
-    x: Array, kernel: Kernel | None = None, *, factor: int = 2, gain: float = 1.0, form: str = "native"
+def downsample(
+    x: Array,
+    kernel: Kernel | None = None,
+    *,
+    factor: int = 2,
+    gain: float = 1.0,
+    form: str = "native",
+    circular: Axes = (),
 ) -> Array:
-    """Downsample by the FIR filter and decimation: [B, H, W, C] -> [B, H / factor, W / factor, C].
+    """Downsample every axis of space by the FIR filter and decimation: [B, *space, C], space over `factor`.
 
-    For (1, 3, 3, 1), per axis: y[i] = (x[2i-1] + 3 x[2i] + 3 x[2i+1] + x[2i+2]) / 8, x being 0 outside.
+    For (1, 3, 3, 1), per axis: y[i] = (x[2i-1] + 3 x[2i] + 3 x[2i+1] + x[2i+2]) / 8, x being 0 outside, or periodic
+    along the circular axes.
     """
     taps = _taps(kernel, factor)
     margin = len(taps) - factor
-    pad = ((margin + 1) // 2, margin // 2)
-    if form == "depthwise":
-        return upfirdn2d(x, gain * np.outer(taps, taps), down=(factor, factor), pad=(pad, pad))
-    return filter_axis(filter_axis(x, 1, taps * gain, pad, factor), 2, taps, pad, factor)
+    pads = [((margin + 1) // 2, margin // 2)] * (x.ndim - 2)
+    return _filter(x, taps, pads, form, circular, factor, gain)
 
 
-def upsample_conv_2d(x: Array, w: Array, kernel: Kernel | None = None, *, form: str = "native") -> Array:
-    """Transposed 3x3 convolution of stride two, then the FIR filter with gain four: [B, H, W, C] -> [B, 2H, 2W, O]."""
+def upsample_conv(
+    x: Array, w: Array, kernel: Kernel | None = None, *, form: str = "native", circular: Axes = ()
+) -> Array:
+    """Transposed convolution of stride two, then the FIR filter with gain 2 per axis: [B, *space, C] -> [B, ..., O]."""
     taps = _taps(kernel, 2) * 2
-    reach = w.shape[0] - 1
+    reach, rank = w.shape[0] - 1, x.ndim - 2
     margin = len(taps) - 2 - reach
-    pad = ((margin + 1) // 2 + 1, margin // 2 + 1)
-    spread = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), (reach, reach, 1), (reach, reach, 1), (0, 0, 0)])
-    y = conv2d(spread, w, padding="VALID", form=form)
-    return _filter_2d(y, taps, pad, form)
+    before, after = (margin + 1) // 2 + 1, margin // 2 + 1
+    # Along a circular axis a zero follows the last place too, and the convolution gives one period.
+    spread = [(0, 1, 1) if axis in circular else (reach, reach, 1) for axis in range(rank)]
+    x = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *spread, (0, 0, 0)])
+    pads = [(reach, 0) if axis in circular else (0, 0) for axis in range(rank)]
+    y = convolve(x, w, padding=pads, form=form, circular=circular)
+    pads = [(before, after + reach - 1 if axis in circular else after) for axis in range(rank)]
+    return _filter(y, taps, pads, form, circular)
 
 
-def conv_downsample_2d(x: Array, w: Array, kernel: Kernel | None = None, *, form: str = "native") -> Array:
-    """The FIR filter, then a convolution of stride two: [B, H, W, C] -> [B, H / 2, W / 2, O]."""
+def conv_downsample(
+    x: Array, w: Array, kernel: Kernel | None = None, *, form: str = "native", circular: Axes = ()
+) -> Array:
+    """The FIR filter, then a convolution of stride two: [B, *space, C] -> half of space, O."""
     taps = _taps(kernel, 2)
     margin = len(taps) - 2 + w.shape[0] - 1
-    pad = ((margin + 1) // 2, margin // 2)
-    return conv2d(_filter_2d(x, taps, pad, form), w, stride=2, padding="VALID", form=form)
+    pads = [((margin + 1) // 2, margin // 2)] * (x.ndim - 2)
+    return convolve(_filter(x, taps, pads, form, circular), w, stride=2, padding="VALID", form=form)
 
 
-def _filter_2d(x: Array, taps: np.ndarray, pad: Pair, form: str) -> Array:
-    """The filter along both axes of an image."""
+def _filter(
+    x: Array,
+    taps: np.ndarray,
+    pads: Sequence[Pair],
+    form: str,
+    circular: Axes,
+    step: int = 1,
+    gain: float = 1.0,
+) -> Array:
+    """The filter along every axis of space, of which every step-th place is kept."""
     if form == "depthwise":
-        return upfirdn2d(x, np.outer(taps, taps), pad=(pad, pad))
-    return filter_axis(filter_axis(x, 1, taps, pad), 2, taps, pad)
+        return upfirdn(x, gain * _outer(taps, len(pads)), down=[step] * len(pads), pad=pads, circular=circular)
+    for axis, pad in enumerate(pads):
+        x = filter_axis(x, axis + 1, taps if axis else taps * gain, pad, step, axis in circular)
+    return x
 
 
-def naive_upsample_2d(x: Array, *, form: str = "native") -> Array:
-    """Repeat every pixel 2x2: x [B, H, W, C] -> [B, 2H, 2W, C]."""
+def naive_upsample(x: Array, *, form: str = "native") -> Array:
+    """Repeat every place of [B, *space, C] twice along every axis of space."""
     if form == "depthwise":
-        return upsample_2d(x, form=form)
-    b, h, w, c = x.shape
-    tiled = jnp.broadcast_to(x[:, :, None, :, None], (b, h, 2, w, 2, c))
-    return tiled.reshape(b, 2 * h, 2 * w, c)
+        return upsample(x, form=form)
+    b, *space, c = x.shape
+    twice = [n for side in space for n in (side, 2)]
+    tiled = jnp.broadcast_to(jnp.expand_dims(x, tuple(range(2, 2 * len(space) + 1, 2))), (b, *twice, c))
+    return tiled.reshape(b, *(2 * side for side in space), c)
 
 
-def naive_downsample_2d(x: Array, *, form: str = "native") -> Array:
-    """Mean of disjoint 2x2 squares: x [B, H, W, C] -> [B, H / 2, W / 2, C]."""
+def naive_downsample(x: Array, *, form: str = "native") -> Array:
+    """Mean of disjoint pairs of x [B, *space, C], along every axis of space: of 2x2 squares in an image."""
     if form == "depthwise":
-        return downsample_2d(x, form=form)
-    b, h, w, c = x.shape
-    return x.reshape(b, h // 2, 2, w // 2, 2, c).mean((2, 4))
+        return downsample(x, form=form)
+    b, *space, c = x.shape
+    pairs = [n for side in space for n in (side // 2, 2)]
+    return x.reshape(b, *pairs, c).mean(tuple(range(2, 2 * len(space) + 1, 2)))
 
 
-def pad_axis(x: Array, axis: int, before: int, after: int, value: float = 0.0) -> Array:
-    """Put `before` and `after` entries of that value around one axis of x."""
-    widths = [(0, 0, 0)] * x.ndim
-    widths[axis] = (before, after, 0)
-    return lax.pad(x, jnp.full((), value, x.dtype), widths)
-
-
-def filter_axis(x: Array, axis: int, taps: np.ndarray, pad: Pair, step: int = 1) -> Array:
+def filter_axis(x: Array, axis: int, taps: np.ndarray, pad: Pair, step: int = 1, circular: bool = False) -> Array:
     """y[i] = sum_m taps[K-1-m] x_padded[i step + m] along one axis."""
-    x = pad_axis(x, axis, *pad)
+    x = surround(x, axis, *pad, circular)
     count = (x.shape[axis] - len(taps)) // step + 1
     terms = [float(tap) * _every(x, axis, m, step, count) for m, tap in enumerate(taps[::-1])]
     return sum(terms[1:], terms[0])
+
+
+def _outer(taps: np.ndarray, rank: int) -> np.ndarray:
+    """The filter over so many axes, the product of those along each."""
+    return reduce(np.multiply.outer, [taps] * rank)
 
 
 def _taps(kernel: Kernel | None, factor: int) -> np.ndarray:
@@ -137,7 +187,7 @@ def _every(x: Array, axis: int, start: int, step: int, count: int) -> Array:
     return lax.slice_in_dim(x, start, start + (count - 1) * step + 1, step, axis)
 
 
-def _upsample_axis(x: Array, axis: int, taps: np.ndarray, factor: int, before: int) -> Array:
+def _upsample_axis(x: Array, axis: int, taps: np.ndarray, factor: int, before: int, circular: bool) -> Array:
     """Polyphase form: y[factor i + r] = sum_m taps[K-1-m] x[i + s], over m with s = (r + m - before) / factor whole."""
     last = len(taps) - 1
     phases = [
@@ -146,7 +196,7 @@ def _upsample_axis(x: Array, axis: int, taps: np.ndarray, factor: int, before: i
     ]
     shifts = [shift for phase in phases for _, shift in phase]
     low, high = max(0, -min(shifts)), max(0, max(shifts))
-    padded, length = pad_axis(x, axis, low, high), x.shape[axis]
+    padded, length = surround(x, axis, low, high, circular), x.shape[axis]
     sums = []
     for phase in phases:
         terms = [tap * _every(padded, axis, low + shift, 1, length) for tap, shift in phase]

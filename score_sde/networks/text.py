@@ -17,7 +17,7 @@ class Text:
     """condition["tokens"] int32 [B, L] of 0 .. vocabulary - 1, or with vocabulary 0 condition["embeddings"] [B, L, E].
 
     condition["mask"], bool [B, L], says which of them are there; left out, all. A text of which nothing is there is the
-    null token alone. resolutions: the levels with cross-attention, by their shorter side in pixels. width, layers: of
+    null token alone. resolutions: the levels with cross-attention, by their shortest side in pixels. width, layers: of
     the encoder (TextEncoder); heads: of it and of the cross-attention. The module is made in the caller's scope.
     """
 
@@ -37,5 +37,5 @@ class Text:
         return TextEncoder(*fields, name="text")(condition[name], condition.get(MASK))
 
     def asked_by(self, h: Array) -> bool:
-        """Whether features h [B, H, W, C] are of a chosen level."""
-        return min(h.shape[1:3]) in self.resolutions
+        """Whether features h [B, *space, C] are of a chosen level."""
+        return min(h.shape[1:-1]) in self.resolutions

@@ -87,7 +87,7 @@ class TransformerBlock(nn.Module):
 
 
 class SpatialTransformer(nn.Module):
-    """x + W_out(block(W_in(GroupNorm(x)))), the pixels as rows that ask the context: x [B, H, W, C] -> [B, H, W, C].
+    """x + W_out(block(W_in(GroupNorm(x)))), the places as rows that ask the context: x [B, *space, C].
 
     W_out is 0 at first, so that the output is x. context [B, Q, E], mask bool [B, Q]. groups: of the GroupNorm, None
     for min(C // 4, 32). width: the block's channels, None for C.
@@ -101,8 +101,8 @@ class SpatialTransformer(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, context: Array, mask: Array | None = None) -> Array:
-        b, h, w, c = x.shape
-        rows = GroupNorm(self.groups, convolution=self.convolution, name="norm")(x).reshape(b, h * w, c)
+        b, *_, c = x.shape
+        rows = GroupNorm(self.groups, convolution=self.convolution, name="norm")(x).reshape(b, -1, c)
         rows = Dense(self.width or c, dtype=self.dtype, name="in")(rows)
         rows = TransformerBlock(self.heads, self.dtype, name="block")(rows, context=context, context_mask=mask)
         out = Dense(c, kernel_init=initializers.zeros, dtype=self.dtype, name="out")(rows)

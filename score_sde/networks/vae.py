@@ -12,7 +12,7 @@ from score_sde.networks.conv import CONVOLUTIONS
 from score_sde.networks.group_norm import GroupNorm
 from score_sde.networks.layers import Conv, Dense, Dtype, ddpm_init
 from score_sde.networks.mlp import VARIANCES, Gaussian, LogVariance
-from score_sde.networks.resampling import naive_upsample_2d
+from score_sde.networks.resampling import naive_upsample
 from score_sde.typing import Array
 
 REMEDY = "once per further entry of ch_mult: shorten it"
@@ -97,7 +97,7 @@ class Decoder(nn.Module):
             for i in range(self.num_res_blocks):
                 h = ResBlock(widths[level], **common, name=f"ResBlock_{level}_{i}")(h)
             if level:
-                h = naive_upsample_2d(h, form=self.convolution)
+                h = naive_upsample(h, form=self.convolution)
                 h = Conv(widths[level - 1], **common, name=f"Up_{level}")(h)
         h = GroupNorm(activation=nn.swish, convolution=self.convolution, name="GroupNorm_0")(h)
         return spatial(h, self.shape, self.variance, common)

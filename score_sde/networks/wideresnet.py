@@ -16,7 +16,7 @@ from score_sde.networks.layers import (
     Init,
     channel_vector,
 )
-from score_sde.networks.resampling import naive_downsample_2d
+from score_sde.networks.resampling import naive_downsample
 from score_sde.typing import Array
 
 CIFAR10_MEAN = (0.49139968, 0.48215841, 0.44653091)
@@ -30,7 +30,7 @@ def normalise_cifar10(x: Array) -> Array:
 
     x lies in [0, 1] up to the noise on it.
     """
-    mean, std = (channel_vector(jnp.asarray(v, x.dtype)) for v in (CIFAR10_MEAN, CIFAR10_STD))
+    mean, std = (channel_vector(jnp.asarray(v, x.dtype), x) for v in (CIFAR10_MEAN, CIFAR10_STD))
     return (x - mean) / std
 
 
@@ -69,7 +69,7 @@ class WideResnetBlock(nn.Module):
     def _shortcut(self, x: Array) -> Array:
         if x.shape[-1] == self.features:
             return x
-        x = naive_downsample_2d(x, form=self.convolution) if self.stride == 2 else x
+        x = naive_downsample(x, form=self.convolution) if self.stride == 2 else x
         return jnp.pad(x, ((0, 0), (0, 0), (0, 0), (0, self.features - x.shape[-1])))
 
 

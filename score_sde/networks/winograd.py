@@ -20,7 +20,7 @@ from jax import lax
 
 from score_sde.typing import Array
 
-Pads = tuple[tuple[int, int], tuple[int, int]]
+Pads = tuple[tuple[int, int], ...]
 
 INPUT = np.array([[1, 0, -1, 0], [0, 1, 1, 0], [0, -1, 1, 0], [0, 1, 0, -1]])
 KERNEL = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]])
@@ -34,8 +34,8 @@ TILES, CHANNELS = 32, 16
 
 
 def pays(x: Array, w: Array, pads: Pads, stride: int, dilation: int) -> bool:
-    """Whether a convolution of x [B, H, W, C] with w [kh, kw, C, O] has this form and gains by it."""
-    if w.shape[:2] != (3, 3) or (stride, dilation) != (1, 1) or jnp.finfo(x.dtype).bits < 32:
+    """Whether a convolution of x [B, *space, C] with w [*window, C, O] has this form and gains by it."""
+    if w.shape[:-2] != (3, 3) or (stride, dilation) != (1, 1) or jnp.finfo(x.dtype).bits < 32:
         return False
     return len(x) * _tiles(x, 0, pads) * _tiles(x, 1, pads) >= TILES and min(w.shape[2:]) >= CHANNELS
 

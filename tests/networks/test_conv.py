@@ -11,7 +11,7 @@ import pytest
 from jax import lax
 
 from score_sde.networks import winograd
-from score_sde.networks.conv import CONVOLUTIONS, conv2d
+from score_sde.networks.conv import CONVOLUTIONS, convolve
 from tests.golden_files import quick_jit, relative_error
 
 CASES = list(product((1, 2), ("SAME", "VALID", ((2, 1), (0, 3))), (1, 2), ((3, 3), (1, 1), (2, 5))))
@@ -24,7 +24,7 @@ def test_gradients_for_cpu_equal_the_native_ones(stride, padding, dilation, kern
     w = jnp.asarray(rng.normal(size=(*kernel, 3, 4)), jnp.float32)
 
     def gradients(x, w, form):
-        conv = lambda x, w: conv2d(x, w, stride=stride, padding=padding, dilation=dilation, form=form)
+        conv = lambda x, w: convolve(x, w, stride=stride, padding=padding, dilation=dilation, form=form)
         y, pullback = jax.vjp(conv, x, w)
         return (y, *pullback(jnp.cos(jnp.arange(y.size, dtype=jnp.float32)).reshape(y.shape)))
 
@@ -35,15 +35,15 @@ def test_gradients_for_cpu_equal_the_native_ones(stride, padding, dilation, kern
 
 def test_for_cpu_it_is_the_plain_convolution_for_explicit_cropping() -> None:
     x, w = jnp.ones((1, 6, 6, 2)), jnp.ones((3, 3, 2, 2))
-    cropped = conv2d(x, w, padding=((-1, 0), (0, -2)), form="backwards")
-    np.testing.assert_array_equal(cropped, conv2d(x[:, 1:, :-2], w, padding="VALID"))
+    cropped = convolve(x, w, padding=((-1, 0), (0, -2)), form="backwards")
+    np.testing.assert_array_equal(cropped, convolve(x[:, 1:, :-2], w, padding="VALID"))
 
 
 @pytest.mark.parametrize(("stride", "dilation"), [(1, 1), (2, 1), (1, 2)])
 def test_gradient_in_a_loop_contains_only_canonical_convolutions(stride: int, dilation: int) -> None:
     """XLA's CPU backend falls back to a loop nest, tens of times slower, for any other dimension order."""
     x, w = jnp.ones((4, 8, 8, 4)), jnp.ones((3, 3, 4, 4))
-    loss = lambda w: (conv2d(x, w, stride=stride, dilation=dilation, form="backwards") ** 2).sum()
+    loss = lambda w: (convolve(x, w, stride=stride, dilation=dilation, form="backwards") ** 2).sum()
     loop = lambda w: lax.scan(lambda w, _: (w - 0.01 * jax.grad(loss)(w), None), w, None, length=2)[0]
     text = jax.jit(loop).lower(w).compile().as_text()
     layouts = re.findall(r"dim_labels=(\S+?)[,\s]", text)
@@ -53,7 +53,7 @@ def test_gradient_in_a_loop_contains_only_canonical_convolutions(stride: int, di
 
 def test_bfloat16_kernel_gradient_is_summed_in_float32() -> None:
     x, dy = jnp.ones((16, 16, 16, 2), jnp.bfloat16), jnp.ones((16, 16, 16, 2), jnp.bfloat16)
-    _, pullback = jax.vjp(lambda w: conv2d(x, w, form="backwards"), jnp.ones((3, 3, 2, 2), jnp.bfloat16))
+    _, pullback = jax.vjp(lambda w: convolve(x, w, form="backwards"), jnp.ones((3, 3, 2, 2), jnp.bfloat16))
     (dw,) = pullback(dy)
     assert dw.dtype == jnp.bfloat16
     assert float(dw[1, 1, 0, 0]) == 4096
@@ -78,7 +78,7 @@ def test_winograds_form_in_float64(case: str, block: int, monkeypatch: pytest.Mo
     with jax.enable_x64(True):
         rng = np.random.default_rng(0)
         x, w = jnp.asarray(rng.normal(size=x_shape)), jnp.asarray(rng.normal(size=w_shape))
-        found = {form: partial(conv2d, padding=padding, form=form) for form in CONVOLUTIONS}
+        found = {form: partial(convolve, padding=padding, form=form) for form in CONVOLUTIONS}
         y, pullback = jax.vjp(found["native"], x, w)
         dy = jnp.asarray(rng.normal(size=y.shape))
         ours, ours_pullback = jax.vjp(found["backwards"], x, w)
@@ -95,7 +95,7 @@ def test_winograds_form_rounds_as_a_direct_sum_does(channels: tuple[int, int]) -
     dy = rng.normal(size=(2, 16, 16, channels[1]))
 
     def all_of(form: str, dtype: str) -> list[jax.Array]:
-        y, pullback = jax.vjp(partial(conv2d, form=form), jnp.asarray(x, dtype), jnp.asarray(w, dtype))
+        y, pullback = jax.vjp(partial(convolve, form=form), jnp.asarray(x, dtype), jnp.asarray(w, dtype))
         return [y, *pullback(jnp.asarray(dy, dtype))]
 
     with jax.enable_x64(True):

@@ -12,13 +12,13 @@ import pytest
 from score_sde.networks import instance_norm, refinenet
 from score_sde.networks.attention import AttnBlockpp
 from score_sde.networks.blocks import Combine, Resample, ResnetBlockBigGANpp, ResnetBlockDDPMpp
-from score_sde.networks.conv import conv2d
+from score_sde.networks.conv import convolve
 from score_sde.networks.group_norm import GroupNorm, normalise
 from score_sde.networks.layers import (
     NIN,
     Conv,
-    Conv2d,
     Dropout,
+    FirConv,
     GaussianFourierProjection,
     activation,
     add_channels,
@@ -28,13 +28,13 @@ from score_sde.networks.layers import (
     positional_embedding,
 )
 from score_sde.networks.resampling import (
-    conv_downsample_2d,
-    downsample_2d,
-    naive_downsample_2d,
-    naive_upsample_2d,
-    upfirdn2d,
-    upsample_2d,
-    upsample_conv_2d,
+    conv_downsample,
+    downsample,
+    naive_downsample,
+    naive_upsample,
+    upfirdn,
+    upsample,
+    upsample_conv,
 )
 from tests.golden_files import agree, load, quick_jit, relative_error, unpack
 
@@ -82,24 +82,24 @@ MODULES: dict[str, tuple[nn.Module, tuple]] = {
 }
 
 RESAMPLING: dict[str, partial[jax.Array]] = {
-    "upsample_2d_k1331": partial(upsample_2d, X, FIR),
-    "upsample_2d_k121": partial(upsample_2d, X, (1, 2, 1)),
-    "upsample_2d_knone": partial(upsample_2d, X),
-    "upsample_2d_k1331_gain2": partial(upsample_2d, X, FIR, gain=2.0),
-    "downsample_2d_k1331": partial(downsample_2d, X, FIR),
-    "downsample_2d_k121": partial(downsample_2d, X, (1, 2, 1)),
-    "downsample_2d_knone": partial(downsample_2d, X),
-    "naive_upsample_2d": partial(naive_upsample_2d, X),
-    "naive_downsample_2d": partial(naive_downsample_2d, X),
-    "upsample_conv_2d_k1331": partial(upsample_conv_2d, X, W, FIR),
-    "upsample_conv_2d_knone": partial(upsample_conv_2d, X, W),
-    "conv_downsample_2d_k1331": partial(conv_downsample_2d, X, W, FIR),
-    "conv_downsample_2d_knone": partial(conv_downsample_2d, X, W),
+    "upsample_2d_k1331": partial(upsample, X, FIR),
+    "upsample_2d_k121": partial(upsample, X, (1, 2, 1)),
+    "upsample_2d_knone": partial(upsample, X),
+    "upsample_2d_k1331_gain2": partial(upsample, X, FIR, gain=2.0),
+    "downsample_2d_k1331": partial(downsample, X, FIR),
+    "downsample_2d_k121": partial(downsample, X, (1, 2, 1)),
+    "downsample_2d_knone": partial(downsample, X),
+    "naive_upsample_2d": partial(naive_upsample, X),
+    "naive_downsample_2d": partial(naive_downsample, X),
+    "upsample_conv_2d_k1331": partial(upsample_conv, X, W, FIR),
+    "upsample_conv_2d_knone": partial(upsample_conv, X, W),
+    "conv_downsample_2d_k1331": partial(conv_downsample, X, W, FIR),
+    "conv_downsample_2d_knone": partial(conv_downsample, X, W),
 }
 
 FUNCTIONS: dict[str, Callable[[], jax.Array]] = {
     **RESAMPLING,
-    "upfirdn_up2_1_down1_2_pad_1_2_m1_3": lambda: upfirdn2d(
+    "upfirdn_up2_1_down1_2_pad_1_2_m1_3": lambda: upfirdn(
         X, LAYERS["upfirdn_kernel"], up=(1, 2), down=(2, 1), pad=((-1, 3), (1, 2))
     ),
     "get_timestep_embedding_8": lambda: positional_embedding(jnp.asarray(LAYERS["temb_in"]), 8),
@@ -151,13 +151,13 @@ def test_filters_as_depthwise_convolutions(name: str) -> None:
 
 
 def test_upsampling_then_convolving_differs_only_near_the_border() -> None:
-    separate = conv2d(upsample_2d(X, FIR), W)
-    assert relative_error(upsample_conv_2d(X, W, FIR)[:, 2:-2, 2:-2], separate[:, 2:-2, 2:-2]) < TOLERANCE
+    separate = convolve(upsample(X, FIR), W)
+    assert relative_error(upsample_conv(X, W, FIR)[:, 2:-2, 2:-2], separate[:, 2:-2, 2:-2]) < TOLERANCE
 
 
-def test_plain_conv2d_module_is_a_same_convolution() -> None:
+def test_plain_fir_module_is_a_same_convolution() -> None:
     params = {"params": {"weight": W, "bias": jnp.ones(12)}}
-    assert relative_error(Conv2d(12).apply(params, X), conv2d(X, W) + 1) < TOLERANCE
+    assert relative_error(FirConv(12).apply(params, X), convolve(X, W) + 1) < TOLERANCE
 
 
 @pytest.mark.parametrize("shape", [(3, 3, 8, 12), (8, 12)])
@@ -197,7 +197,7 @@ def test_group_norm_statistics_survive_a_large_mean() -> None:
         (lambda: GroupNorm().init(jax.random.key(0), X[..., :3]), "3 channels into 0 groups"),
         (lambda: GroupNorm(5).init(jax.random.key(0), X), "8 channels into 5 groups"),
         (lambda: activation("gelu"), "unknown nonlinearity 'gelu'"),
-        (lambda: upsample_2d(X, (1, -1)), "non-zero sum"),
+        (lambda: upsample(X, (1, -1)), "non-zero sum"),
     ],
 )
 def test_errors(make: Callable[[], object], message: str) -> None:
