@@ -13,6 +13,7 @@ from score_sde.errors import UsageError
 from score_sde.experiment import build
 from score_sde.experiment.generation import Generator
 from score_sde.experiment.image_likelihood import ImageLikelihood
+from score_sde.reporting.measure import noise_levels, path
 from score_sde.sde.analytic import gaussian
 from score_sde.systems.score import Score
 from score_sde.training.step import View
@@ -161,3 +162,22 @@ def test_an_example_of_nothing_is_refused(folder):
     np.save(folder / "nothing.npy", x)
     with pytest.raises(UsageError, match="1 examples have no number that is there"):
         build(config(folder / "nothing.npy"))
+
+
+@pytest.mark.parametrize("name", ["sea", "clouded"])
+def test_what_a_report_looks_at_is_what_is_there(name, request, monkeypatch):
+    """Of Gaussian data by the exact score |sigma s|^2 and |sigma s + z|^2 add up to 1, whatever the examples miss."""
+    experiment = request.getfixturevalue(name)
+    law = gaussian(jnp.zeros(SHAPE), jnp.eye(LAND.size))
+    monkeypatch.setattr(Score, "model", lambda self, *a, **o: lambda x, t: (law.score(self.process)(x, t), None))
+    found = noise_levels(experiment, {}, np.arange(20), experiment.data.train, {})
+    assert found.left_out.sum() == 0
+    x = experiment.kind.comparable(np.asarray(experiment.data.train))
+    there = ~np.isnan(np.asarray(experiment.data.train))
+    assert np.abs(found.total[0] - 1).max() < 5 * found.total[1].max() + 0.02
+    last = np.exp(found.log_snr[-1] / 2)  # sigma s = -sigma x_t there, which is nearly -sigma x_0
+    squares = np.array([np.mean(one[own] ** 2) for one, own in zip(x, there)])
+    np.testing.assert_allclose(found.norm[0][-1], squares.mean() / (1 + last**2), rtol=0.15)
+    assert path(experiment, {}) is not None
+    x = np.asarray(experiment.data.train)
+    assert len(experiment.spec.comparable(x)) == (len(x) if name == "sea" else 0)
