@@ -139,7 +139,12 @@ ARRAYS = {  # what stands in the data file: bytes or arrays
         "leave such examples out",
     ),
     "constant": (np.zeros((4, 8, 8, 1), np.float32), ["channel 0 of the data is constant"], "give data.std"),
-    "a point": (np.arange(12, dtype=np.float32).reshape(4, 3), ["(3,)", "network.name='ncsnpp'"], "reshape the data"),
+    "a short signal": (np.arange(12, dtype=np.float32).reshape(4, 3), ["an example's sides=3"], "use a multiple of"),
+    "five axes": (
+        np.arange(128, dtype=np.float32).reshape(4, 2, 2, 2, 2, 2),
+        ["(2, 2, 2, 2, 2)", "network.name='ncsnpp'"],
+        "reshape the data",
+    ),
     "tokens": (np.zeros((4, 8, 8), np.int32), ["data.kind='tokens'"], "trains on bytes or real numbers"),
     "grey pictures of another size": (
         np.zeros((4, 9, 9), np.uint8),
