@@ -145,8 +145,8 @@ def check_kind(config: Config, kind: str, own_system: bool = False) -> None:
     if kind == "bytes" or (kind == "tokens" and own_system):
         return
     names = ("centered", "uniform_dequantization", "augmentation")
-    what = "real numbers, which are standardised" if kind == "real" else "tokens, which are no numbers"
-    for name in names if kind == "real" else (*names, "random_flip"):
+    what = "tokens, which are no numbers" if kind == "tokens" else "real numbers, which are standardised"
+    for name in (*names, "random_flip") if kind == "tokens" else names:
         require(
             data[name] == SCHEMA[f"data.{name}"],
             f"data.{name}={data[name]} is for bytes, and the data are {what}: leave it at {SCHEMA[f'data.{name}']}",

@@ -130,7 +130,7 @@ def sampling(experiment: Experiment) -> jax.stages.Traced:
     return Generator(experiment)._draw.trace(experiment.abstract_params(), np.uint32(0), condition, times, position)
 
 
-SOLVERS = [solver for solver in choices("sampling.solver") if solver not in ("auto", "none", *MEASURING)]
+SOLVERS = [solver for solver in choices("sampling.solver") if solver not in ("auto", "none", "unmasking", *MEASURING)]
 
 
 @pytest.mark.usefixtures("light")
