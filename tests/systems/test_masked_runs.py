@@ -110,7 +110,7 @@ REFUSED = [
     ),
     ({"data__random_flip": True, "data__kind": "tokens"}, r"data\.random_flip=True is for bytes, and the data are tok"),
     ({"evaluation__final_samples": 8}, r"final_samples=8 asks for distances, which tokens have not"),
-    ({"data__length": 9}, r"data\.length=9 is of data\.name='text', and has no effect on 'array'"),
+    ({"data__length": 9}, r"data\.length=9 is of data\.name='text' or 'waves', and has no effect on 'array'"),
     ({"data__name": "text", "data__shape": (3,)}, r"data\.shape=\(3,\) do not go with data\.name='text'"),
     ({"data__name": "text", "data__path": ""}, r"data\.path is empty: name a text, whose bytes are the tokens"),
 ]
