@@ -52,6 +52,11 @@ def check_network(config: Config, shape: tuple[int, ...]) -> None:
 def check_latent_network(config: Config, latent: tuple[int, ...]) -> None:
     """That the score network of latents can be built for their shape; UsageError if not."""
     with _told_of(f"latents of shape {latent}"):
+        require(
+            len(latent) > 1 or config.network.name == "perceptron",
+            f"network.name={config.network.name!r} takes [H, W, C] or [H, W]: choose 'perceptron', or latents with"
+            " places",
+        )
         _check(config, latent)
 
 

@@ -43,7 +43,8 @@ def check_ode(config: Config, section: str) -> None:
         " every time in between: choose a run of another network",
     )
     require(
-        not (sde.name == "vp" and config.training.times == "levels") or t_min >= 1 / sde.num_scales,
+        not (sde.discrete and sde.name == "vp" and config.training.times != "between_levels")
+        or t_min >= 1 / sde.num_scales,
         f"{section}.t_min={t_min} lies below the least of the sde.num_scales={sde.num_scales} noise levels that the"
         f" network knows: set it to {1 / sde.num_scales} or more",
     )
