@@ -6,7 +6,7 @@ r"""A Gaussian random field of known spectrum: makes it, and holds a trained run
     python benchmarks/field.py --run runs/field --max 0.02
     python launch.py --config configs/field.py --mode sample --config.sampling.num_samples=10000 \\
         --config.sampling.batch_size=500
-    python benchmarks/field.py --samples runs/field/samples/ancestral-50-seed0
+    python benchmarks/field.py --samples runs/field/samples/auto-40-seed0
 
 The field x [16, 16] is periodic with zero mean and covariance F^H diag(P) F, P(k) = 1 / (1 + |k|^2 / 9) over wave
 numbers k, scaled to unit variance, F the unitary Fourier transform: hence

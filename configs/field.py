@@ -18,7 +18,7 @@ def get_config() -> Config:
     config.training.update(weighting="likelihood", times="likelihood")
     config.optimizer.update(learning_rate=2e-3, warmup=100)
     config.ema.update(averages=("warmup",), decay=0.99)
-    config.sampling.update(solver="ancestral", num_steps=50, times="log_snr", num_samples=64, batch_size=64)
+    config.sampling.update(solver="auto", num_steps=40, num_samples=64, batch_size=64)
     config.likelihood.update(num_images=64, batch_size=64, divergence="rademacher", dequantizations=2)
     config.checkpoint.every = 500
     config.logging.samples_every = 0
